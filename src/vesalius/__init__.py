@@ -1,0 +1,50 @@
+"""vesalius: from a folder of medical images to a trained, tested and audited model.
+
+The public names are loaded when first used, so that `import vesalius` costs nothing and needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Space": "core.space",
+    "VesaliusError": "core.errors",
+    "Image": "io.image",
+    "load": "io",
+    "save": "io",
+    "Case": "data.case",
+    "Dataset": "data.dataset",
+    "Plan": "plan.plan",
+    "plan": "plan",
+    "train": "engine",
+    "Run": "engine.run",
+    "predict": "engine",
+    "evaluate": "engine",
+}
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from vesalius.core.errors import VesaliusError
+    from vesalius.core.space import Space
+    from vesalius.data.case import Case
+    from vesalius.data.dataset import Dataset
+    from vesalius.engine import evaluate, predict, train
+    from vesalius.engine.run import Run
+    from vesalius.io import load, save
+    from vesalius.io.image import Image
+    from vesalius.plan import plan
+    from vesalius.plan.plan import Plan
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vesalius' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(f"vesalius.{_HOME[name]}"), name)
+    globals()[name] = value  # replaces the subpackage of the same name (vesalius.plan is the function)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

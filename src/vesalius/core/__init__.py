@@ -1,0 +1,1 @@
+"""What everything else stands on: geometry, cards and shelves, settings, records and errors. Never torch."""

@@ -1,0 +1,59 @@
+"""Writing so that nothing is ever half written: beside, then renamed."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vesalius.core.errors import VesaliusError
+
+
+def write_beside(path: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a temporary name in the folder of `path` (same suffix), then rename it to `path`.
+
+    Whoever looks sees the old file or the new one, never a part. A full disk leaves the old file and a clear error.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(beside)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as problem:
+        raise VesaliusError(f"Cannot write {path}: {problem.strerror or problem}. Free some space or choose another folder.") from problem
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented JSON; infinities and NaN become null, because JSON has neither."""
+    write_text(path, json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VesaliusError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise VesaliusError(f"{path} is not valid JSON: {problem}. Restore it or run the step that writes it again.") from None
+
+
+def plain(value: Any) -> Any:
+    """Numpy scalars, arrays, tuples and paths as plain JSON values; NaN and infinities as None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return str(value) if isinstance(value, Path) else value

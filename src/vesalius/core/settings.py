@@ -1,0 +1,69 @@
+"""Typed, frozen settings: to and from JSON, changed by `--set a.b=c`; and the one place that reads the environment."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vesalius.core.errors import UsageError, suggest
+
+
+class Settings(BaseModel):
+    """Base of every group of settings: frozen, and a word that it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    def changed(self, assignments: list[str]) -> Self:
+        """A copy with each `a.b=c` applied; `c` is JSON, or a bare word. Unknown names and wrong types are errors."""
+        tree = self.model_dump(mode="json")
+        for text in assignments:
+            path, found, value = text.partition("=")
+            if not found:
+                raise UsageError(f"Expected NAME=VALUE, for instance train.learning_rate=0.001; got {text!r}.")
+            _assign(tree, path.strip(), parse_value(value.strip()))
+        return self.checked(tree)
+
+    @classmethod
+    def checked(cls, tree: dict[str, Any], *, where: str = "settings") -> Self:
+        """`tree` as settings, with every problem told by its dotted name."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as problem:
+            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in problem.errors()]
+            raise UsageError(f"In {where}: " + "; ".join(lines)) from None
+
+
+def parse_value(text: str) -> Any:
+    """JSON where it parses, a plain word otherwise."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _assign(tree: dict[str, Any], path: str, value: Any) -> None:
+    *groups, leaf = path.split(".")
+    for depth, group in enumerate(groups):
+        if not isinstance(tree.get(group), dict):
+            raise UsageError(suggest(".".join(groups[: depth + 1]), tree, "setting"))
+        tree = tree[group]
+    if leaf not in tree:
+        raise UsageError(suggest(leaf, tree, f"setting in {'.'.join(groups) or 'the plan'}"))
+    tree[leaf] = value
+
+
+def home() -> Path:
+    """Folder for what may be kept between runs: `$VESALIUS_HOME`, or `~/.cache/vesalius`."""
+    return Path(os.environ.get("VESALIUS_HOME") or Path.home() / ".cache" / "vesalius")
+
+
+def process_rank() -> tuple[int, int]:
+    """(rank, world size) as `torchrun` states them; (0, 1) for an ordinary process."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    """Which device of this machine the process owns under `torchrun`."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

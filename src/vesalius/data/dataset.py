@@ -1,0 +1,60 @@
+"""A data set: cases, the task, channel and label names, and how it was recognised."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vesalius.core.errors import DataError
+from vesalius.data.case import Case
+from vesalius.data.labels import Labels
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`channels` name the files of a case in the order in which a network sees them; a case may lack some.
+    `notes` say in words what was recognised or assumed; they are shown to the user."""
+
+    name: str
+    root: Path
+    task: str
+    cases: tuple[Case, ...]
+    channels: tuple[str, ...]
+    labels: Labels
+    layout: str = ""
+    modality: str = ""
+    notes: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path | str, **options: Any) -> "Dataset":
+        """The folder at `path`, its layout recognised or given (`layout="msd"`); options are those of the layout."""
+        from vesalius.data.layouts import recognise
+
+        return recognise(Path(path), **options)
+
+    def part(self, split: str) -> tuple[Case, ...]:
+        """Cases whose given split is `split`."""
+        return tuple(case for case in self.cases if case.split == split)
+
+    def case(self, name: str) -> Case:
+        for case in self.cases:
+            if case.name == name:
+                return case
+        raise DataError(f"The data set {self.name} has no case {name!r}.")
+
+    def with_cases(self, cases: tuple[Case, ...]) -> "Dataset":
+        return replace(self, cases=cases)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "root": str(self.root), "task": self.task, "layout": self.layout, "modality": self.modality,
+            "channels": list(self.channels), "labels": self.labels.model_dump(mode="json"), "notes": list(self.notes),
+            "metadata": self.metadata, "cases": [case.to_json() for case in self.cases],
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, text: dict[str, Any]) -> "Dataset":
+        return cls(**{
+            **text, "root": Path(text["root"]), "channels": tuple(text["channels"]), "notes": tuple(text["notes"]),
+            "labels": Labels.checked(text["labels"]), "cases": tuple(Case.from_json(c) for c in text["cases"]),
+        })  # fmt: skip

@@ -1,0 +1,104 @@
+"""What the values of a mask mean, and masks as the classes that a network learns."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.errors import DataError
+from vesalius.core.settings import Settings
+from vesalius.core.space import Array
+
+IGNORE = 255
+
+
+class Labels(Settings):
+    """`names` are the foreground classes in order; `values[k]` the raw mask values that make class k.
+
+    `kind`    "exclusive": one class per voxel (softmax; background is index 0, class k is index k + 1)
+              "regions":   unions of raw values that may nest or overlap (sigmoid), for instance whole tumour
+              "bits":      the mask is a bit mask; `values[k]` holds one power of two (sigmoid)
+    `ignore`  raw value that is neither learned nor scored
+    `colours` for colour-coded masks: the RGB of raw value v is `colours[v]`
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[int, ...], ...]
+    kind: Literal["exclusive", "regions", "bits"] = "exclusive"
+    ignore: int | None = None
+    colours: dict[int, tuple[int, int, int]] = {}
+
+    @property
+    def exclusive(self) -> bool:
+        return self.kind == "exclusive"
+
+    @property
+    def out_channels(self) -> int:
+        """Logits that a network must give: background counts where classes exclude each other."""
+        return len(self.names) + self.exclusive
+
+    def encode(self, raw: Array) -> NDArray[np.uint8]:
+        """`raw` (1 or 3, *S) as (1, *S) class indices (exclusive) or (K, *S) of 0 / 1 (regions, bits); 255 is ignored.
+
+        Raises DataError for a value that has no meaning here: a mask is never guessed.
+        """
+        value = self.raw_values(raw)
+        ignored = np.zeros(value.shape, bool) if self.ignore is None else value == self.ignore
+        if self.kind == "bits":
+            coded = np.stack([(value & bit[0]) > 0 for bit in self.values]).astype(np.uint8)
+            unknown = (value & ~sum(bit[0] for bit in self.values)) != 0
+        elif self.kind == "regions":
+            coded = np.stack([np.isin(value, parts) for parts in self.values]).astype(np.uint8)
+            unknown = ~np.isin(value, [0, *(v for parts in self.values for v in parts)])
+        else:
+            coded, unknown = self._indices(value)
+        unknown &= ~ignored
+        if unknown.any():
+            found = np.unique(value[unknown])[:10].tolist()
+            raise DataError(f"The mask holds values without a meaning: {found}. Known: {self.describe()}. "
+                            "Name them in dataset.json, or pass --labels name=value.")  # fmt: skip
+        coded[:, ignored] = IGNORE
+        return coded
+
+    def _indices(self, value: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        index, known = np.zeros(value.shape, np.uint8), value == 0
+        for k, parts in enumerate(self.values):
+            here = np.isin(value, parts)
+            index[here] = k + 1
+            known |= here
+        return index[None], ~known
+
+    def raw_values(self, raw: Array) -> NDArray[np.int64]:
+        """(1, *S) numbers or (3, *S) colours as whole numbers (*S)."""
+        if raw.shape[0] == 1:
+            return np.asarray(np.rint(raw[0])).astype(np.int64)
+        if not self.colours:
+            if (raw[0] == raw[1]).all() and (raw[0] == raw[2]).all():
+                return np.asarray(raw[0]).astype(np.int64)
+            raise DataError("The mask is in colour but the data set does not say what the colours mean (labels.colours).")
+        value = np.full(raw.shape[1:], -1, np.int64)
+        for number, colour in self.colours.items():
+            value[np.all(raw[:3] == np.reshape(colour, (3,) + (1,) * (raw.ndim - 1)), axis=0)] = number
+        return value
+
+    def decode(self, coded: Array) -> NDArray[np.integer]:
+        """The inverse of `encode` for files: (1, *S) indices -> raw values, (K, *S) -> bits (or class k as bit k)."""
+        if self.exclusive:
+            table = np.array([0, *(parts[0] for parts in self.values)], np.int64)
+            wide = np.uint8 if table.max() < 256 else np.uint16
+            return np.asarray(table.astype(wide)[coded[0]])
+        bits = [p[0] for p in self.values] if self.kind == "bits" else [1 << k for k in range(len(self.names))]
+        total = np.zeros(coded.shape[1:], np.uint8 if max(bits) < 256 else np.uint16)
+        for bit, layer in zip(bits, coded, strict=True):
+            total |= (layer > 0).astype(total.dtype) * total.dtype.type(bit)
+        return total
+
+    def masks(self, coded: Array) -> NDArray[np.bool_]:
+        """(K, *S) one boolean mask per class, from what `encode` gives; ignored voxels are False."""
+        if self.exclusive:
+            return np.stack([coded[0] == k + 1 for k in range(len(self.names))])
+        return np.asarray(coded == 1)
+
+    def describe(self) -> str:
+        """'RV=1, MYO=2' in words."""
+        return ", ".join(f"{n}={'+'.join(map(str, v))}" for n, v in zip(self.names, self.values, strict=True))

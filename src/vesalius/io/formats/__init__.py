@@ -1,0 +1,45 @@
+"""File formats, one per file: each reads and writes one kind of file, and passes the round trip with oblique affines."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vesalius.core.shelf import Shelf
+from vesalius.core.space import Space
+from vesalius.io.image import Image
+
+FORMATS = Shelf("io.formats")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself without its pixels being read."""
+
+    space: Space
+    channels: int
+    dtype: str
+    words: dict[str, Any] = field(default_factory=dict)
+
+
+class Format(ABC):
+    """One kind of file. Problems are FormatErrors that name the file, the cause and the remedy."""
+
+    suffixes: tuple[str, ...] = ()
+    writable: bool = True
+
+    @abstractmethod
+    def claims(self, path: Path) -> bool:
+        """Whether this format should read `path` (by suffix, and by magic bytes or folder content where names lie)."""
+
+    @abstractmethod
+    def header(self, path: Path) -> Header:
+        """Shape, geometry and words, without reading pixels where the format allows."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Image:
+        """Pixels in real units (slope and intercept applied), RAS+ affine."""
+
+    def write(self, image: Image, path: Path) -> None:
+        """Write beside, then rename."""
+        raise NotImplementedError

@@ -1,0 +1,96 @@
+"""Prepared cases on disk, uncompressed and memory-mapped, under a key made of what they were made from and how."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.files import write_beside
+from vesalius.core.record import digest
+from vesalius.core.space import Array
+from vesalius.data.case import Case
+from vesalius.data.labels import Labels
+from vesalius.data.prepare import Preparation, prepare
+from vesalius.data.read import read_images, read_mask
+
+PLACES = 10_000  # voxels remembered per class, to find foreground without searching
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A prepared case, memory-mapped: `image` (C, *S) float16, `target` (K, *S) uint8, `places` (N, 1 + n) int32 rows of
+    class and index."""
+
+    name: str
+    image: NDArray[np.float16]
+    target: NDArray[np.uint8]
+    places: NDArray[np.int32]
+
+
+class Cache:
+    """A folder of prepared cases. A changed source file, preparation or label scheme changes the key, so nothing stale
+    is ever read; a killed process leaves whole files only."""
+
+    def __init__(self, folder: Path, how: Preparation, labels: Labels) -> None:
+        self.folder, self.how, self.labels = folder, how, labels
+        self._scheme = digest(how.model_dump_json(), labels.model_dump_json(), "1")
+
+    def key(self, case: Case) -> str:
+        """Content key: scheme, paths, sizes and times of the source files."""
+        parts = [self._scheme, case.name]
+        for path in (*case.images.values(), *([case.mask] if case.mask else [])):
+            stat = Path(str(path).partition("#")[0]).stat()
+            parts.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+        return digest(*parts)
+
+    def store(self, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> list[Stored]:
+        """Prepare what is not there yet, by threads, and map everything."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            stored = []
+            for done, item in enumerate(pool.map(self._one, cases), 1):
+                stored.append(item)
+                if progress:
+                    progress(done, len(cases))
+        return stored
+
+    def _one(self, case: Case) -> Stored:
+        stem = self.folder / self.key(case)
+        files = {part: stem.with_suffix(f".{part}.npy") for part in ("image", "target", "places")}
+        if not all(file.exists() for file in files.values()):
+            self._write(case, files)
+        image, target, places = (np.load(files[part], mmap_mode="r", allow_pickle=False) for part in ("image", "target", "places"))
+        return Stored(case.name, image, target, places)
+
+    def _write(self, case: Case, files: dict[str, Path]) -> None:
+        image = read_images(case, self.how.channels)
+        prepared = prepare(image, self.how)
+        coded = read_mask(case.mask, self.labels, image.space) if case.mask else np.zeros((1, *image.space.shape), np.uint8)
+        target = prepared.target(coded)
+        seed = np.random.default_rng(int(self.key(case), 16))
+        _save(files["image"], prepared.image.astype(np.float16))
+        _save(files["target"], target)
+        _save(files["places"], foreground_places(self.labels.masks(target), seed))
+
+
+def _save(path: Path, array: Array) -> None:
+    def write(beside: Path) -> None:
+        with open(beside, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    write_beside(path, write)
+
+
+def foreground_places(masks: NDArray[np.bool_], chooser: np.random.Generator) -> NDArray[np.int32]:
+    """Up to 10,000 voxels of each class (K, *S) as rows of class and index."""
+    rows = []
+    for k, mask in enumerate(masks):
+        found = np.argwhere(mask)
+        if len(found) > PLACES:
+            found = found[chooser.choice(len(found), PLACES, replace=False)]
+        rows.append(np.column_stack([np.full(len(found), k), found]))
+    return np.concatenate(rows).astype(np.int32)

@@ -1,0 +1,109 @@
+"""What a data set looks like in numbers: shapes, spacings, intensities and classes, one pass over every case."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.space import Array
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+from vesalius.data.prepare import nonzero_box
+from vesalius.data.read import read_images, read_mask
+from vesalius.io import load
+
+SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics
+
+
+def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Facts on `cases` (those to train on: nothing of the test part may steer the plan), as plain JSON."""
+    channels = components(dataset, cases)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        rows = []
+        for done, row in enumerate(pool.map(lambda case: case_facts(case, dataset, channels), cases), 1):
+            rows.append(row)
+            if progress:
+                progress(done, len(cases))
+    names = [f"{name}_{part}" if count > 1 else name for name, count in channels.items() for part in range(count)]
+    return {
+        "cases": len(rows),
+        "channels": channels,
+        "shapes": [row["shape"] for row in rows],
+        "spacings": [row["spacing"] for row in rows],
+        "physical": all(row["physical"] for row in rows),
+        "cropped": float(np.median([row["cropped"] for row in rows])),
+        "intensities": {name: _pooled([row["samples"][i] for row in rows], [row["extremes"][i] for row in rows])
+                        for i, name in enumerate(names)},
+        "missing": {name: sum(name not in case.images for case in cases) for name in channels},
+        "classes": {name: {"cases": sum(row["voxels"][k] > 0 for row in rows),
+                           "share": float(np.mean([row["voxels"][k] / row["size"] for row in rows]))}
+                    for k, name in enumerate(dataset.labels.names)},
+    }  # fmt: skip
+
+
+def components(dataset: Dataset, cases: Sequence[Case]) -> dict[str, int]:
+    """Number of components per channel: a photograph has 3; grey stored as RGB counts as 1 (looked at in 5 cases)."""
+    found = {}
+    for name in dataset.channels:
+        with_it = [case for case in cases if name in case.images]
+        probes = with_it[:: max(1, len(with_it) // 5)][:5]
+        found[name] = max((_colours(load(case.images[name]).array) for case in probes), default=1)
+    return found
+
+
+def _colours(pixels: Array) -> int:
+    if pixels.shape[0] in (1, 2):
+        return 1
+    if pixels.shape[0] in (3, 4):
+        grey = (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()
+        return 1 if grey else 3
+    return int(pixels.shape[0])
+
+
+def case_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[str, Any]:
+    """Shape and spacing on the RAS+ grid, foreground intensities, and voxels per class of one case."""
+    image = read_images(case, channels)
+    turn = image.space.canonical_turn()
+    space = image.space.turned(turn)
+    box = nonzero_box(image.array)
+    coded = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
+    masks = dataset.labels.masks(coded) if coded is not None else np.zeros((len(dataset.labels.names), *image.space.shape), bool)
+    inside = masks.any(0)
+    chooser = np.random.default_rng(0)
+    return {
+        "shape": list(space.shape), "spacing": list(space.spacing), "physical": space.physical, "size": inside.size,
+        "cropped": float(np.prod([part.stop - part.start for part in box]) / inside.size),
+        "voxels": [int(mask.sum()) for mask in masks],
+        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser) for channel in image.array],
+        "extremes": [_extremes(channel, chooser) for channel in image.array],
+    }  # fmt: skip
+
+
+def _sample(values: Array, chooser: np.random.Generator) -> Array:
+    values = values[np.isfinite(values)]
+    return values if values.size <= SAMPLES else chooser.choice(values, SAMPLES, replace=False)
+
+
+def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:
+    values = _sample(channel.ravel(), chooser)
+    if not values.size:
+        return {}
+    return {"minimum": float(values.min()), "low": float(np.percentile(values, 0.5)), "high": float(np.percentile(values, 99.5)),
+            "median": float(np.median(values)), "whole": float(np.mean(values == np.rint(values))),
+            "near_water": float(np.mean(np.abs(values) <= 150))}  # fmt: skip
+
+
+def _pooled(samples: list[Array], extremes: list[dict[str, float]]) -> dict[str, float]:
+    values = np.concatenate(samples).astype(np.float64)
+    whole = [row for row in extremes if row]
+    if not values.size or not whole:
+        return dict.fromkeys(("mean", "std", "p0.5", "p99.5", "median", "minimum", "whole", "near_water"), 0.0)
+    low, high = np.percentile(values, [0.5, 99.5])
+    return {
+        "mean": float(np.clip(values, low, high).mean()), "std": float(np.clip(values, low, high).std()),
+        "p0.5": float(min(low, np.median([row["low"] for row in whole]))), "p99.5": float(high),
+        "median": float(np.median([row["median"] for row in whole])), "minimum": min(row["minimum"] for row in whole),
+        "whole": float(np.mean([row["whole"] for row in whole])), "near_water": float(np.mean([row["near_water"] for row in whole])),
+    }  # fmt: skip

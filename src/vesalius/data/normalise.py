@@ -1,0 +1,65 @@
+"""Intensities on one scale, chosen by content: what each kind does, and how it is chosen from a fingerprint."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.settings import Settings
+from vesalius.core.space import Array
+
+
+class Normalise(Settings):
+    """How one input channel is brought to mean 0 and standard deviation 1.
+
+    "window"   clip to [low, high], then the data set's `mean` and `std`: for values with a meaning (HU, SUV)
+    "zscore"   each image by its own mean and standard deviation, over its non-zero voxels where `nonzero`
+    """
+
+    kind: Literal["window", "zscore"] = "zscore"
+    low: float = 0.0
+    high: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+    nonzero: bool = False
+
+    def apply(self, channel: Array) -> NDArray[np.float32]:
+        """`channel` (*S) normalised; voxels outside the non-zero mask stay 0."""
+        x = np.asarray(channel, np.float32)
+        if self.kind == "window":
+            return np.asarray((np.clip(x, self.low, self.high) - self.mean) / max(self.std, 1e-8), np.float32)
+        inside = x != 0 if self.nonzero else None
+        values = x[inside] if inside is not None and inside.any() else x
+        mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+        scaled = np.asarray((x - mean) / max(std, 1e-8), np.float32)
+        return np.asarray(np.where(inside, scaled, 0), np.float32) if inside is not None else scaled
+
+
+def looks_like_hounsfield(stats: dict[str, Any]) -> bool:
+    """Whether a channel's values read like CT numbers: whole, reaching from air to beyond soft tissue, and with body
+    voxels around water. Judged by content, because channel names lie."""
+    whole = stats["whole"] >= 0.9
+    air = stats["p0.5"] <= -500 and stats["minimum"] >= -10000
+    return bool(whole and air and stats["p99.5"] >= 50 and stats["near_water"] >= 0.02)
+
+
+def looks_like_uptake(name: str, stats: dict[str, Any]) -> bool:
+    """Whether a channel is a PET uptake map: named so, not negative, and with a heavy upper tail."""
+    named = any(word in name.lower().split("_") for word in ("pet", "suv", "pt", "fdg"))
+    return bool(named and stats["p0.5"] >= -1e-3 and stats["p99.5"] > 3 * max(stats["median"], 1e-6))
+
+
+def choose(name: str, stats: dict[str, Any], cropped: float) -> tuple[Normalise, str]:
+    """The normalisation of one channel and its reason, from its fingerprint; `cropped` is the part of the volume that
+    is left after cutting away zeros."""
+    window = {"low": stats["p0.5"], "high": stats["p99.5"], "mean": stats["mean"], "std": stats["std"]}
+    if looks_like_hounsfield(stats):
+        return Normalise(kind="window", **window), (
+            f"{name}: Hounsfield units by content (whole numbers from {stats['p0.5']:.0f}, {stats['near_water']:.0%} of voxels "
+            f"near water): clip to the foreground's 0.5-99.5 percentiles, then the data set's mean and deviation")
+    if looks_like_uptake(name, stats):
+        return Normalise(kind="window", **window), f"{name}: uptake values have a meaning (SUV): one scale for the data set"
+    if cropped < 0.75:
+        return Normalise(kind="zscore", nonzero=True), (
+            f"{name}: arbitrary units, and {1 - cropped:.0%} of the volume is zero background: z-score of the non-zero voxels")
+    return Normalise(kind="zscore"), f"{name}: arbitrary units: z-score per image"

@@ -1,0 +1,102 @@
+"""From a scan to what a network sees, and from a network's answer back to the scan's own grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.settings import Settings
+from vesalius.core.space import Array, Space, Turn
+from vesalius.data.normalise import Normalise
+from vesalius.io.image import Image
+from vesalius.io.resample import resample
+
+
+class Preparation(Settings):
+    """What is done to every scan before a network sees it: turn to RAS+, crop zeros, resample, normalise.
+
+    `channels`   file channel -> number of components
+    `normalise`  one per component, in the order of the channels
+    `spacing`    millimetres per axis of the RAS+ grid; empty keeps each scan's own
+    """
+
+    channels: dict[str, int]
+    normalise: tuple[Normalise, ...]
+    spacing: tuple[float, ...] = ()
+    crop: bool = False
+    order: int = 3
+
+    @property
+    def in_channels(self) -> int:
+        return sum(self.channels.values())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`image` (C, *S) float32 on `space` (the network's grid); `native` is the cropped RAS+ grid at the scan's own
+    spacing, `box` the place of `native` in the whole RAS+ grid, `full` the scan's space, `turn` how it was turned."""
+
+    image: NDArray[np.float32]
+    space: Space
+    native: Space
+    box: tuple[slice, ...]
+    full: Space
+    turn: Turn
+
+    def target(self, coded: Array) -> NDArray[np.uint8]:
+        """A mask (K, *full) as the network should see it: turned, cropped, nearest neighbour."""
+        cut = np.ascontiguousarray(self.turn.apply(coded)[(slice(None), *self.box)])
+        if self.space.shape == self.native.shape:
+            return cut
+        return np.asarray(resample(Image(cut, self.native), self.space, order=0).array, np.uint8)
+
+    def restore(self, answer: Array) -> Array:
+        """An answer (K, *native) on the scan's own grid (K, *full); outside the crop it is 0."""
+        turned = self.full.turned(self.turn)
+        whole = np.zeros((answer.shape[0], *turned.shape), answer.dtype)
+        whole[(slice(None), *self.box)] = answer
+        return np.ascontiguousarray(self.turn.undo(whole))
+
+
+def prepare(image: Image, how: Preparation) -> Prepared:
+    """`image` (C, *S) as `how` says. NaN (a missing channel, a hole) becomes 0 after normalisation."""
+    turn = image.space.canonical_turn()
+    turned, space = turn.apply(image.array), image.space.turned(turn)
+    box = nonzero_box(turned) if how.crop else tuple(slice(0, side) for side in space.shape)
+    native = cropped(space, box)
+    pixels = normalised(np.ascontiguousarray(turned[(slice(None), *box)]), how.normalise)
+    model = native.with_spacing(how.spacing) if how.spacing else native
+    if model.shape != native.shape:
+        pixels = np.asarray(resample(Image(pixels, native), model, order=how.order).array, np.float32)
+    return Prepared(pixels, model, native, box, image.space, turn)
+
+
+def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:
+    """Each channel of (C, *S) by its own rule; a channel that is all NaN becomes 0, single NaN take the channel's median."""
+    out = np.zeros(pixels.shape, np.float32)
+    for channel, rule in enumerate(how):
+        values = np.asarray(pixels[channel], np.float32)
+        bad = ~np.isfinite(values)
+        if bad.all():
+            continue
+        out[channel] = rule.apply(np.where(bad, np.median(values[~bad]), values) if bad.any() else values)
+    return out
+
+
+def nonzero_box(pixels: Array) -> tuple[slice, ...]:
+    """The smallest box of (C, *S) outside which every channel is 0 (or NaN); everything where all is 0."""
+    inside = ((pixels != 0) & np.isfinite(pixels)).any(0)
+    if not inside.any():
+        return tuple(slice(0, side) for side in inside.shape)
+    box = []
+    for axis in range(inside.ndim):
+        line = np.flatnonzero(inside.any(tuple(a for a in range(inside.ndim) if a != axis)))
+        box.append(slice(int(line[0]), int(line[-1]) + 1))
+    return tuple(box)
+
+
+def cropped(space: Space, box: tuple[slice, ...]) -> Space:
+    """The part of `space` in `box`."""
+    affine = space.affine.copy()
+    affine[:-1, -1] = space.world(np.array([part.start for part in box], float))
+    return Space(tuple(part.stop - part.start for part in box), affine, space.physical)

@@ -1,0 +1,78 @@
+"""From paths to arrays: the channels of a case on one grid, and its mask as classes on the same grid."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.errors import DataError
+from vesalius.core.space import Space
+from vesalius.data.case import Case
+from vesalius.data.labels import Labels
+from vesalius.io import load
+from vesalius.io.image import Image, Source
+from vesalius.io.resample import resample
+
+GRID_TOLERANCE = 0.1  # voxels by which a mask may be off its image and still be taken to lie on it
+
+
+def read_images(case: Case, channels: Mapping[str, int]) -> Image:
+    """All channels of `case`, in order, on the grid of the first that is there: float32 (C, *S), native orientation.
+
+    `channels` maps a channel to the number of its components (3 for a colour photograph). A channel that the case lacks
+    is filled with NaN, which normalisation later turns into 0. A channel on another grid is resampled linearly.
+    """
+    parts: dict[str, Image] = {}
+    for name in channels:
+        if name in case.images:
+            parts[name] = _components(load(case.images[name]), channels[name], case.images[name])
+    if not parts:
+        raise DataError(f"Case {case.name} has none of the channels {', '.join(channels)}.")
+    first = next(iter(parts.values()))
+    stack = [_on_grid(parts[n], first.space, case) if n in parts else np.full((c, *first.space.shape), np.nan, np.float32)
+             for n, c in channels.items()]  # fmt: skip
+    return Image(np.concatenate(stack), first.space, first.source)
+
+
+def _components(image: Image, wanted: int, path: Path) -> Image:
+    if image.channels == wanted:
+        return image.with_array(np.asarray(image.array, np.float32))
+    if image.channels in (2, 4):  # an alpha channel says nothing about the patient
+        image = image.with_array(image.array[: image.channels - 1])
+    if wanted == 1 and image.channels == 3:
+        return image.with_array(np.asarray(image.array, np.float32).mean(0, keepdims=True))
+    if wanted == 3 and image.channels == 1:
+        return image.with_array(np.repeat(np.asarray(image.array, np.float32), 3, 0))
+    if image.channels != wanted:
+        raise DataError(f"{path} has {image.channels} components; {wanted} were expected (as in the other cases). "
+                        "Convert it, or leave it out.")  # fmt: skip
+    return image.with_array(np.asarray(image.array, np.float32))
+
+
+def _on_grid(image: Image, space: Space, case: Case) -> NDArray[np.float32]:
+    if image.space.ndim != space.ndim:
+        raise DataError(f"Case {case.name}: channels of {image.space.ndim} and {space.ndim} dimensions cannot be put on one grid.")
+    if image.space.shape == space.shape and image.space.distance_to(space) <= GRID_TOLERANCE * min(space.spacing):
+        return np.asarray(image.array, np.float32)
+    return np.asarray(resample(image, space, order=1).array, np.float32)
+
+
+def read_mask(path: Path, labels: Labels, space: Space) -> NDArray[np.uint8]:
+    """The mask at `path` as classes (1 | K, *S) on `space` (see Labels.encode); a mask off the grid is refused."""
+    mask = load(path)
+    if mask.space.ndim == 3 and space.ndim == 2 and mask.space.shape[2] == 1:
+        mask = Image(mask.array[..., 0], Space(mask.space.shape[:2], np.delete(np.delete(mask.space.affine, 2, 0), 2, 1)), Source())
+    if mask.space.shape != space.shape:
+        raise DataError(f"{path}: the mask has shape {mask.space.shape}, its image {space.shape}. "
+                        f"Resample it first: vesalius convert {path} OUT --like IMAGE --order 0")  # fmt: skip
+    both = mask.space.physical and space.physical
+    if both and mask.space.distance_to(space) > GRID_TOLERANCE * min(space.spacing):
+        off = mask.space.distance_to(space)
+        raise DataError(f"{path}: the mask lies up to {off:.2f} mm away from its image though the shapes agree. "
+                        f"If its pixels are right, copy the geometry: vesalius convert {path} OUT --geometry-of IMAGE; "
+                        "if not, resample it: vesalius convert --like IMAGE --order 0")  # fmt: skip
+    array = mask.array[:3] if mask.channels == 4 else mask.array[:1] if mask.channels == 2 else mask.array
+    return labels.encode(array)
+
+

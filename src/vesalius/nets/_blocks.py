@@ -1,0 +1,71 @@
+"""Pieces that several networks share: convolution, normalisation and activation for 2D and 3D from one code."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+Sides = Sequence[int]
+
+CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def per_axis(size: int | Sides, ndim: int) -> tuple[int, ...]:
+    """One number per spatial axis."""
+    return (size,) * ndim if isinstance(size, int) else tuple(size)
+
+
+def convolution(ndim: int, channels: tuple[int, int], kernel: Sides, stride: Sides | int = 1, *, bias: bool = True) -> nn.Module:
+    """A convolution that keeps the size at stride 1 (odd kernels, zero padding)."""
+    padding = tuple(k // 2 for k in kernel)
+    layer: nn.Module = CONV[ndim](*channels, tuple(kernel), per_axis(stride, ndim), padding, bias=bias)
+    return layer
+
+
+def normalisation(kind: str, ndim: int, channels: int) -> nn.Module:
+    """"instance" (affine, eps 1e-5, as nnU-Net) or "none"."""
+    return NORM[ndim](channels, eps=1e-5, affine=True) if kind == "instance" else nn.Identity()
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, normalisation, activation (leaky ReLU with slope .01 after a norm, as nnU-Net; plain ReLU without)."""
+
+    def __init__(self, ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, norm: str = "instance") -> None:
+        activation: nn.Module = nn.LeakyReLU(0.01, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
+        super().__init__(convolution(ndim, channels, kernel, stride), normalisation(norm, ndim, channels[1]), activation)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016, basic block; average pool and 1-convolution where sizes change)."""
+
+    def __init__(self, ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, norm: str = "instance") -> None:
+        super().__init__()
+        stride = per_axis(stride, ndim)
+        self.first = ConvBlock(ndim, channels, kernel, stride=stride, norm=norm)
+        self.second = nn.Sequential(convolution(ndim, (channels[1], channels[1]), kernel), normalisation(norm, ndim, channels[1]))
+        self.activation = nn.LeakyReLU(0.01, inplace=True)
+        pool: nn.Module = nn.Identity()
+        if any(s > 1 for s in stride):
+            pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[ndim](stride, stride)
+        project: nn.Module = nn.Identity()
+        if channels[0] != channels[1]:
+            one = convolution(ndim, channels, (1,) * ndim, bias=False)
+            project = nn.Sequential(one, normalisation(norm, ndim, channels[1]))
+        self.shortcut = nn.Sequential(pool, project)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.second(self.first(x)) + self.shortcut(x))
+        return out
+
+
+class Up(nn.Module):
+    """Transposed convolution by the stride, then the skip beside it: (B, up + skip, *S)."""
+
+    def __init__(self, ndim: int, channels: tuple[int, int], stride: Sides) -> None:
+        super().__init__()
+        self.up = TRANSPOSED[ndim](*channels, tuple(stride), tuple(stride))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return torch.cat((self.up(x), skip), 1)

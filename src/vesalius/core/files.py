@@ -29,7 +29,12 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8") and None)
+    """`text` as UTF-8, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        beside.write_text(text, encoding="utf-8")
+
+    write_beside(path, write)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -38,6 +43,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """What `write_json` wrote; a missing or broken file is an error that says so."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

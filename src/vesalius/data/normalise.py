@@ -39,14 +39,14 @@ def looks_like_hounsfield(stats: dict[str, Any]) -> bool:
     """Whether a channel's values read like CT numbers: whole, reaching from air to beyond soft tissue, and with body
     voxels around water. Judged by content, because channel names lie."""
     whole = stats["whole"] >= 0.9
-    air = stats["p0.5"] <= -500 and stats["minimum"] >= -10000
-    return bool(whole and air and stats["p99.5"] >= 50 and stats["near_water"] >= 0.02)
+    air = stats["low"] <= -500 and stats["minimum"] >= -10000
+    return bool(whole and air and stats["high"] >= 50 and stats["near_water"] >= 0.02)
 
 
 def looks_like_uptake(name: str, stats: dict[str, Any]) -> bool:
     """Whether a channel is a PET uptake map: named so, not negative, and with a heavy upper tail."""
     named = any(word in name.lower().split("_") for word in ("pet", "suv", "pt", "fdg"))
-    return bool(named and stats["p0.5"] >= -1e-3 and stats["p99.5"] > 3 * max(stats["median"], 1e-6))
+    return bool(named and stats["low"] >= -1e-3 and stats["high"] > 3 * max(stats["median"], 1e-6))
 
 
 def choose(name: str, stats: dict[str, Any], cropped: float) -> tuple[Normalise, str]:
@@ -55,7 +55,7 @@ def choose(name: str, stats: dict[str, Any], cropped: float) -> tuple[Normalise,
     window = {"low": stats["p0.5"], "high": stats["p99.5"], "mean": stats["mean"], "std": stats["std"]}
     if looks_like_hounsfield(stats):
         return Normalise(kind="window", **window), (
-            f"{name}: Hounsfield units by content (whole numbers from {stats['p0.5']:.0f}, {stats['near_water']:.0%} of voxels "
+            f"{name}: Hounsfield units by content (whole numbers from {stats['low']:.0f}, {stats['near_water']:.0%} of voxels "
             f"near water): clip to the foreground's 0.5-99.5 percentiles, then the data set's mean and deviation")
     if looks_like_uptake(name, stats):
         return Normalise(kind="window", **window), f"{name}: uptake values have a meaning (SUV): one scale for the data set"

@@ -1,0 +1,65 @@
+"""U-Net with a residual encoder (Isensee et al. 2024, "nnU-Net Revisited", arXiv:2404.09556; blocks of He et al. 2016).
+
+The encoder stacks residual blocks, one convolution block per decoder stage is enough. Same arguments as the plain U-Net.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from vesalius.core.card import Card
+from vesalius.nets._blocks import ConvBlock, ResidualBlock, Up, convolution, per_axis
+
+CARD = Card(
+    entry="ResidualUNet", title="Residual-encoder U-Net", tasks=("segment",),
+    summary="U-Net whose encoder stages are stacks of residual blocks.",
+    paper="Isensee et al. 2024, arXiv:2404.09556; He et al. 2016, arXiv:1512.03385",
+)  # fmt: skip
+
+BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)  # per stage, as the published presets
+
+
+class ResidualUNet(nn.Module):
+    """`channels[s]` features and `blocks[s]` residual blocks at stage s; kernels and strides per stage and axis.
+
+    `forward` gives logits (B, out_channels, *S); `heads` gives them at every supervised decoder scale, finest first.
+    """
+
+    def __init__(self, ndim: int, in_channels: int, out_channels: int, *, channels: Sequence[int] = (16, 32, 64, 128),
+                 kernels: Sequence[int | Sequence[int]] = (), strides: Sequence[int | Sequence[int]] = (),
+                 blocks: Sequence[int] = BLOCKS) -> None:
+        super().__init__()
+        size = [per_axis(k, ndim) for k in kernels or (3,) * len(channels)]
+        step = [per_axis(s, ndim) for s in strides or (1, *(2,) * (len(channels) - 1))]
+        self.stem = ConvBlock(ndim, (in_channels, channels[0]), size[0])
+        self.down = nn.ModuleList()
+        for s, width in enumerate(channels):
+            first = ResidualBlock(ndim, (channels[max(0, s - 1)], width), size[s], stride=step[s])
+            rest = [ResidualBlock(ndim, (width, width), size[s]) for _ in range(blocks[s] - 1)]
+            self.down.append(nn.Sequential(first, *rest))
+        self.ups, self.blocks, self.outs = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for s in range(len(channels) - 2, -1, -1):
+            self.ups.append(Up(ndim, (channels[s + 1], channels[s]), step[s + 1]))
+            self.blocks.append(ConvBlock(ndim, (2 * channels[s], channels[s]), size[s]))
+        supervised = range(max(1, len(channels) - 2))
+        self.outs.extend(convolution(ndim, (channels[s], out_channels), (1,) * ndim) for s in supervised)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Decoder features, finest first."""
+        x, skips = self.stem(x), []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        scales: list[Tensor] = []
+        for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
+            x = block(up(x, skip))
+            scales.insert(0, x)
+        return scales
+
+    def heads(self, x: Tensor) -> list[Tensor]:
+        """Logits at the scales that are supervised, finest first."""
+        return [out(scale) for out, scale in zip(self.outs, self.features(x), strict=False)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.outs[0](self.features(x)[0])
+        return logits

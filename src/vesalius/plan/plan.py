@@ -1,0 +1,142 @@
+"""The plan: every decision that is taken before learning, as settings that a user reads, edits and keeps.
+
+On disk each value stands beside its reason: `{"patch": {"size": {"value": [40, 56, 40], "reason": "..."}}}`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from vesalius.augment import Augment
+from vesalius.core.errors import VesaliusError
+from vesalius.core.files import read_json, write_json
+from vesalius.core.settings import Settings
+from vesalius.data.labels import Labels
+from vesalius.data.prepare import Preparation
+
+VERSION = 1
+
+
+class Patch(Settings):
+    """What one sample is: `size` voxels of the network's grid, `batch` samples a step (over all processes together),
+    `foreground` the part of a batch that is centred on a class."""
+
+    size: tuple[int, ...]
+    batch: int
+    foreground: float
+
+
+class Net(Settings):
+    """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis."""
+
+    name: str
+    ndim: int
+    channels: tuple[int, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+
+
+class Train(Settings):
+    """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
+    `ema` is the part of the run over which weights are averaged."""
+
+    method: str = "supervised"
+    seconds: float | None = None
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    warm_up: float = 0.1
+    ema: float = 0.02
+    clip: float = 12.0
+    precision: Literal["bf16", "fp32"] = "fp32"
+    seed: int = 0
+    deterministic: bool = False
+    validations: int = 10
+
+
+class Predict(Settings):
+    """How it answers: tiles overlap by `overlap`, `mirror` averages over flips of the safe axes."""
+
+    overlap: float = 0.5
+    batch: int = 1
+    mirror: bool = False
+    skip_air: bool = True
+
+
+class Expected(Settings):
+    """What planning promises: measured on this machine before the first step."""
+
+    device: str
+    budget_seconds: float | None
+    step_seconds: float
+    tile_seconds: float
+    steps: int
+    epochs: float
+    memory_bytes: int
+    parameters: int
+
+
+class Plan(Settings):
+    """All decisions of a run."""
+
+    version: int = VERSION
+    task: str
+    folds: int = 1
+    labels: Labels
+    preparation: Preparation
+    patch: Patch
+    net: Net
+    augment: Augment
+    train: Train
+    predict: Predict
+    expected: Expected
+    reasons: dict[str, str] = {}
+
+    def save(self, path: Path) -> None:
+        tree = self.model_dump(mode="json", exclude={"reasons"})
+        write_json(path, {group: self._with_reasons(group, value) for group, value in tree.items()})
+
+    def _with_reasons(self, group: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return {"value": value, "reason": self.reasons.get(group, "")}
+        return {leaf: {"value": v, "reason": self.reasons.get(f"{group}.{leaf}", "")} for leaf, v in value.items()}
+
+    @classmethod
+    def load(cls, path: Path) -> "Plan":
+        """The plan at `path`, migrated if it is an old one; a wrong edit is told by its dotted name."""
+        tree = migrated(read_json(path), path)
+        values: dict[str, Any] = {"reasons": {}}
+        for group, leaves in tree.items():
+            if set(leaves) == {"value", "reason"}:
+                values[group], values["reasons"][group] = leaves["value"], leaves["reason"]
+                continue
+            values[group] = {leaf: pair["value"] for leaf, pair in leaves.items()}
+            values["reasons"] |= {f"{group}.{leaf}": pair["reason"] for leaf, pair in leaves.items()}
+        return cls.checked(values, where=str(path))
+
+    def because(self, **reasons: str) -> "Plan":
+        """A copy with reasons added; `patch__size="..."` belongs to patch.size."""
+        return self.model_copy(update={"reasons": self.reasons | {name.replace("__", "."): why for name, why in reasons.items()}})
+
+    def with_settings(self, assignments: list[str]) -> "Plan":
+        """A copy with the user's `--set a.b=c` applied, each with that as its reason."""
+        changed = self.changed(assignments)
+        mine = {text.partition("=")[0].strip(): "set by the user" for text in assignments}
+        return changed.model_copy(update={"reasons": self.reasons | mine})
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from version -> function to the next
+
+
+def migrated(tree: Any, path: Path) -> dict[str, Any]:
+    """The tree of a saved plan brought to this version by named steps; a newer one is refused."""
+    try:
+        version = int(tree["version"]["value"])
+    except (TypeError, KeyError, ValueError):
+        raise VesaliusError(f"{path} is not a plan: it has no version. Write one with: vesalius plan DATA") from None
+    if version > VERSION:
+        raise VesaliusError(f"{path} is a plan of version {version}; this vesalius knows up to {VERSION}. Update vesalius.")
+    while version < VERSION:
+        tree = MIGRATIONS[version](tree)
+        version += 1
+    return dict(tree)

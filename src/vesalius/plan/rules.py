@@ -1,0 +1,109 @@
+"""One named rule per function: facts in, a value and its reason out.
+
+The rules of nnU-Net (Isensee et al. 2021, Nature Methods 18, supplementary notes 1-2) decide quality; what they leave to a
+memory proxy is measured in seconds and bytes on the machine at hand (budget.py).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Sides = tuple[int, ...]
+Spacing = tuple[float, ...]
+SMALLEST = 4  # voxels per axis at the coarsest stage
+WIDEST = {2: 256, 3: 256}
+LATERAL = re.compile(r"(^|[\s_\-])(left|right|l|r|lt|rt|lv|rv|la|ra)($|[\s_\-])", re.IGNORECASE)
+
+
+def spacing(facts: dict[str, Any]) -> tuple[Spacing, str]:
+    """Median per axis; a thick axis takes its 10th percentile (nnU-Net rule 3). Pixels without a size keep their grid."""
+    spacings, shapes = np.array(facts["spacings"]), np.array(facts["shapes"])
+    if not facts["physical"]:
+        return (), "the files state no pixel size: every image keeps its own grid"
+    if np.ptp(spacings, axis=0).max() < 1e-3 * spacings.min():
+        return tuple(float(v) for v in spacings[0]), "all scans share this spacing: nothing is resampled"
+    target, sides = np.median(spacings, 0), np.median(shapes, 0)
+    worst = int(np.argmax(target))
+    others = [a for a in range(len(target)) if a != worst]
+    if target[worst] > 3 * target[others].max() and sides[worst] * 3 < sides[others].min():
+        target[worst] = max(np.percentile(spacings[:, worst], 10), target[others].max() + 1e-5)
+        return tuple(float(v) for v in target), "median per axis; the thick axis takes its 10th percentile (anisotropic scans)"
+    return tuple(float(v) for v in target), "median of the training scans, per axis"
+
+
+def median_shape(facts: dict[str, Any], target: Spacing) -> Sides:
+    """Median sides of the training scans on the network's grid."""
+    shapes = np.array(facts["shapes"], float)
+    if target:
+        shapes = shapes * np.array(facts["spacings"]) / np.array(target)
+    return tuple(int(s) for s in np.maximum(1, np.round(np.median(shapes, 0))))
+
+
+def topology(size: Sides, target: Spacing) -> tuple[Sides, tuple[Sides, ...], tuple[Sides, ...], str]:
+    """Pooling until an axis is 2 x 4 voxels short or twice as coarse as the finest (nnU-Net rule 7); kernels grow from 1 to
+    3 on an axis once its spacing is within a factor of 2. Returns patch padded to whole poolings, kernels, strides."""
+    now, left = np.array(target or (1.0,) * len(size)), np.array(size, float)
+    strides: list[Sides] = [(1,) * len(size)]
+    kernels: list[Sides] = [_kernel(now, left)]
+    while len(strides) < 7:
+        can = [a for a in range(len(size)) if left[a] >= 2 * SMALLEST and now[a] / now.min() < 2]
+        if not can or (len(can) == 1 and left[can[0]] < 3 * SMALLEST):
+            break
+        stride = tuple(2 if a in can else 1 for a in range(len(size)))
+        now, left = now * stride, np.ceil(left / stride)
+        strides.append(stride)
+        kernels.append(_kernel(now, left))
+    total = np.prod(strides, axis=0)
+    padded = tuple(int(np.ceil(s / t) * t) for s, t in zip(size, total, strict=True))
+    words = f"{len(strides)} stages: pooled by {'x'.join(map(str, total))} until {SMALLEST}-voxel maps; thick axes wait"
+    return padded, tuple(kernels), tuple(strides), words
+
+
+def _kernel(now: np.ndarray[Any, Any], left: np.ndarray[Any, Any]) -> Sides:
+    return tuple(3 if now[a] / now.min() < 2 and left[a] > 1 else 1 for a in range(len(now)))
+
+
+def patch(shape: Sides, target: Spacing, voxels: int) -> tuple[Sides, str]:
+    """Inversely proportional to spacing with about `voxels` in all, clipped to the median scan (nnU-Net rule 6)."""
+    step = np.array(target or (1.0,) * len(shape))
+    free, size = np.ones(len(shape), bool), np.array(shape, float)
+    for _ in shape:  # an axis that is clipped to the scan hands its share to the others
+        share = voxels / np.prod(size[~free])
+        ideal = (share * np.prod(step[free])) ** (1 / free.sum()) / step[free] if free.any() else np.array([])
+        clipped = np.array([ideal[list(np.flatnonzero(free)).index(a)] >= shape[a] if free[a] else False for a in range(len(shape))])
+        if not clipped.any():
+            size[free] = ideal
+            break
+        free &= ~clipped
+    size = np.minimum(np.maximum(np.round(size), 1), shape).astype(int)
+    whole = bool((size >= np.array(shape)).all())
+    return tuple(int(s) for s in size), "a whole scan fits" if whole else f"about {voxels:,} voxels, shaped like the scan in millimetres"
+
+
+def channels(stages: int, base: int, ndim: int) -> Sides:
+    """`base` features doubled per stage up to a ceiling; multiples of 16 keep bf16 kernels busy."""
+    return tuple(min(base * 2**s, max(base, WIDEST[ndim])) for s in range(stages))
+
+
+def mirror(names: Sequence[str], ndim: int, *, physical: bool) -> tuple[tuple[bool, ...], str]:
+    """Flips are safe on every axis unless a label knows left from right; then the left-right axis stays."""
+    lateral = [name for name in names if LATERAL.search(name)]
+    if not lateral:
+        return (True,) * ndim, "no label knows left from right: every axis may be mirrored"
+    axis = 0 if ndim == 3 else 1  # RAS+: x; pictures: columns
+    words = ", ".join(lateral[:4])
+    return tuple(a != axis for a in range(ndim)), f"left and right differ in the labels ({words}): the left-right axis is not mirrored"
+
+
+def rotation(size: Sides, target: Spacing) -> tuple[tuple[float, ...], str]:
+    """30 degrees in 3D, in-plane only for thick slices; 180 in 2D for square patches, 15 for elongated ones (nnU-Net)."""
+    if len(size) == 2:
+        square = max(size) / min(size) <= 1.5
+        return ((180.0,) if square else (15.0,)), "square patches may be turned all the way" if square else "elongated patches: 15 degrees"
+    step = np.array(target or (1.0,) * 3)
+    worst = int(np.argmax(step))
+    if step[worst] / step.min() > 3 or size[worst] < 3:
+        return tuple(180.0 if a == worst else 0.0 for a in range(3)), "thick slices: turned in their plane only"
+    return (30.0,) * 3, "30 degrees about each axis"

@@ -1,62 +1,47 @@
 """Augmentation: one transform per file; parameters are drawn once per sample, recorded, and applied by kind.
 
-Spatial transforms never touch pixels: each gives a matrix or a displacement, and all are composed into one resampling.
+Spatial transforms never touch pixels: each gives a matrix or a displacement, and all are composed into one resampling
+(`Composed`). Coordinates are millimetre-like: voxel index times relative spacing (the finest is 1), origin at the centre
+of the patch.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vesalius.core.settings import Settings
 from vesalius.core.shelf import Shelf
 
+if TYPE_CHECKING:
+    from vesalius.augment._compose import Composed as Composed
+
 AUGMENT = Shelf("augment")
 Parameters = dict[str, Tensor]
-
-
-class Transform(ABC):
-    """`draw` makes the parameters of one sample; `apply` (intensity) changes one image batch by stacked parameters.
-    Every tensor that `draw` returns has the same shape for each call, so that samples stack along a first axis B."""
-
-    probability: float
-
-    @abstractmethod
-    def draw(self, generator: torch.Generator, ndim: int) -> Parameters:
-        """Parameters of one sample on the CPU; the identity with probability 1 - `probability`."""
-
-
-class Spatial(Transform):
-    """A change of places. Coordinates are millimetre-like: voxel index times relative spacing, origin at the centre."""
-
-    @abstractmethod
-    def matrix(self, parameters: Parameters, ndim: int) -> Tensor:
-        """(B, n, n) that takes output coordinates to input coordinates; the identity where nothing is linear."""
-
-    def displacement(self, parameters: Parameters, shape: tuple[int, ...]) -> Tensor | None:
-        """(B, *shape, n) added after the matrix, in voxels of the output grid; None where there is none."""
-        return None
-
-
-class Intensity(Transform):
-    """A change of values."""
-
-    @abstractmethod
-    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
-        """`image` (B, C, *S) with per-sample parameters stacked along B; samples whose draw was the identity stay."""
+COARSE = 3.0  # an axis is coarse when its spacing is more than this many times the finest (nnU-Net's threshold)
 
 
 class Augment(Settings):
-    """What is drawn, how often and how far. Angles in degrees, scales as factors, noise in units of the normalised image."""
+    """What is drawn, how often and how far. Angles in degrees, scales as factors, noise in units of the normalised image.
 
-    mirror: tuple[bool, ...] = ()
+    The figures are nnU-Net's (nnUNetTrainer.py, version 2); what it leaves out stands at probability 0."""
+
+    mirror: tuple[bool, ...] = ()  # may this axis be mirrored?
     rotation: tuple[float, ...] = ()  # largest angle about each axis (one number in 2D)
     rotation_probability: float = 0.2
-    scale: tuple[float, float] = (0.7, 1.4)
+    scale: tuple[float, float] = (0.7, 1.4)  # above 1 the patch sees more and things look smaller
     scale_probability: float = 0.2
-    elastic: float = 0.0  # largest displacement in voxels
+    translation: float = 0.0  # largest shift as a fraction of the patch side
+    translation_probability: float = 0.0
+    elastic: float = 0.0  # largest displacement in voxels of the finest axis
     elastic_probability: float = 0.0
-    noise: float = 0.1  # largest variance
+    outside: Literal["zeros", "border"] = "zeros"  # what an image holds beyond its source; masks hold 0 there
+    bias_field: float = 0.0  # largest |log| of a coil's smooth gain, MR only
+    bias_field_probability: float = 0.0
+    noise: float = 0.1  # largest standard deviation (nnU-Net calls it variance and uses it as a deviation)
     noise_probability: float = 0.1
     blur: tuple[float, float] = (0.5, 1.0)
     blur_probability: float = 0.2
@@ -70,3 +55,82 @@ class Augment(Settings):
     gamma_probability: float = 0.3
     gamma_inverted_probability: float = 0.1
     channel_dropout_probability: float = 0.0  # a whole channel set to 0, so that a missing one can be borne
+    further: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of transforms that other packages put on the shelf, by name
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a transform knows of a sample before it draws: channels, sides of the patch, relative spacing (finest 1)."""
+
+    channels: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.shape)
+
+    @property
+    def fine(self) -> tuple[bool, ...]:
+        """Which axes are sampled finely enough to mix with the others."""
+        return tuple(step <= COARSE * min(self.spacing) for step in self.spacing)
+
+
+class Transform(ABC):
+    """One change with its probability; `order` is its place among the transforms of its sort, smallest first."""
+
+    probability: float
+    order: ClassVar[int]
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        """The transform that `settings` ask for, or None where they ask for none."""
+
+    @abstractmethod
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        """Parameters of one sample on which the transform acts, on the CPU; same names and shapes at each call."""
+
+    @final
+    def draw(self, generator: torch.Generator, frame: Frame) -> Parameters | None:
+        """Parameters of one sample; None (the identity) with probability 1 - `probability`."""
+        acts = float(torch.rand((), generator=generator)) < self.probability
+        return self.parameters(generator, frame) if acts else None
+
+
+class Spatial(Transform):
+    """A change of places."""
+
+    @abstractmethod
+    def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
+        """Homogeneous float64 (B, n + 1, n + 1) that takes output to input coordinates, from stacked parameters."""
+
+    def displacement(self, parameters: Parameters, frame: Frame) -> Tensor | None:
+        """(B, n, *S) added after the matrix, in units of the finest voxel; None where there is none."""
+        return None
+
+    def reach(self, frame: Frame) -> float:
+        """Largest component of any displacement, in units of the finest voxel."""
+        return 0.0
+
+
+class Intensity(Transform):
+    """A change of values."""
+
+    @abstractmethod
+    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        """What becomes of `image` (B, C, *S), float32 or float64, under parameters stacked along B. `image` stays as it is."""
+
+
+def stacked(draws: list[Parameters], device: torch.device | None = None) -> Parameters:
+    """Parameters of several samples, each stacked along a first axis B and put on `device`."""
+    return {name: torch.stack([draw[name] for draw in draws]).to(device) for name in draws[0]}
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Composed":
+        raise AttributeError(f"module 'vesalius.augment' has no attribute {name!r}")
+    from vesalius.augment._compose import Composed
+
+    return Composed

@@ -1,0 +1,197 @@
+"""All transforms of a batch at once: every change of place is composed into one resampling, then values change.
+
+One generator per sample draws everything of that sample, on the CPU, so a sample does not depend on its batch mates:
+a joint batch split over processes gives the same samples. On the CPU samples are computed one by one and are identical to
+the last bit; on an accelerator those that share a transform are computed together, with noise drawn on the device from a
+seed that the sample's generator drew.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
+from vesalius.core.errors import VesaliusError
+from vesalius.data.batch import Batch, Kind
+
+UNMOVED = (Kind.LABEL,)
+LARGEST_MARGIN = 0.5  # of the patch
+COVERED = 0.95  # of samples look nowhere outside the margin
+TRIALS = 400
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What was drawn for one sample: places as one homogeneous `matrix` (millimetre-like, output to input) and the
+    parameters of fields; values as parameters of each image by name. Transforms are named by their place in the list."""
+
+    matrix: Tensor
+    fields: dict[int, Parameters]
+    values: dict[str, dict[int, Parameters]]
+
+
+class Composed:
+    """`settings` for patches of the shape `patch` with `spacing` in millimetres (only its ratios matter)."""
+
+    def __init__(self, settings: Augment, patch: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+        finest = min(spacing)
+        self.settings = settings
+        self.frame = Frame(channels=1, shape=tuple(patch), spacing=tuple(step / finest for step in spacing))
+        planned = [AUGMENT[name].from_settings(settings, self.frame) for name in AUGMENT]
+        known: list[Transform] = sorted((t for t in planned if t is not None), key=lambda t: t.order)
+        self.spatial = [t for t in known if isinstance(t, Spatial)]
+        self.intensity = [t for t in known if isinstance(t, Intensity)]
+
+    def margin(self) -> tuple[int, ...]:
+        """Voxels by which a source should be larger than the patch, even along each axis, so that 95 % of samples look
+        nowhere outside (their corners included); at most half of the patch."""
+        shape, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
+        generator = torch.Generator().manual_seed(0)
+        matrices = torch.stack([self._places(generator)[0] for _ in range(TRIALS)])
+        reach = sum(t.reach(self.frame) for t in self.spatial)
+        linear = (matrices[:, :-1, :-1] * steps / steps[:, None]).abs()
+        need = 2 * (linear @ (shape / 2) + matrices[:, :-1, -1].abs() / steps + reach / steps) - shape
+        need = torch.quantile(need, COVERED, dim=0)
+        allowed = [min(n, LARGEST_MARGIN * p) for n, p in zip(need.tolist(), self.frame.shape, strict=True)]
+        return tuple(max(0, 2 * math.ceil(n / 2 - 1e-6)) for n in allowed)
+
+    def draw(self, seed: int, channels: dict[str, int]) -> Draw:
+        """Everything that is random about one sample with images of so many `channels` by name."""
+        generator = torch.Generator().manual_seed(seed)
+        matrix, fields = self._places(generator)
+        values = {name: self._values(generator, number) for name, number in channels.items()}
+        return Draw(matrix, fields, values)
+
+    def _places(self, generator: torch.Generator) -> tuple[Tensor, dict[int, Parameters]]:
+        total, fields = torch.eye(self.frame.ndim + 1, dtype=torch.float64), {}
+        for place, transform in enumerate(self.spatial):
+            drawn = transform.draw(generator, self.frame)
+            if drawn is None:
+                continue
+            total = total @ transform.matrix(stacked([drawn]), self.frame)[0]
+            if transform.reach(self.frame):
+                fields[place] = drawn
+        return total, fields
+
+    def _values(self, generator: torch.Generator, channels: int) -> dict[int, Parameters]:
+        frame = Frame(channels, self.frame.shape, self.frame.spacing)
+        drawn = {place: transform.draw(generator, frame) for place, transform in enumerate(self.intensity)}
+        return {place: parameters for place, parameters in drawn.items() if parameters is not None}
+
+    def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
+        """IMAGE (B, C, *L) and MASK (B, K, *L), L at least the patch, as they look after all changes, at the patch's shape."""
+        self._check(batch)
+        if len(seeds) != len(batch):
+            raise VesaliusError(f"Expected one seed for each of {len(batch)} samples; got {len(seeds)}.")
+        channels = {name: batch[name].shape[1] for name in batch.of(Kind.IMAGE)}
+        draws = [self.draw(seed, channels) for seed in seeds]
+        moved = self._moved(batch, draws)
+        for name in channels:
+            self._change_values(moved[name], [draw.values[name] for draw in draws])
+        return batch.mapped(lambda name, tensor: moved[name].to(tensor.dtype) if name in moved else tensor)
+
+    def identity(self, batch: Batch) -> Batch:
+        """The centre of each sample at the patch's shape, nothing changed; for validation."""
+        self._check(batch)
+        return batch.mapped(lambda name, tensor: tensor if batch.kinds[name] in UNMOVED else self._centre(tensor).contiguous())
+
+    def _check(self, batch: Batch) -> None:
+        shapes = set()
+        for name, tensor in batch.tensors.items():
+            kind = batch.kinds[name]
+            if kind not in (Kind.IMAGE, Kind.MASK, *UNMOVED):
+                raise VesaliusError(f"Augmentation moves images and masks; {name!r} is of kind {kind}. Leave it out of the batch.")
+            if kind not in UNMOVED:
+                shapes.add(tuple(tensor.shape[2:]))
+        patch = self.frame.shape
+        if len(shapes) != 1 or any(len(s) != len(patch) or any(a < b for a, b in zip(s, patch, strict=True)) for s in shapes):
+            raise VesaliusError(
+                f"Expected images and masks of one shape, at least the patch {patch}; got {sorted(shapes)}. Pad them first."
+            )
+
+    def _centre(self, tensor: Tensor) -> Tensor:
+        for axis, side in enumerate(self.frame.shape, start=tensor.ndim - self.frame.ndim):
+            tensor = tensor.narrow(axis, (tensor.shape[axis] - side) // 2, side)
+        return tensor
+
+    def _moved(self, batch: Batch, draws: list[Draw]) -> dict[str, Tensor]:
+        names = batch.of(Kind.IMAGE) + batch.of(Kind.MASK)
+        moved = {name: _empty(batch[name], self.frame.shape) for name in names}
+        still = [row for row, draw in enumerate(draws) if not draw.fields and _mirrored(draw.matrix) is not None]
+        for row in still:
+            axes = _mirrored(draws[row].matrix)
+            for name in names:
+                centre = self._centre(batch[name][row])
+                moved[name][row] = centre.flip([axis + 1 for axis in axes]) if axes else centre
+        turned = [row for row in range(len(draws)) if row not in still]
+        for rows in _together(turned, batch[names[0]].device):
+            source = batch[names[0]].shape[2:]
+            grid = self._grid([draws[row] for row in rows], source, batch[names[0]].device)
+            for name in names:
+                moved[name][rows] = self._sampled(batch[name][rows], grid, batch.kinds[name]).to(moved[name].dtype)
+        return moved
+
+    def _sampled(self, tensor: Tensor, grid: Tensor, kind: Kind) -> Tensor:
+        values = tensor if tensor.dtype == torch.float64 else tensor.float()
+        if kind == Kind.MASK:
+            return grid_sample(values, grid.to(values), mode="nearest", padding_mode="zeros", align_corners=False)
+        return grid_sample(values, grid.to(values), mode="bilinear", padding_mode=self.settings.outside, align_corners=False)
+
+    def _grid(self, draws: list[Draw], source: Sequence[int], device: torch.device) -> Tensor:
+        """(B, *patch, n): where each voxel looks, as `grid_sample` counts (-1 ... 1 from edge to edge, last axis first)."""
+        patch, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
+        sides = torch.tensor(source).double()
+        start = torch.tensor([(have - want) // 2 for have, want in zip(source, self.frame.shape, strict=True)])
+        matrix = torch.stack([draw.matrix for draw in draws])
+        linear = (matrix[:, :-1, :-1] * (steps * patch) / (steps * sides)[:, None]).flip(1)
+        offset = matrix[:, :-1, -1] * 2 / (steps * sides) + (2 * start + patch) / sides - 1
+        grid = offset.flip(-1).reshape(len(draws), *(1,) * self.frame.ndim, -1).float().to(device)
+        for axis, side in enumerate(self.frame.shape):
+            places = (2 * torch.arange(side).double() + 1) / side - 1
+            part = (places[:, None] * linear[:, None, :, axis]).float().to(device)  # (B, side, n)
+            grid = grid + part.reshape(len(draws), *(side if i == axis else 1 for i in range(self.frame.ndim)), -1)
+        fields = self._displacement(draws, device)
+        if fields is not None:
+            grid += (fields.movedim(1, -1) * (2 / (steps * sides)).float().to(device)).flip(-1)
+        return grid
+
+    def _displacement(self, draws: list[Draw], device: torch.device) -> Tensor | None:
+        total = None
+        for place, transform in enumerate(self.spatial):
+            rows = [row for row, draw in enumerate(draws) if place in draw.fields]
+            if not rows:
+                continue
+            field = transform.displacement(stacked([draws[row].fields[place] for row in rows], device), self.frame)
+            if field is not None:
+                total = torch.zeros(len(draws), self.frame.ndim, *self.frame.shape, device=device) if total is None else total
+                total[rows] += field
+        return total
+
+    def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
+        for place, transform in enumerate(self.intensity):
+            acted = [row for row, drawn in enumerate(values) if place in drawn]
+            for rows in _together(acted, image.device):
+                parameters = stacked([values[row][place] for row in rows], image.device)
+                image[rows] = transform.apply(image[rows], parameters)
+
+
+def _together(rows: list[int], device: torch.device) -> Iterator[list[int]]:
+    """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""
+    yield from [[row] for row in rows] if device.type == "cpu" else [rows] * bool(rows)
+
+
+def _mirrored(matrix: Tensor) -> list[int] | None:
+    """Axes that `matrix` mirrors where it does nothing else; None where it does more."""
+    if not torch.equal(matrix.abs(), torch.eye(len(matrix), dtype=matrix.dtype)):
+        return None
+    return [axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0]
+
+
+def _empty(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Room for `tensor` at the patch's shape; half precision is computed in single."""
+    half = tensor.dtype in (torch.float16, torch.bfloat16)
+    return torch.empty(*tensor.shape[:2], *shape, dtype=torch.float32 if half else tensor.dtype, device=tensor.device)

@@ -1,0 +1,35 @@
+"""Draws that several transforms share; every one takes its generator."""
+
+import torch
+from torch import Tensor
+
+
+def uniform(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:
+    """Uniform numbers between the bounds, float32 of `size`."""
+    low, high = bounds
+    return torch.rand(size, generator=generator) * (high - low) + low
+
+
+def about_one(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:
+    """Factors that are below 1 as often as above, uniform on either side (nnU-Net's draw for brightness, contrast, gamma)."""
+    low, high = bounds
+    below = uniform(generator, (low, min(1.0, high)), *size)
+    above = uniform(generator, (max(1.0, low), high), *size)
+    if low >= 1.0 or high <= 1.0:
+        return above if low >= 1.0 else below
+    return torch.where(torch.rand(size, generator=generator) < 0.5, below, above)
+
+
+def some_channels(generator: torch.Generator, channels: int, probability: float = 0.5) -> Tensor:
+    """Which channels a transform touches, bool (C,)."""
+    return torch.rand(channels, generator=generator) < probability
+
+
+def per_channel(parameter: Tensor, image: Tensor) -> Tensor:
+    """(B, C) or (B,) shaped so that it multiplies `image` (B, C, *S), in its dtype."""
+    return parameter.to(image.dtype).reshape(*parameter.shape, *(1,) * (image.ndim - parameter.ndim))
+
+
+def seed(generator: torch.Generator) -> Tensor:
+    """A seed for numbers that are drawn where the image lies."""
+    return torch.randint(2**62, (), generator=generator)

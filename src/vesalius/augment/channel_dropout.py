@@ -1,0 +1,34 @@
+"""Channel dropout: one channel, chosen at random, is set to 0 (the mean of a normalised image), so that a missing one can be borne."""
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._random import per_channel
+from vesalius.core.card import Card
+
+CARD = Card(entry="ChannelDropout", title="channel dropout", summary="One of several channels is set to 0.", tags=("intensity",))
+
+
+class ChannelDropout(Intensity):
+    """Never takes the only channel."""
+
+    order: ClassVar[int] = 100
+
+    def __init__(self, *, probability: float) -> None:
+        self.probability = probability
+
+    @classmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        return cls(probability=settings.channel_dropout_probability) if settings.channel_dropout_probability else None
+
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        kept = torch.ones(frame.channels)
+        if frame.channels > 1:
+            kept[torch.randint(frame.channels, (), generator=generator)] = 0
+        return {"kept": kept}
+
+    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        return image * per_channel(parameters["kept"], image)

@@ -1,0 +1,38 @@
+"""Gamma of the inverted image: bends the bright end where gamma bends the dark one; mean and deviation are kept."""
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._gamma import gamma_curve
+from vesalius.augment._random import about_one
+from vesalius.core.card import Card
+
+CARD = Card(
+    entry="GammaInverted",
+    title="gamma of the inverse",
+    summary="A power of the inverted values, mean and deviation kept.",
+    tags=("intensity",),
+)
+
+
+class GammaInverted(Intensity):
+    """Powers between the bounds, below 1 as often as above, one for each channel."""
+
+    order: ClassVar[int] = 70
+
+    def __init__(self, bounds: tuple[float, float], *, probability: float = 0.1) -> None:
+        self.bounds = bounds
+        self.probability = probability
+
+    @classmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        return cls(settings.gamma, probability=settings.gamma_inverted_probability) if settings.gamma_inverted_probability else None
+
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        return {"gamma": about_one(generator, self.bounds, frame.channels)}
+
+    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        return gamma_curve(-image, parameters["gamma"]).neg_()

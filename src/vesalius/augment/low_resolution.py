@@ -1,0 +1,49 @@
+"""Low resolution: some channels are sampled on a coarser grid (nearest voxel) and brought back by linear interpolation."""
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._random import some_channels, uniform
+from vesalius.core.card import Card
+
+CARD = Card(entry="LowResolution", title="low resolution", summary="Every other channel loses detail.", tags=("intensity",))
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+class LowResolution(Intensity):
+    """Factors uniform between the bounds, one for all fine axes; coarse axes stay. A channel is taken with probability one half."""
+
+    order: ClassVar[int] = 60
+
+    def __init__(self, bounds: tuple[float, float], *, probability: float = 0.25) -> None:
+        self.bounds = bounds
+        self.probability = probability
+
+    @classmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        return (
+            cls(settings.low_resolution, probability=settings.low_resolution_probability) if settings.low_resolution_probability else None
+        )
+
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        factor = uniform(generator, self.bounds, frame.channels)[:, None]
+        changed = some_channels(generator, frame.channels)[:, None] & torch.tensor(frame.fine)
+        return {"factor": torch.where(changed, factor, torch.ones(()))}
+
+    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        changed = image.clone()
+        for sample, factors in zip(changed, parameters["factor"].tolist(), strict=True):
+            for channel, factor in zip(sample, factors, strict=True):
+                if any(f != 1 for f in factor):
+                    channel.copy_(_coarsened(channel, factor))
+        return changed
+
+
+def _coarsened(channel: Tensor, factor: list[float]) -> Tensor:
+    size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
+    coarse = interpolate(channel[None, None], size, mode="nearest-exact")
+    return interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0]

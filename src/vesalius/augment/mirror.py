@@ -1,0 +1,41 @@
+"""Mirroring of each allowed axis with probability one half; exact, for no voxel is interpolated.
+
+Which axes are allowed is the planner's question: left and right differ where the labels name sides.
+"""
+
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from vesalius.augment import Augment, Frame, Parameters, Spatial
+from vesalius.core.card import Card
+from vesalius.core.errors import UsageError
+
+CARD = Card(entry="Mirror", title="mirroring", summary="Each allowed axis is mirrored every other time.", tags=("spatial",))
+
+
+class Mirror(Spatial):
+    """`axes[i]` says whether axis i may be mirrored."""
+
+    order: ClassVar[int] = 50
+
+    def __init__(self, axes: tuple[bool, ...]) -> None:
+        self.axes = axes
+        self.probability = 1.0
+
+    @classmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        if not any(settings.mirror):
+            return None
+        if len(settings.mirror) != frame.ndim:
+            raise UsageError(f"Expected augment.mirror with one true / false for each of {frame.ndim} axes; got {settings.mirror}.")
+        return cls(settings.mirror)
+
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        tossed = torch.rand(frame.ndim, generator=generator) < 0.5
+        return {"mirrored": tossed & torch.tensor(self.axes)}
+
+    def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
+        signs = 1.0 - 2.0 * parameters["mirrored"].double()
+        return torch.diag_embed(torch.nn.functional.pad(signs, (0, 1), value=1.0))

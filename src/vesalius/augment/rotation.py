@@ -1,0 +1,51 @@
+"""Rotation about the centre of the patch, in millimetres, so that an anisotropic grid does not shear what it shows.
+
+Angles are uniform about each axis up to its own limit; 0 leaves an axis out (a coarse patch turns about its coarse axis
+only). The rotations follow each other in the order of the axes.
+"""
+
+import math
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from vesalius.augment import Augment, Frame, Parameters, Spatial
+from vesalius.core.card import Card
+from vesalius.core.errors import UsageError
+
+CARD = Card(entry="Rotation", title="rotation", summary="Rotation about each axis, in millimetres.", tags=("spatial",))
+PLANES = {2: ((0, 1),), 3: ((1, 2), (2, 0), (0, 1))}  # the two axes that turn about each axis
+
+
+class Rotation(Spatial):
+    """`degrees[i]` is the largest angle about axis i; one number in 2D."""
+
+    order: ClassVar[int] = 30
+
+    def __init__(self, degrees: tuple[float, ...], *, probability: float = 0.2) -> None:
+        self.degrees = degrees
+        self.probability = probability
+
+    @classmethod
+    def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
+        if not any(settings.rotation) or not settings.rotation_probability:
+            return None
+        wanted = len(PLANES[frame.ndim])
+        if len(settings.rotation) != wanted:
+            raise UsageError(f"Expected augment.rotation with {wanted} angles in {frame.ndim}D; got {settings.rotation}.")
+        return cls(settings.rotation, probability=settings.rotation_probability)
+
+    def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
+        limit = torch.tensor(self.degrees) * (math.pi / 180)
+        return {"radians": (2 * torch.rand(len(limit), generator=generator) - 1) * limit}
+
+    def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
+        angles = parameters["radians"].double()
+        total = torch.eye(frame.ndim + 1, dtype=torch.float64).expand(len(angles), -1, -1)
+        for angle, (i, j) in zip(angles.unbind(1), PLANES[frame.ndim], strict=True):
+            turn = torch.eye(frame.ndim + 1, dtype=torch.float64).repeat(len(angles), 1, 1)
+            turn[:, i, i] = turn[:, j, j] = angle.cos()
+            turn[:, i, j], turn[:, j, i] = -angle.sin(), angle.sin()
+            total = total @ turn
+        return total

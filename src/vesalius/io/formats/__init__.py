@@ -23,10 +23,17 @@ class Header:
 
 
 class Format(ABC):
-    """One kind of file. Problems are FormatErrors that name the file, the cause and the remedy."""
+    """One kind of file. Problems are FormatErrors that name the file, the cause and the remedy.
+
+    `suffixes` are repeated as `tags` on the card, where they are found without importing. `dtypes` are the kinds of
+    pixels that survive the round trip, `channels` the numbers of them (empty for any), exactly where `lossless`.
+    """
 
     suffixes: tuple[str, ...] = ()
     writable: bool = True
+    lossless: bool = True
+    dtypes: tuple[str, ...] = ("uint8", "int16", "float32")
+    channels: tuple[int, ...] = ()
 
     @abstractmethod
     def claims(self, path: Path) -> bool:

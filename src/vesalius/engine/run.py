@@ -1,0 +1,84 @@
+"""A run: a folder that holds everything the user needs again."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.files import read_json
+from vesalius.data.dataset import Dataset
+from vesalius.engine.state import load_weights
+from vesalius.plan import Plan, build
+from vesalius.tasks import TASKS, Task
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run folder at `path`: plan, record, splits, logs, weights, predictions, metrics and report."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Run":
+        """The run at `path`; an error where there is none."""
+        folder = Path(path)
+        if not (folder / "plan.json").is_file():
+            raise VesaliusError(f"{folder} is not a run: it has no plan.json. Make one with: vesalius train DATA -o {folder}")
+        return cls(folder)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan.load(self.path / "plan.json")
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return Dataset.from_json(read_json(self.path / "dataset.json"))
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """{"folds": [{"train": [...], "val": [...]}], "test": [...]} by case name."""
+        return dict(read_json(self.path / "splits.json"))
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """What evaluation found, or None before it."""
+        file = self.path / "metrics.json"
+        return read_json(file) if file.exists() else None
+
+    @cached_property
+    def task(self) -> Task:
+        made: Task = TASKS[self.plan.task]()
+        return made
+
+    @property
+    def members(self) -> list[Path]:
+        """One folder per fold; the run folder itself where there is one fold."""
+        if self.plan.folds == 1:
+            return [self.path]
+        return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every member has its final weights."""
+        return all((member / "weights.safetensors").exists() and _is_final(member) for member in self.members)
+
+    def network(self, member: Path) -> nn.Module:
+        """The trained network of one member, in evaluation mode on the CPU."""
+        net: nn.Module = build(self.plan.net, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
+        weights, _ = load_weights(member / "weights.safetensors")
+        net.load_state_dict(weights)
+        return net.eval()
+
+    def networks(self) -> list[nn.Module]:
+        """Every member that has weights; an ensemble where there are several."""
+        made = [self.network(member) for member in self.members if (member / "weights.safetensors").exists()]
+        if not made:
+            raise VesaliusError(f"{self.path} has no weights yet. Resume it: vesalius train {self.dataset.root} -o {self.path}")
+        return made
+
+
+def _is_final(member: Path) -> bool:
+    return bool(load_weights(member / "weights.safetensors")[1].get("final"))

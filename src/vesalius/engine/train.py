@@ -1,0 +1,302 @@
+"""The one loop: every method learns here, from a U-Net's one optimiser to a GAN's two.
+
+The loop owns what methods should not think of: the clock, precision, averaging, clipping, several processes, the state
+on disk, and what goes wrong (not-a-number, out of memory, a full disk, Ctrl-C). Every batch is a pure function of (seed,
+step), so a run that was killed continues as if it had not been.
+"""
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.optim import Optimizer
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.files import write_text
+from vesalius.core.settings import process_rank
+from vesalius.data.batch import Batch
+from vesalius.engine.state import Weights, load_weights, pack, save_weights, unpack
+from vesalius.methods import Method
+from vesalius.plan.plan import Train
+
+STATE_SECONDS = 20.0  # between two states on disk
+PATIENCE = 5  # steps in a row whose loss is not a number before the last state is taken again
+COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
+Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
+Validate = Callable[[nn.Module], float]
+
+
+@dataclass
+class Clock:
+    """How far the run is: by time where there is a deadline, by steps otherwise. `spent` are seconds of earlier sittings."""
+
+    train: Train
+    spent: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent learning, earlier sittings included."""
+        return self.spent + time.monotonic() - self.started
+
+    def progress(self, step: int) -> float:
+        """0 at the start, 1 at the end."""
+        if self.train.seconds is None:
+            return step / self.train.steps
+        return self.seconds / self.train.seconds
+
+
+@dataclass
+class Loop:
+    """One member learning: its method, its folder, its clock, and where it stands."""
+
+    method: Method
+    train: Train
+    batch: int
+    folder: Path
+    device: str = "cpu"
+    say: Callable[[str], None] = lambda text: None
+    tick: Callable[[dict[str, Any]], None] = lambda row: None
+    stop: Callable[[], bool] = lambda: False
+
+    def __post_init__(self) -> None:
+        self.rank, self.world = process_rank()
+        self.optimisers = self.method.optimisers()
+        self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
+        self.average: Weights = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
+        self.clock = Clock(self.train)
+        self.step, self.bad, self.slower = 0, 0, 1.0
+        self.stepper: nn.Module = Turns(self.method)
+        if self.world > 1:
+            self.stepper = nn.parallel.DistributedDataParallel(self.stepper, find_unused_parameters=len(self.optimisers) > 1)
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def fit(self, draw: Draw, validate: Validate | None = None) -> bool:
+        """Learn until the clock says 1 or the user stops; True if it ran to its end. The averaged weights are on disk."""
+        self.resume()
+        log = Log(self.folder / "log.csv", self.step, active=self.rank == 0)
+        saved, looked = time.monotonic(), 0
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(draw, self.step, self.batch)
+            progress, stopped = self._now()
+            while progress < 1 and not stopped:
+                batch = coming.result()
+                coming = ahead.submit(draw, self.step + 1, self.batch)
+                loss = self._guarded(batch, progress)
+                if loss is None:  # out of memory: the same step again with half the batch
+                    coming = ahead.submit(draw, self.step, self.batch)
+                    continue
+                self.step += 1
+                progress, stopped = self._now()
+                due = int(progress * self.train.validations)
+                score = self._look(validate) if validate and looked < due < self.train.validations else None
+                looked = max(looked, due)
+                self._tell(log, progress, loss, score)
+                if time.monotonic() - saved > STATE_SECONDS:
+                    self.save(log)
+                    saved = time.monotonic()
+        self.save(log)
+        self._keep(final=progress >= 1)
+        return progress >= 1
+
+    def _now(self) -> tuple[float, bool]:
+        """Progress and whether to stop, the same in every process (the first one decides)."""
+        now = torch.tensor([self.clock.progress(self.step), float(self.stop())], dtype=torch.float64)
+        if self.world > 1:
+            dist.broadcast(now, 0)
+        return min(float(now[0]), 1.0), bool(now[1])
+
+    def _guarded(self, batch: Batch, progress: float) -> float | None:
+        try:
+            return self._turns(batch, progress)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
+            if not _is_memory(problem):
+                raise
+            if self.batch <= self.world:
+                raise VesaliusError("Out of memory with a single sample. Plan with less: --memory 4G, or --set patch.size=[...]") from problem
+            self.batch = max(self.world, self.batch // 2)
+            self.say(f"Out of memory at step {self.step}: the batch is halved to {self.batch}.")
+            for optimiser in self.optimisers.values():
+                optimiser.zero_grad(set_to_none=True)
+            return None
+
+    def _turns(self, batch: Batch, progress: float) -> float:
+        """One step: each turn of the method is summed, sent back and stepped before the next is asked for."""
+        self._rate(progress)
+        self.method.train()
+        total = 0.0
+        turns = self.method.steps(batch)
+        while True:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.train.precision == "bf16"):
+                try:
+                    name, losses = self.stepper(turns)
+                except StopIteration:
+                    break
+            loss = torch.stack([term.float() for term in losses.values()]).sum()
+            if not self._finite(loss):
+                return math.nan
+            self._descend(self.optimisers[name], loss)
+            total += float(loss.detach())
+        self._blend()
+        return total
+
+    def _descend(self, optimiser: Optimizer, loss: Tensor) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        weights = [p for group in optimiser.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(weights, self.train.clip)
+        optimiser.step()
+
+    def _finite(self, loss: Tensor) -> bool:
+        """Whether every process has a loss; a few bad steps are left out, many bring the last state back."""
+        good = torch.isfinite(loss.detach()).float()
+        if self.world > 1:
+            dist.all_reduce(good, dist.ReduceOp.MIN)
+        if bool(good):
+            self.bad = 0
+            return True
+        self.bad += 1
+        if self.bad >= PATIENCE:
+            self._back_up()
+        return False
+
+    def _back_up(self) -> None:
+        self.slower /= 2
+        if self.slower < 0.1:
+            raise VesaliusError(f"The loss is not a number, again and again (step {self.step}). Look at the data with "
+                                "vesalius inspect, or try --set train.precision=fp32 --set train.learning_rate=0.0003")  # fmt: skip
+        self.say(f"The loss is not a number at step {self.step}: back to the last state with half the learning rate.")
+        self.resume()
+        self.bad = 0
+
+    def _rate(self, progress: float) -> None:
+        factor = one_cycle(progress, self.train.warm_up) * self.slower
+        for name, optimiser in self.optimisers.items():
+            for group, peak in zip(optimiser.param_groups, self.rates[name], strict=True):
+                group["lr"] = peak * factor
+
+    @torch.no_grad()
+    def _blend(self) -> None:
+        """The averaged weights follow the weights over the last `ema` part of the run."""
+        done = max(self.clock.progress(self.step), 1e-6)
+        horizon = max(10.0, self.train.ema * (self.step + 1) / done)
+        keep = min(1 - 1 / horizon, (1 + self.step) / (10 + self.step))
+        for name, value in self.method.state_dict().items():
+            kept = self.average[name]
+            kept.lerp_(value, 1 - keep) if kept.is_floating_point() else kept.copy_(value)
+
+    # -- looking and telling ---------------------------------------------------------------------------------------------
+
+    def _look(self, validate: Validate) -> float | None:
+        if self.rank:
+            return None
+        with averaged(self.method, self.average) as method:
+            return validate(method)
+
+    def _tell(self, log: "Log", progress: float, loss: float, score: float | None) -> None:
+        rate = next(iter(self.optimisers.values())).param_groups[0]["lr"]
+        row = {"step": self.step, "seconds": round(self.clock.seconds, 3), "progress": round(progress, 6), "loss": loss,
+               "learning_rate": rate, "validation": score}  # fmt: skip
+        log.add(row)
+        self.tick(row)
+
+    # -- the state on disk -------------------------------------------------------------------------------------------------
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "checkpoint" / "state.safetensors"
+
+    def resume(self) -> None:
+        """Continue from the state on disk, if there is one."""
+        if not self.state_file.exists():
+            return
+        packed, words = load_weights(self.state_file)
+        unpack(packed, self.method, self.average, self.optimisers)
+        self.step, self.batch = words["step"], words["batch"]
+        self.clock = Clock(self.train, spent=words["seconds"])
+
+    def save(self, log: "Log") -> None:
+        """The state and the log; a disk that is full is told and tried again later."""
+        if self.rank:
+            return
+        try:
+            log.flush()
+            words = {"step": self.step, "batch": self.batch, "seconds": self.clock.seconds}
+            save_weights(self.state_file, pack(self.method, self.average, self.optimisers), words)
+            self._keep(final=False)
+        except VesaliusError as problem:
+            self.say(f"The state was not saved: {problem} Learning goes on.")
+
+    def _keep(self, *, final: bool) -> None:
+        if self.rank == 0:
+            prefix = "net."
+            net = {name[len(prefix) :]: value for name, value in self.average.items() if name.startswith(prefix)}
+            save_weights(self.folder / "weights.safetensors", net, {"step": self.step, "final": final})
+
+
+class Turns(nn.Module):
+    """`forward(turns)` is `next(turns)`, so that DistributedDataParallel sees every turn of a method."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, turns: Iterator[tuple[str, dict[str, Tensor]]]) -> tuple[str, dict[str, Tensor]]:
+        return next(turns)
+
+
+class averaged:
+    """Inside `with averaged(method, weights) as m`, m carries `weights` and is in evaluation mode."""
+
+    def __init__(self, method: Method, weights: Weights) -> None:
+        self.method, self.weights = method, weights
+
+    def __enter__(self) -> Method:
+        self.own = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
+        self.method.load_state_dict(self.weights)
+        return self.method.eval()
+
+    def __exit__(self, *problem: object) -> None:
+        self.method.load_state_dict(self.own)
+        self.method.train()
+
+
+class Log:
+    """log.csv: rows are kept until `flush`, which rewrites the file whole; rows after a resumed step are dropped."""
+
+    def __init__(self, path: Path, step: int, *, active: bool) -> None:
+        self.path, self.active = path, active
+        self.rows: list[dict[str, Any]] = []
+        if active and path.exists():
+            with open(path, encoding="utf-8", newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self.active:
+            self.rows.append(row)
+
+    def flush(self) -> None:
+        if self.active:
+            lines = [",".join("" if row[c] is None else str(row[c]) for c in COLUMNS) for row in self.rows]
+            write_text(self.path, "\n".join([",".join(COLUMNS), *lines]) + "\n")
+
+
+def one_cycle(progress: float, warm_up: float) -> float:
+    """Learning rate as a part of its peak: linear from 1/25 over `warm_up`, then half a cosine to 0 (Smith 2018)."""
+    if progress < warm_up:
+        return 0.04 + 0.96 * progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+
+
+def _is_memory(problem: BaseException) -> bool:
+    words = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
+    return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(w in str(problem).lower() for w in words)

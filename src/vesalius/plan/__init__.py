@@ -1,0 +1,185 @@
+"""Planning: from what the data look like and what the machine can do to a plan in which every value has its reason."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vesalius.augment import Augment
+from vesalius.core.errors import DataError
+from vesalius.core.settings import Settings
+from vesalius.data.dataset import Dataset
+from vesalius.data.fingerprint import fingerprint
+from vesalius.data.normalise import choose
+from vesalius.data.prepare import Preparation
+from vesalius.nets import NETS
+from vesalius.plan import rules
+from vesalius.plan.budget import Measured, device, measure, precision, seconds, size_in_bytes
+from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
+from vesalius.tasks import TASKS, Task
+
+BASE_MEMORY = 600 << 20  # bytes: interpreter, torch and the mapped cache of a small data set
+WIDTHS = (32, 16)
+LEAST_STEPS, FEW_STEPS = 150, 600  # below the first a patch is shrunk; below the second a wide network is not worth it
+VOXELS = {2: 512 * 512, 3: 96 * 96 * 96}
+LEAST_VOXELS = {2: 128 * 128, 3: 48 * 48 * 48}
+
+
+class Request(Settings):
+    """What the user asks of a plan: a time and a memory contract, and single values set by hand."""
+
+    budget: str | float | None = "20m"
+    memory: str | None = None
+    settings: tuple[str, ...] = ()
+    folds: int = 1
+    deterministic: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A candidate: patch, topology and what it costs on this machine."""
+
+    size: tuple[int, ...]
+    why_size: str
+    net: Net
+    why_net: str
+    batch: int
+    cost: Measured
+
+
+def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:
+    """The plan for `data` (a Dataset or the path of one). Wishes: `budget="20m"`, `memory="8G"`,
+    `settings=["train.learning_rate=0.001"]`, `folds`, `deterministic`, `seed` (see Request).
+    `facts` is the fingerprint of the training cases; without it every case that is not for testing is looked at."""
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data)
+    wish = Request.checked({**wishes, "settings": tuple(wishes.get("settings", ()))}, where="the request")
+    if facts is None:
+        facts = fingerprint(dataset, [case for case in dataset.cases if case.split != "test" and case.mask])
+    if not facts["cases"]:
+        raise DataError(f"{dataset.root} has no case with a mask to learn from.")
+    task: Task = TASKS[dataset.task]()
+    preparation, reasons = prepare_rules(facts)
+    shape = rules.median_shape(facts, preparation.spacing)
+    chosen, limit, kind = choose_shape(shape, preparation, (dataset, task, wish))
+    augment, why = augment_rules(dataset, (shape, chosen.size, preparation.spacing), facts)
+    made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit, kind=kind)
+    made = made.because(**reasons, **why)
+    return made.with_settings(list(wish.settings)) if wish.settings else made
+
+
+def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:
+    """Spacing, crop and normalisation with their reasons."""
+    spacing, why_spacing = rules.spacing(facts)
+    pairs = [choose(name, stats, facts["cropped"]) for name, stats in facts["intensities"].items()]
+    crop = facts["cropped"] < 0.9
+    made = Preparation(channels=facts["channels"], normalise=tuple(rule for rule, _ in pairs), spacing=spacing, crop=crop)
+    return made, {
+        "preparation__spacing": why_spacing,
+        "preparation__normalise": "; ".join(why for _, why in pairs),
+        "preparation__channels": "files per case and components per file, as found",
+        "preparation__crop": f"{1 - facts['cropped']:.0%} of the volume is zero background" + (": it is cut away" if crop else ""),
+        "preparation__order": "images by cubic, masks by nearest-neighbour interpolation",
+    }
+
+
+def choose_shape(shape: tuple[int, ...], preparation: Preparation, asked: tuple[Dataset, Task, Request]) -> tuple[Shape, float | None, str]:
+    """The widest network on the largest patch that the budget and the memory allow, by measurement.
+
+    Per width the patch shrinks until at least 150 steps fit; a network of width 32 must leave 600 steps, else 16 is taken.
+    """
+    dataset, task, wish = asked
+    where = device()
+    kind, _ = precision(where)
+    limit = None if wish.budget is None else seconds(wish.budget) * 0.85 / wish.folds
+    room = None if wish.memory is None else size_in_bytes(wish.memory)
+    ndim = len(shape)
+    best: Shape | None = None
+    for base in WIDTHS:
+        voxels = VOXELS[ndim]
+        while True:
+            candidate = _candidate(shape, preparation, (dataset, task), base=base, voxels=voxels, where=where, kind=kind)
+            steps = math.inf if limit is None else limit / candidate.cost.step
+            fits = room is None or candidate.cost.memory + BASE_MEMORY <= room
+            best = candidate
+            if (fits and steps >= (LEAST_STEPS if base == WIDTHS[-1] else FEW_STEPS * 3)) or voxels <= LEAST_VOXELS[ndim]:
+                break
+            if base != WIDTHS[-1]:
+                break
+            voxels //= 2
+        if fits and (base == WIDTHS[-1] or steps >= FEW_STEPS * 3):
+            break
+    assert best is not None
+    return best, limit, kind
+
+
+def _candidate(shape: tuple[int, ...], preparation: Preparation, on: tuple[Dataset, Task], *, base: int, voxels: int,
+               where: str, kind: str) -> Shape:
+    dataset, task = on
+    size, why = rules.patch(shape, preparation.spacing, voxels)
+    size, kernels, strides, words = rules.topology(size, preparation.spacing)
+    ndim = len(size)
+    net = Net(name=task.nets[0], ndim=ndim, channels=rules.channels(len(strides), base, ndim), kernels=kernels, strides=strides)
+    batch = 4
+    built = build(net, preparation.in_channels, task.out_channels(dataset.labels))
+    cost = measure(built, (batch, preparation.in_channels, *size), where=where, kind=kind)
+    return Shape(size, why, net, f"{words}; width {base}", batch, cost)
+
+
+def build(net: Net, in_channels: int, out_channels: int) -> Any:
+    """The network that `net` names, freshly initialised."""
+    return NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
+
+
+def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]],
+                  facts: dict[str, Any]) -> tuple[Augment, dict[str, str]]:
+    """What is varied, with its reasons."""
+    shape, size, spacing = grid
+    flips, why_flips = rules.mirror(dataset.labels.names, len(size), physical=facts["physical"])
+    turn, why_turn = rules.rotation(size, spacing)
+    lacking = max(facts["missing"].values(), default=0)
+    drop = 0.2 if lacking and len(facts["missing"]) > 1 else 0.0
+    made = Augment(mirror=flips, rotation=turn, channel_dropout_probability=drop)
+    why_drop = f"{lacking} training cases lack a channel: channels are dropped so that the network bears it" if drop else "no channel is missing"
+    return made, {"augment__mirror": why_flips, "augment__rotation": why_turn, "augment__channel_dropout_probability": why_drop}
+
+
+def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], parts: tuple[Preparation, Shape, Augment], *,
+             limit: float | None, kind: str) -> Plan:
+    """The plan out of its parts, with what it promises."""
+    task, wish, facts = asked
+    preparation, chosen, augment = parts
+    where = device()
+    budget = None if wish.budget is None else seconds(wish.budget)
+    steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
+    train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
+                  precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic)  # fmt: skip
+    expected = Expected(
+        device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
+        epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,
+    )  # fmt: skip
+    patch = Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground)
+    made = Plan(task=dataset.task, folds=wish.folds, labels=dataset.labels, preparation=preparation, patch=patch, net=chosen.net,
+                augment=augment, train=train, predict=Predict(batch=chosen.batch), expected=expected)  # fmt: skip
+    return made.because(**_reasons(made, chosen, precision(where)[1]))
+
+
+def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
+    fast = f"{chosen.cost.step:.2f} s a step measured on this {made.expected.device}"
+    return {
+        "task": "what the masks ask for", "version": "of this file", "folds": "as asked for",
+        "labels__names": "as found in the data set", "labels__kind": "classes exclude each other" if made.labels.exclusive else "labels overlap: one yes or no per class",
+        "patch__size": f"{chosen.why_size}; {fast}", "patch__batch": "small batches: more steps in the same time",
+        "patch__foreground": "rare classes are seen in a third of the samples at least",
+        "net__name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited 2024)",
+        "net__ndim": "as the scans", "net__channels": chosen.why_net, "net__kernels": "1 across a thick axis until the others are as coarse",
+        "net__strides": chosen.why_net, "train__precision": why_precision,
+        "train__seconds": "the budget less the time for reading, testing and the report" if made.train.seconds else "no deadline: a fixed number of steps",
+        "train__steps": fast, "train__learning_rate": "one-cycle peak for AdamW, chosen on validation data",
+        "train__ema": "the kept weights are an average over the last part of the run",
+        "predict__overlap": "tiles half over each other, weighted to the middle", "predict__mirror": "off: doubles the time per axis for little",
+        "expected__steps": "a promise, measured before the first step", "expected__memory_bytes": "bytes kept by a step and the program",
+    }  # fmt: skip
+
+
+__all__: Sequence[str] = ["Plan", "Request", "build", "plan"]

@@ -1,0 +1,58 @@
+"""Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from vesalius.core.card import Card
+from vesalius.core.space import Array, Space
+from vesalius.data.labels import IGNORE, Labels
+from vesalius.io.image import Image
+from vesalius.losses import LOSSES
+from vesalius.tasks import Shallow, Task
+
+CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
+
+
+class Segment(Task):
+    """Softmax over exclusive classes or a sigmoid per overlapping label; soft Dice plus cross entropy at every scale."""
+
+    nets = ("unet", "residual_unet")
+    foreground = 0.5
+
+    def out_channels(self, labels: Labels) -> int:
+        return labels.out_channels
+
+    def loss(self, labels: Labels) -> nn.Module:
+        made: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](labels.exclusive))
+        return made
+
+    def baseline(self, labels: Labels) -> Shallow:
+        from vesalius.tasks.segment.baseline import Baseline
+
+        made: Shallow = Baseline()
+        return made
+
+    def quick_score(self, answer: Array, truth: Array, labels: Labels) -> float:
+        """Mean Dice over the labels that are there (1 where neither has any)."""
+        valid = truth[0] != IGNORE
+        scores = []
+        for a, b in zip(labels.masks(answer), labels.masks(truth), strict=True):
+            total = (a & valid).sum() + b.sum()
+            scores.append(2 * (a & b).sum() / total if total else 1.0)
+        return float(np.mean(scores))
+
+    def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
+        from vesalius.tasks.segment.scores import score_case
+
+        valid = truth[0] != IGNORE
+        return score_case(labels.masks(answer) & valid, labels.masks(truth), space, labels.names)
+
+    def definitions(self) -> dict[str, str]:
+        from vesalius.tasks.segment.scores import DEFINITIONS
+
+        return DEFINITIONS
+
+    def written(self, answer: Array, like: Image, labels: Labels) -> Image:
+        return Image(labels.decode(answer)[None], like.space, like.source)

@@ -27,6 +27,7 @@ class Shelf:
 
     @cached_property
     def cards(self) -> dict[str, Card]:
+        """Name and card of every entry: files, folders that were files once, and those of other packages."""
         folder = Path(__file__).parents[1].joinpath(*self.place.split("."))
         found = [read_card(path, f"vesalius.{self.place}.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))]
         found += [

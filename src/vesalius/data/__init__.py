@@ -1,1 +1,1 @@
-""" """
+"""Data sets: cases, layouts, splits, the doctor, reading, preparation, patches and batches."""

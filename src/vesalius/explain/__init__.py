@@ -1,1 +1,1 @@
-""" """
+"""Saliency methods, each with its sanity check. Nothing stands here yet."""

@@ -1,1 +1,1 @@
-""" """
+"""ONNX, bundles and model cards. Nothing stands here yet."""

@@ -1,1 +1,1 @@
-""" """
+"""Measurements of what was segmented: volumes, shapes, texture. Nothing stands here yet."""

@@ -1,1 +1,1 @@
-""" """
+"""A viewer, REST and DICOMweb. Nothing stands here yet."""

@@ -1,0 +1,123 @@
+"""Layouts: the ways in which people lay out a data set, one per file. Each recognises its own and reads it into a Dataset.
+
+What every layout shares (patients by a regular expression, labels named by the user, a look at some masks) is done here once.
+"""
+
+import inspect
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from vesalius.core.errors import DataError, UsageError, suggest
+from vesalius.core.shelf import Shelf
+from vesalius.data.dataset import Dataset
+
+LAYOUTS = Shelf("data.layouts")
+SURE = 0.05  # two layouts whose scores differ by less than this are not told apart
+
+
+class Layout(ABC):
+    """One way of laying out cases. `needs` says in a sentence what it looks for, for the error when nothing is recognised."""
+
+    needs: str = ""
+
+    @abstractmethod
+    def recognises(self, root: Path) -> float:
+        """How surely `root` is laid out this way: 0 (not) to 1 (it says so itself). Reads names and small text files only."""
+
+    @abstractmethod
+    def read(self, root: Path) -> Dataset:
+        """The data set, lazily; a layout may add keyword options. Labels without names mean that none are declared."""
+
+    @abstractmethod
+    def example(self, folder: Path) -> None:
+        """Write a tiny data set of this layout (for the contract suite and to look at)."""
+
+
+def recognise(path: Path, layout: str | None = None, *, labels: Iterable[str] | Mapping[str, Any] | None = None,
+              regions: Iterable[str] | Mapping[str, Any] | None = None, ignore: int | None = None, patient: str | None = None,
+              **options: Any) -> Dataset:
+    """The data set at `path`, which may be a folder, a manifest or a dataset.json.
+
+    `layout` overrides what would be recognised; `options` are those of the layout's `read` (a wrong one is an error).
+    `labels` ("liver=1", "tumour=2+3") and `regions` ("whole tumour=1+2+3+4") name mask values; `ignore` is a value
+    that is neither learned nor scored; `patient` is a regular expression whose first group is the patient of a case.
+    """
+    root = _root(Path(os.path.abspath(path)))
+    options = {name: value for name, value in options.items() if value not in (None, (), [])}
+    name, why, root = (layout, f"as asked, layout '{layout}'", root) if layout else _best(root, options)
+    chosen = _instance(name)
+    _check_options(name, options)
+    dataset = chosen.read(root, **options)
+    said = f"Read {why}: {len(dataset.cases)} cases, channels {', '.join(dataset.channels)}."
+    dataset = replace(dataset, layout=name, notes=(said, *dataset.notes))
+    return _finished(dataset, labels=labels, regions=regions, ignore=ignore, patient=patient)
+
+
+def _root(path: Path) -> Path:
+    if not path.exists():
+        near = suggest(path.name, [p.name for p in path.parent.iterdir()], "name in its folder") if path.parent.is_dir() else ""
+        raise DataError(f"{path} does not exist. {near}".strip())
+    return path.parent if path.name == "dataset.json" else path
+
+
+def _instance(name: str) -> Layout:
+    return cast(Layout, LAYOUTS[name]())
+
+
+def _best(root: Path, options: dict[str, Any]) -> tuple[str, str, Path]:
+    """(name, words, root) of the layout that is surest; one folder within a folder is stepped into."""
+    able = [name for name in LAYOUTS if set(options) <= _options(name)]
+    if not able:
+        wrong = next(o for o in options if not any(o in _options(name) for name in LAYOUTS))
+        raise UsageError(suggest(wrong, {o for name in LAYOUTS for o in _options(name)}, "option of a layout"))
+    scores = sorted(((float(_instance(name).recognises(root)), name) for name in able), reverse=True)
+    if scores[0][0] <= 0:
+        inside = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if root.is_dir() else []
+        if len(inside) == 1:
+            return _best(inside[0], options)
+        raise DataError(f"{root} is laid out in no way that is known. " + _all_needs(able))
+    near = [name for score, name in scores if score > scores[0][0] - SURE]
+    if len(near) > 1:
+        raise DataError(f"{root} could be read as {' or '.join(near)}: say which with --layout. " + _all_needs(near))
+    return scores[0][1], f"as '{scores[0][1]}' ({LAYOUTS.card(scores[0][1]).title}), recognised by itself", root
+
+
+def _all_needs(names: list[str]) -> str:
+    return "Layouts: " + " ".join(f"{name}: {_instance(name).needs}" for name in names)
+
+
+def _options(name: str) -> set[str]:
+    parameters = inspect.signature(LAYOUTS[name].read).parameters
+    return {word for word, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    for option in options:
+        if option not in _options(name):
+            raise UsageError(suggest(option, _options(name), f"option of the layout '{name}'"))
+
+
+def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,
+              ignore: int | None, patient: str | None) -> Dataset:  # fmt: skip
+    from vesalius.data.layouts import _groups, _labels
+
+    if not dataset.cases:
+        raise DataError(f"{dataset.root} holds no case with an image and a mask, read as '{dataset.layout}'. " + _all_needs([dataset.layout]))
+    if labels is not None and regions is not None:
+        raise UsageError("Give labels or regions, not both.")
+    notes = list(dataset.notes)
+    cases = list(dataset.cases)
+    if patient:
+        cases, words = _groups.by_regex(cases, patient)
+        notes += words
+    notes += _groups.suspected(cases)
+    words_given = labels if labels is not None else regions
+    named = dataset.labels if words_given is None else _labels.asked(words_given, regions=regions is not None, ignore=ignore)
+    named = named if ignore is None else named.model_copy(update={"ignore": ignore})
+    named, words = _labels.settle(named, [case.mask for case in cases if case.mask])
+    said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
+    return replace(dataset, cases=tuple(cases), labels=named, notes=(*notes, *words, said))

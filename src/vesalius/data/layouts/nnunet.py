@@ -1,0 +1,91 @@
+"""nnU-Net's raw format, versions 1 and 2: imagesTr/case_0000.nii.gz (one file per channel), labelsTr/case.nii.gz, dataset.json.
+
+Isensee et al. 2021, nnU-Net; regions and the ignore label as in version 2.
+"""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from vesalius.core.card import Card
+from vesalius.core.errors import DataError
+from vesalius.core.files import read_json, write_json
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+from vesalius.data.layouts import Layout
+from vesalius.data.layouts._example import write_case
+from vesalius.data.layouts._files import natural, some, stem_of, suffix_of
+from vesalius.data.layouts._labels import UNDECLARED, declared
+from vesalius.data.layouts._pairing import make_case
+
+CARD = Card(entry="NNUNet", title="nnU-Net raw", summary="imagesTr/case_0000.nii.gz and labelsTr/case.nii.gz with a dataset.json",
+            paper="Isensee et al. 2021, Nature Methods 18:203")  # fmt: skip
+CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+class NNUNet(Layout):
+    needs = "imagesTr with case_0000.nii.gz (one file per channel), labelsTr with case.nii.gz, and best a dataset.json."
+
+    def recognises(self, root: Path) -> float:
+        """1 with channel_names in dataset.json, less where only the folders and the _0000 names say so."""
+        if not (root / "imagesTr").is_dir() or not (root / "labelsTr").is_dir():
+            return 0.0
+        if "channel_names" in _words(root):
+            return 1.0
+        names = [path.name for path in (root / "imagesTr").iterdir()]
+        return 0.9 if any(stem_of(name).endswith("_0000") for name in names) else 0.0
+
+    def read(self, root: Path) -> Dataset:
+        """imagesTs are test cases where labelsTs holds their masks; otherwise they are left out."""
+        words = _words(root)
+        channels = channel_names(words)
+        train = _cases(root, "Tr", channels)
+        test = _cases(root, "Ts", channels)
+        notes = [f"{len(test)} test images have no masks (labelsTs) and were left out."] if test and not any(c.masks for c in test) else []
+        bare = [case.name for case in train if not case.masks]
+        if bare:
+            raise DataError(f"{root / 'labelsTr'} lacks the masks of {len(bare)} cases: {some(bare)}. Add them, or take out their images.")
+        labels = declared(words["labels"], root / "dataset.json") if "labels" in words else UNDECLARED
+        order = words.get("regions_class_order")
+        notes += [f"regions_class_order {order} is not needed: each region is learned for itself."] if order else []
+        cases = (*train, *(case for case in test if case.masks))
+        used = tuple(dict.fromkeys(c for c in (*channels.values(), *(c for case in cases for c in case.images)) if any(c in k.images for k in cases)))
+        return Dataset(str(words.get("name", root.name)), root, "segment", cases, used, labels, modality=" + ".join(used),
+                       notes=tuple(notes), metadata={k: words[k] for k in ("reference", "licence", "description") if k in words})  # fmt: skip
+
+    def example(self, folder: Path) -> None:
+        """Three training cases and one test case of two channels."""
+        for k, part in enumerate(("Tr", "Tr", "Tr", "Ts")):
+            for channel in range(2):
+                write_case(folder / f"images{part}" / f"a_{k:03}_{channel:04}.nii.gz", None, seed=k + channel)
+            write_case(None, folder / f"labels{part}" / f"a_{k:03}.nii.gz", seed=k)
+        write_json(folder / "dataset.json", {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "part": 1},
+                                             "numTraining": 3, "file_ending": ".nii.gz"})  # fmt: skip
+
+
+def _words(root: Path) -> dict[str, Any]:
+    path = root / "dataset.json"
+    words = read_json(path) if path.is_file() else {}
+    return words if isinstance(words, dict) else {}
+
+
+def channel_names(words: dict[str, Any]) -> dict[int, str]:
+    """Channel number -> name, from channel_names (version 2) or modality (version 1); two of one name are numbered."""
+    table = words.get("channel_names") or words.get("modality") or {}
+    names = {int(k): str(v) for k, v in table.items()}
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    return {k: f"{name} {k}" if name in twice else name for k, name in sorted(names.items())}
+
+
+def _cases(root: Path, part: str, channels: dict[int, str]) -> list[Case]:
+    folder, labels = root / f"images{part}", root / f"labels{part}"
+    images: dict[str, dict[str, Path]] = defaultdict(dict)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = CHANNEL.match(stem_of(path.name))
+        if match and suffix_of(path.name) and not path.name.startswith("."):
+            number = int(match["channel"])
+            images[match["case"]][channels.get(number, f"channel {number}" if number else "image")] = path
+    masks = {stem_of(path.name): path for path in labels.iterdir() if suffix_of(path.name)} if labels.is_dir() else {}
+    split = "test" if part == "Ts" else ""
+    return [make_case(name, images[name], {"reference": masks[name]} if name in masks else {}, split) for name in sorted(images, key=natural)]

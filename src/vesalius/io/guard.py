@@ -46,7 +46,7 @@ def check_size(path: Path, needed: int, available: int) -> None:
 def read_exactly(path: Path, file: BinaryIO, count: int) -> Array:
     """The next `count` bytes of `file` as writable uint8; fewer is a FormatError naming `path`."""
     buffer = np.empty(count, np.uint8)
-    view = memoryview(buffer)
+    view = buffer.data
     done = 0
     while done < count:
         got = file.readinto(view[done : done + (1 << 26)])  # type: ignore[attr-defined]

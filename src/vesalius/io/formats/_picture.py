@@ -54,6 +54,11 @@ def pixels_of(picture: Any, mode: str) -> Array:
     return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
 
+def rows_of(array: Array) -> Array:
+    """(rows, columns) for one channel, (rows, columns, 3) for colour, as Pillow takes them."""
+    return np.ascontiguousarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
+
+
 def place(shape: Sequence[int], text: str | bytes | None) -> Space:
     """The space of (rows, columns), from the text field where vesalius wrote it."""
     if isinstance(text, bytes):

@@ -50,7 +50,8 @@ def storable(array: Array, path: Path, allowed: tuple[str, ...]) -> Array:
     for kind in wider or (allowed if array.dtype.kind in "iu" else ()):
         if kind in allowed and (wider or _fits(array, kind)):
             return array.astype(kind)
-    raise FormatError(f"{path.name} cannot hold pixels of {name}; this format holds {', '.join(allowed)}. Write .nii.gz or .npz, or convert.")
+    held = ", ".join(allowed)
+    raise FormatError(f"{path.name} cannot hold pixels of {name}; this format holds {held}. Write .nii.gz or .npz, or convert them.")
 
 
 def _fits(array: Array, kind: str) -> bool:

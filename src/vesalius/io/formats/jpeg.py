@@ -12,7 +12,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats._picture import KINDS, flat, mode_of, pixels_of, place, place_text, words_of
+from vesalius.io.formats._picture import KINDS, flat, mode_of, pixels_of, place, place_text, rows_of, words_of
 from vesalius.io.formats._values import storable
 from vesalius.io.image import Image, Source
 
@@ -68,7 +68,7 @@ class JPEG(Format):
         array = storable(image.array, path, self.dtypes)
         if len(np.unique(array[:, ::4, ::4])) < 3 and array.size > 64:
             raise FormatError(f"{path.name} would blur this mask: JPEG is lossy. Write .png or .nii.gz.")
-        picture = Pillow.fromarray(np.ascontiguousarray(np.moveaxis(array, 0, -1).squeeze(-1) if len(array) == 1 else np.moveaxis(array, 0, -1)))
+        picture = Pillow.fromarray(rows_of(array))
         comment = place_text(image.space)
         write_beside(path, lambda beside: picture.save(beside, "JPEG", quality=95, subsampling=0, comment=comment))
 

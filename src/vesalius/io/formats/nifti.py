@@ -7,6 +7,7 @@ its first, and the 2D world (down, right) is (posterior, left), so that a pictur
 
 import io
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -90,10 +91,9 @@ def _open(path: Path) -> BinaryIO:
     file.seek(0)
     if not gzipped:
         return file
-    from isal import igzip
-
     file.close()
-    return cast(BinaryIO, igzip.open(path, "rb"))
+    isal: Any = import_module("isal.igzip")
+    return cast(BinaryIO, isal.open(path, "rb"))
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -117,7 +117,7 @@ def _parse(path: Path) -> _Parsed:
     with _open(head) as file:
         fields = _fields(head, file.read(540))
     if 3000 <= int(fields["intent_code"] if "intent_code" in fields else 0) < 3100:
-        raise FormatError(f"{path} is CIFTI: values per surface vertex or parcel, not an image. Use nibabel.load or wb_command to get at it.")
+        raise FormatError(f"{path} is CIFTI: values per surface vertex or parcel, not an image. Use nibabel or wb_command to get at it.")
     shape = tuple(int(side) for side in fields.get_data_shape())
     if len(shape) < 2 or min(shape) < 1:
         raise FormatError(f"{path} has shape {shape}: not an image of two or three axes. {REMEDY}")
@@ -142,8 +142,7 @@ def _gzipped(path: Path) -> bool:
 
 def _fields(head: Path, raw: bytes) -> Any:
     """nibabel's header object for the bytes: NIfTI-1, NIfTI-2, or Analyze (with SPM's origin)."""
-    import nibabel
-
+    nibabel: Any = import_module("nibabel")
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(raw) == 540:
         return nibabel.Nifti2Header.from_fileobj(io.BytesIO(raw))
@@ -185,13 +184,13 @@ def _words(fields: Any, head: Path) -> dict[str, Any]:
     """What a reader or the writer wants again; numbers as plain Python."""
     if "magic" not in fields:
         return {"header": {"version": 0}}
-    kept = {name: float(fields[name]) for name in _KEPT} | {name: int(fields[name]) for name in _KEPT[:2]}
+    kept: dict[str, Any] = {name: float(fields[name]) for name in _KEPT} | {name: int(fields[name]) for name in _KEPT[:2]}
     rows = [fields[f"srow_{axis}"].tolist() for axis in "xyz"]
     version = 2 if int(fields["sizeof_hdr"]) == 540 else 1
     kept |= {"version": version, "pixdim": fields["pixdim"].tolist(), "srow": rows, "xyzt_units": int(fields["xyzt_units"])}
     kept |= {"rgb": bool(fields.get_data_dtype().fields), "intent_name": _intent(fields).decode("latin-1")}
     description = bytes(fields["descrip"].tobytes().split(b"\0")[0]).decode("latin-1").strip()
-    return {"header": kept} | ({"description": description} if description else {})
+    return {"header": kept, "description": description} if description else {"header": kept}
 
 
 def _space(path: Path, shape: tuple[int, ...], fields: Any, words: dict[str, Any]) -> Space:
@@ -208,7 +207,7 @@ def _space(path: Path, shape: tuple[int, ...], fields: Any, words: dict[str, Any
 def _affine(path: Path, fields: Any, words: dict[str, Any]) -> Array:
     """sform, else qform, else the voxel sizes alone; a singular or unreadable one is passed over with a word."""
     if "magic" not in fields:
-        words["notes"] = ["Analyze states no orientation: first axis taken as right to left (neurologic storage, SPM's origin where given)."]
+        words["notes"] = ["Analyze states no orientation: the first axis is taken to grow to the left, about SPM's origin where given."]
         return np.asarray(fields.get_best_affine(), np.float64)
     notes: list[str] = []
     for name, code in (("sform", int(fields["sform_code"])), ("qform", int(fields["qform_code"]))):
@@ -254,12 +253,11 @@ def _pixels(parsed: _Parsed) -> Array:
 
 def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     """(header, pixels in the file's order) for `image`."""
-    import nibabel
-
+    nibabel: Any = import_module("nibabel")
     array = storable(image.array, path, _DTYPES)
     flat = image.space.ndim == 2
     kept = image.source.words.get("header", {}) if image.source.format == "nifti" else {}
-    rgb = array.dtype == np.uint8 and (image.channels == 3 and flat or kept.get("rgb", False) and image.channels in (3, 4))
+    rgb = array.dtype == np.uint8 and ((image.channels == 3 and flat) or (kept.get("rgb", False) and image.channels in (3, 4)))
     sides = image.space.shape[::-1] if flat else image.space.shape
     more = () if rgb or image.channels == 1 else (1, image.channels) if flat else (image.channels,)
     big = max(*sides, *more, 1) > 32767
@@ -304,14 +302,13 @@ def _store(beside: Path, fields: Any, pixels: Array) -> None:
     """Header, empty extension mark, pixels; gzip of level 1 without a time stamp, so that equal images are equal files."""
     fields["scl_slope"], fields["scl_inter"] = 1, 0
     head = fields.binaryblock + b"\0\0\0\0"
-    body = memoryview(pixels.reshape(-1).view(np.uint8)) if pixels.size else b""
+    body = pixels.reshape(-1).view(np.uint8).data
     if not beside.name.lower().endswith(".gz"):
         with open(beside, "wb") as file:
             file.write(head)
             file.write(body)
         return
-    from isal import igzip
-
-    with open(beside, "wb") as file, igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as zipped:
+    isal: Any = import_module("isal.igzip")
+    with open(beside, "wb") as file, isal.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as zipped:
         zipped.write(head)
         zipped.write(body)

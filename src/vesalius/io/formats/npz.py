@@ -17,7 +17,7 @@ from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size
+from vesalius.io.guard import DEFLATE_RATIO, check_size
 from vesalius.io.image import Image, Source
 
 CARD = Card(
@@ -92,7 +92,7 @@ def _declared(path: Path, stream: BinaryIO, size: int) -> tuple[tuple[int, ...],
     version = npy.read_magic(stream)
     shape, _, dtype = npy.read_array_header_1_0(stream) if version == (1, 0) else npy.read_array_header_2_0(stream)
     if dtype.hasobject or dtype.kind not in "biufcU":
-        raise FormatError(f"{path} holds {dtype} and not numbers: pickled objects are never loaded. Save it again as a plain numeric array.")
+        raise FormatError(f"{path} holds {dtype} and not numbers: pickled objects are never loaded. Save a plain numeric array instead.")
     check_size(path, int(np.prod(shape, dtype=object)) * dtype.itemsize + stream.tell(), size)
     return tuple(int(side) for side in shape), dtype
 
@@ -124,7 +124,8 @@ def _choose(path: Path, box: zipfile.ZipFile, key: str) -> str:
         return "array"
     if not key and len(keys) == 1:
         return keys[0]
-    raise FormatError(f"{path} holds {', '.join(keys) or 'no arrays'}{f', not {key}' if key else ''}. Choose one: {path.name}#{keys[0] if keys else 'KEY'}.")
+    held = ", ".join(keys) or "no arrays"
+    raise FormatError(f"{path} holds {held}{f', not {key}' if key else ''}. Choose one: {path.name}#{keys[0] if keys else 'KEY'}.")
 
 
 def _ours(box: zipfile.ZipFile, key: str) -> bool:
@@ -148,7 +149,7 @@ def _split(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[in
         return 1, shape
     if len(shape) == 4:
         return shape[0], shape[1:]
-    raise FormatError(f"{path} holds an array of shape {shape}; an image has 2 or 3 axes, or 4 with channels first. {REMEDY if not shape else ''}")
+    raise FormatError(f"{path} holds an array of shape {shape}; an image has 2 or 3 axes, or 4 with channels first. Save one image per file.")
 
 
 def _colour(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

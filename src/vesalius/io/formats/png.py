@@ -10,9 +10,8 @@ import numpy as np
 
 from vesalius.core.card import Card
 from vesalius.core.files import write_beside
-from vesalius.core.space import Array
 from vesalius.io.formats import Format, Header, _png16
-from vesalius.io.formats._picture import KINDS, flat, mode_of, pixels_of, place, place_text, words_of
+from vesalius.io.formats._picture import KINDS, flat, mode_of, pixels_of, place, place_text, rows_of, words_of
 from vesalius.io.formats._values import storable
 from vesalius.io.guard import DEFLATE_RATIO, check_size
 from vesalius.io.image import Image, Source
@@ -74,13 +73,8 @@ class PNG(Format):
         notes = PngInfo()
         if text:
             notes.add_text(_KEY, text)
-        picture = Pillow.fromarray(_rows(array))
+        picture = Pillow.fromarray(rows_of(array))
         write_beside(path, lambda beside: picture.save(beside, "PNG", pnginfo=notes, compress_level=3))
-
-
-def _rows(array: Array) -> Array:
-    """(rows, columns) for grey, (rows, columns, 3) for colour."""
-    return np.ascontiguousarray(array[0] if len(array) == 1 else np.moveaxis(array, 0, -1))
 
 
 def _deep(picture: Any, path: Path) -> bool:

@@ -149,7 +149,7 @@ def _split(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[in
         return 1, shape
     if len(shape) == 4:
         return shape[0], shape[1:]
-    raise FormatError(f"{path} holds an array of shape {shape}; an image has 2 or 3 axes, or 4 with channels first. Save one image per file.")
+    raise FormatError(f"{path} holds an array of shape {shape}; an image has 2 or 3 axes, or 4 with channels first. Split it.")
 
 
 def _colour(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:

@@ -106,7 +106,8 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
     from vesalius.data.layouts import _groups, _labels
 
     if not dataset.cases:
-        raise DataError(f"{dataset.root} holds no case with an image and a mask, read as '{dataset.layout}'. " + _all_needs([dataset.layout]))
+        needs = _all_needs([dataset.layout])
+        raise DataError(f"{dataset.root} holds no case with an image and a mask, read as '{dataset.layout}'. {needs}")
     if labels is not None and regions is not None:
         raise UsageError("Give labels or regions, not both.")
     notes = list(dataset.notes)

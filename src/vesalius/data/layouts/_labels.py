@@ -120,7 +120,8 @@ def colours_of(pixels: Array, path: Path) -> list[tuple[int, int, int]]:
     flat = np.asarray(pixels[:3], np.int64).reshape(3, prod(pixels.shape[1:]))
     codes = np.unique(flat[0] << 16 | flat[1] << 8 | flat[2])
     if len(codes) > MOST_VALUES:
-        raise DataError(f"{path} holds {len(codes)} colours: a photograph, or a mask saved as JPEG. Colour-coded masks must be lossless (PNG).")
+        raise DataError(f"{path} holds {len(codes)} colours: a photograph, or a mask saved as JPEG. Colour-coded masks must be lossless "
+                        "(PNG).")  # fmt: skip
     return [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in codes]
 
 
@@ -150,7 +151,8 @@ def _named(values: list[int], found: Found, ignore: int | None) -> tuple[Labels,
         note = f"The masks hold one label; no name is declared, so it is called 'foreground'. {word}".strip()
         return Labels(names=("foreground",), values=(raw,), ignore=ignore), [note]
     names = tuple(f"label {v}" for v in values)
-    note = f"No label names are declared: the values {some(map(str, values), 12)} were found in {found.count} masks. Name them: --labels NAME=VALUE."
+    note = (f"No label names are declared: the values {some(map(str, values), 12)} were found in {found.count} masks. "
+            "Name them: --labels NAME=VALUE.")  # fmt: skip
     return Labels(names=names, values=tuple((v,) for v in values), ignore=ignore), [note]
 
 
@@ -162,6 +164,6 @@ def _coloured(labels: Labels, found: Found) -> tuple[Labels, list[str]]:
         raise DataError(f"The masks hold {len(colours)} colours: too many for a colour code. Were they saved as JPEG? Use PNG.")
     table = {0: (0, 0, 0), **{k + 1: colour for k, colour in enumerate(colours)}}
     names = labels.names if len(labels.names) == len(colours) else tuple(f"colour #{r:02x}{g:02x}{b:02x}" for r, g, b in colours)
-    note = "The masks are colour-coded: " + ", ".join(f"#{r:02x}{g:02x}{b:02x} = {n}" for (r, g, b), n in zip(colours, names, strict=True)) + "."
+    code = [f"#{r:02x}{g:02x}{b:02x} = {name}" for (r, g, b), name in zip(colours, names, strict=True)]
     values = tuple((k + 1,) for k in range(len(colours)))
-    return Labels(names=names, values=values, ignore=labels.ignore, colours=table), [note]
+    return Labels(names=names, values=values, ignore=labels.ignore, colours=table), [f"The masks are colour-coded: {', '.join(code)}."]

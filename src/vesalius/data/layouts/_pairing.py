@@ -4,7 +4,6 @@ import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from vesalius.core.errors import DataError
 from vesalius.data.case import Case
@@ -18,10 +17,8 @@ PARTS = re.compile(rf"{GAP}(?:{WORD})[ _.\-]?\(?\d{{1,2}}\)?$", re.I)
 ASIDE = re.compile(
     rf"{GAP}(?P<word>brain[ _]?mask|scribbles?|fov|weights?|probs?|probability|inst|instances?|overlay|preview|thumb(?:nail)?)$", re.I
 )  # fmt: skip
-CHANNEL = re.compile(
-    rf"{GAP}(?P<word>t1(?:w|c|ce|gd|n|wce)?|t2(?:w|f|star)?|(?:mr|mri|ct)[ _\-]?t[12]c?|flair|adc|dwi|swi|pd|dce|pet|pt|suv|ct|cta|cbct|mri?|us)$",
-    re.I,
-)  # fmt: skip
+SEQUENCE = r"t1(?:w|c|ce|gd|n|wce)?|t2(?:w|f|star)?|mri?[ _\-]?t[12]c?|flair|adc|dwi|swi|pd|dce"
+CHANNEL = re.compile(rf"{GAP}(?P<word>{SEQUENCE}|pet|pt|suv|ct|cta|cbct|mri?|us)$", re.I)  # fmt: skip
 GENERIC = re.compile(r"^(?:image|img|scan|volume|vol|orig|original|raw|data|input|anat)$", re.I)
 IMAGE_FOLDER = re.compile(r"^(?:images?(?:t[rs])?|imgs?|scans?|volumes?|inputs?|anat)$", re.I)
 MASK_FOLDER = re.compile(
@@ -149,14 +146,14 @@ def _assembled(roles: list[Role], notes: list[str]) -> Paired:
         shelf[key][word] = role.leaf.path
         splits[key] = role.split
     notes = notes + _said_aside(roles) + _said_orphans(images, masks)
-    cases = [make_case(key, images[key], masks.get(key, {}), splits[key]) for key in sorted(images, key=natural)]
+    cases = [make_case(key, images[key], masks.get(key, {}), split=splits[key]) for key in sorted(images, key=natural)]
     return Paired(cases, channel_order(cases), notes)
 
 
-def make_case(key: str, images: dict[str, Path], masks: dict[str, Path], split: str = "", **metadata: Any) -> Case:
+def make_case(key: str, images: dict[str, Path], masks: dict[str, Path], *, split: str = "") -> Case:
     """A case that is its own patient; raters in natural order, an unnamed one first."""
     order = sorted(masks, key=lambda rater: (rater != "reference", natural(rater)))
-    return Case(key, key, dict(sorted(images.items())), {rater: masks[rater] for rater in order}, split, metadata)
+    return Case(key, key, dict(sorted(images.items())), {rater: masks[rater] for rater in order}, split)
 
 
 def _distinct(roles: list[Role]) -> list[str]:

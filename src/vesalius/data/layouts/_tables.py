@@ -19,7 +19,8 @@ def joined(cases: list[Case], root: Path) -> tuple[list[Case], list[str]]:
             continue
         for what, of in (("case", lambda case: [case.name]), ("patient", _possible_patients)):
             if column := _key_column(rows, cases, of):
-                cases = _with_rows(cases, {_plain(row[column]): row for row in rows}, column, of)
+                table = {_plain(row[column]): row for row in rows}
+                cases = [_told(case, table, column, keys=of(case)) for case in cases]
                 notes.append(f"{path.name}: {', '.join(c for c in rows[0] if c != column)} joined by {what} (column {column!r}).")
                 break
     return cases, notes
@@ -43,15 +44,12 @@ def _key_column(rows: Rows, cases: list[Case], of: Callable[[Case], list[str]]) 
     return ""
 
 
-def _with_rows(cases: list[Case], rows: dict[str, dict[str, str]], column: str, of: Callable[[Case], list[str]]) -> list[Case]:
-    told = []
-    for case in cases:
-        key = next((key for key in of(case) if key in rows), None)
-        told.append(case if key is None else _told(case, {k: v for k, v in rows[key].items() if k != column}, key, column))
-    return told
-
-
-def _told(case: Case, row: dict[str, str], key: str, column: str) -> Case:
+def _told(case: Case, table: dict[str, dict[str, str]], column: str, *, keys: list[str]) -> Case:
+    """`case` with the row of the first of its `keys` that the table has."""
+    key = next((key for key in keys if key in table), None)
+    if key is None:
+        return case
+    row = {k: v for k, v in table[key].items() if k != column}
     patient = row.get("patient") or (key if column.lower() in ("patient", "subject") else case.patient)
     split = case.split or {"training": "train", "validation": "val"}.get(row.get("split", ""), row.get("split", ""))
     kept = {k: number_or_word(v) for k, v in row.items() if v != "" and k not in ("patient", "split")}

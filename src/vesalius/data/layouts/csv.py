@@ -1,5 +1,6 @@
 """A manifest: a table with one row per case, columns case, patient, image or image_<channel>, mask or mask_<rater>, split, and more."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vesalius.core.card import Card
@@ -12,13 +13,15 @@ from vesalius.data.layouts._files import cell_path, number_or_word, read_table, 
 from vesalius.data.layouts._labels import UNDECLARED
 from vesalius.data.layouts._pairing import channel_order, make_case
 
-CARD = Card(entry="Manifest", title="CSV manifest", summary="One row per case: case, patient, image or image_<channel>, mask, split, and metadata")
-SPLITS = {"": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+CARD = Card(entry="Manifest", title="CSV manifest", summary="One row per case: case, patient, image or image_<channel>, mask, split, more")
+SPLITS = ("", "train", "val", "test")
 KNOWN = ("case", "patient", "split")
 
 
 class Manifest(Layout):
-    needs = "a CSV file (or a folder with one) with the columns image (or image_<channel> for each) and mask, best also case, patient, split."
+    """A table names the files."""
+
+    needs = "a CSV file (or a folder with one) with the columns image (or image_<channel>) and mask, best also case, patient, split."
 
     def recognises(self, root: Path) -> float:
         """0.95 for a CSV file with image and mask columns, 0.8 for a folder with exactly one such."""
@@ -36,7 +39,8 @@ class Manifest(Layout):
         names = [case.name for case in cases]
         twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         if twice:
-            raise DataError(f"{path}: {len(twice)} case names stand in several rows: {some(twice)}. One row per case; raters go to mask_<rater>.")
+            raise DataError(f"{path}: {len(twice)} case names stand in several rows: {some(twice)}. One row per case; further raters go "
+                            "to columns mask_<rater>.")  # fmt: skip
         notes = [] if "patient" in rows[0] else ["The table has no column 'patient': every case counts as its own patient."]
         return Dataset(path.stem, path.parent, "segment", tuple(cases), channel_order(cases), UNDECLARED, notes=tuple(notes))
 
@@ -72,12 +76,12 @@ def _case(row: dict[str, str], table: Path, line: int) -> Case:
     masks = {word: cell_path(table.parent, row[c]) for c, word in _words(list(row), "mask").items() if row[c]}
     lost = [str(path) for path in (*images.values(), *masks.values()) if not path.exists()]
     if lost or not images:
-        raise DataError(f"{table}, line {line}: {'no image is given' if not images else 'there is no ' + some(lost)}. Paths are relative to the table.")
+        what = "no image is given" if not images else f"there is no {some(lost)}"
+        raise DataError(f"{table}, line {line}: {what}. Paths are relative to the table.")
     split = row.get("split", "").lower()
     if split not in SPLITS:
         raise DataError(f"{table}, line {line}: the split {row['split']!r} is none of train, val, test.")
     name = row.get("case") or stem_of(next(iter(images.values())).name)
     used = {*KNOWN, *_words(list(row), "image"), *_words(list(row), "mask")}
     more = {k: number_or_word(v) for k, v in row.items() if k and k not in used and v != ""}
-    case = make_case(name, images, masks, SPLITS[split], **more)
-    return Case(name, row.get("patient") or name, case.images, case.masks, case.split, case.metadata)
+    return replace(make_case(name, images, masks, split=split), patient=row.get("patient") or name, metadata=more)

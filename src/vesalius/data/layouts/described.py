@@ -18,11 +18,13 @@ from vesalius.data.layouts._labels import declared
 from vesalius.data.layouts._pairing import pair, with_masks
 from vesalius.data.layouts._tables import joined
 
-CARD = Card(entry="Described", title="dataset.json with splits", summary="A dataset.json with task, labels, group and splits beside the files")
+CARD = Card(entry="Described", title="dataset.json with splits", summary="A dataset.json with task, labels, group and splits")
 TASKS = {"segment": "segment", "classif": "classify", "detect": "detect", "registr": "register", "reconstr": "reconstruct"}
 
 
 class Described(Layout):
+    """A dataset.json says what the files are."""
+
     needs = 'a dataset.json with "task", "labels" and "splits" or "group", and image and mask files named alike beside it.'
 
     def recognises(self, root: Path) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from vesalius.core.card import Card
 from vesalius.core.errors import DataError
 from vesalius.core.files import read_json, write_json
+from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import Layout
 from vesalius.data.layouts._example import write_case
@@ -21,6 +22,8 @@ CARD = Card(entry="MSD", title="Medical Segmentation Decathlon", summary="datase
 
 
 class MSD(Layout):
+    """A dataset.json lists pairs of files."""
+
     needs = 'a dataset.json whose "training" lists {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}.'
 
     def recognises(self, root: Path) -> float:
@@ -34,14 +37,15 @@ class MSD(Layout):
         lost = [str(e[k]) for e in listed for k in ("image", "label") if not (root / str(e[k])).exists()]
         if lost:
             raise DataError(f"{root / 'dataset.json'} lists {len(lost)} files that are not there: {some(lost)}. Restore them or the list.")
-        cases = tuple(make_case(stem_of(Path(e["image"]).name), {"image": root / e["image"]}, {"reference": root / e["label"]}) for e in listed)
+        cases = tuple(_case(root, entry) for entry in listed)
         modality = _modality(words)
         notes = [f"{len(words['test'])} test images have no masks and were left out."] if words.get("test") else []
         if len(modality) > 1:
             notes.append(f"Each image file holds {len(modality)} channels: {', '.join(modality)}.")
         about: dict[str, Any] = {"components": modality, **{k: words[k] for k in ("reference", "licence", "description") if k in words}}
-        return Dataset(str(words.get("name", root.name)), root, "segment", cases, ("image",), declared(words["labels"], root / "dataset.json"),
-                       modality=" + ".join(modality), notes=tuple(notes), metadata=about)  # fmt: skip
+        labels = declared(words["labels"], root / "dataset.json")
+        return Dataset(str(words.get("name", root.name)), root, "segment", cases, ("image",), labels, modality=" + ".join(modality),
+                       notes=tuple(notes), metadata=about)  # fmt: skip
 
     def example(self, folder: Path) -> None:
         """Four volumes."""
@@ -60,6 +64,11 @@ def _listed(root: Path) -> list[dict[str, Any]]:
     listed = words.get("training") if isinstance(words, dict) else None
     good = isinstance(listed, list) and all(isinstance(e, dict) and {"image", "label"} <= set(e) for e in listed)
     return listed if good and isinstance(listed, list) else []
+
+
+def _case(root: Path, entry: dict[str, Any]) -> Case:
+    image = root / str(entry["image"])
+    return make_case(stem_of(image.name), {"image": image}, {"reference": root / str(entry["label"])})
 
 
 def _modality(words: dict[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
 class NNUNet(Layout):
+    """One file per channel, numbered _0000, _0001 ..."""
+
     needs = "imagesTr with case_0000.nii.gz (one file per channel), labelsTr with case.nii.gz, and best a dataset.json."
 
     def recognises(self, root: Path) -> float:
@@ -50,9 +52,11 @@ class NNUNet(Layout):
         order = words.get("regions_class_order")
         notes += [f"regions_class_order {order} is not needed: each region is learned for itself."] if order else []
         cases = (*train, *(case for case in test if case.masks))
-        used = tuple(dict.fromkeys(c for c in (*channels.values(), *(c for case in cases for c in case.images)) if any(c in k.images for k in cases)))
+        there = {channel for case in cases for channel in case.images}
+        used = (*(c for c in channels.values() if c in there), *sorted(there - set(channels.values())))
+        about: dict[str, Any] = {k: words[k] for k in ("reference", "licence", "description") if k in words}
         return Dataset(str(words.get("name", root.name)), root, "segment", cases, used, labels, modality=" + ".join(used),
-                       notes=tuple(notes), metadata={k: words[k] for k in ("reference", "licence", "description") if k in words})  # fmt: skip
+                       notes=tuple(notes), metadata=about)  # fmt: skip
 
     def example(self, folder: Path) -> None:
         """Three training cases and one test case of two channels."""
@@ -88,4 +92,5 @@ def _cases(root: Path, part: str, channels: dict[int, str]) -> list[Case]:
             images[match["case"]][channels.get(number, f"channel {number}" if number else "image")] = path
     masks = {stem_of(path.name): path for path in labels.iterdir() if suffix_of(path.name)} if labels.is_dir() else {}
     split = "test" if part == "Ts" else ""
-    return [make_case(name, images[name], {"reference": masks[name]} if name in masks else {}, split) for name in sorted(images, key=natural)]
+    names = sorted(images, key=natural)
+    return [make_case(name, images[name], {"reference": masks[name]} if name in masks else {}, split=split) for name in names]

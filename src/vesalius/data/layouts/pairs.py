@@ -15,10 +15,12 @@ from vesalius.data.layouts._labels import UNDECLARED
 from vesalius.data.layouts._pairing import MASK, Paired, channel_order, make_case, pair, with_masks
 from vesalius.data.layouts._tables import joined
 
-CARD = Card(entry="Pairs", title="paired files", summary="images/ and masks/, a.png and a_mask.png, case folders, or --image and --mask globs")
+CARD = Card(entry="Pairs", title="paired files", summary="images/ and masks/, a.png and a_mask.png, case folders, --image and --mask globs")
 
 
 class Pairs(Layout):
+    """Names alone say what belongs together."""
+
     needs = ("images and masks named alike: images/a.png with masks/a.png, a.png with a_mask.png, a/flair.nii.gz with a/seg.nii.gz; "
              "or --image GLOB and --mask GLOB.")  # fmt: skip
 
@@ -56,8 +58,8 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     if len(images) < len(image):
         raise UsageError(f"Two --image globs name one channel ({', '.join(map(_channel, image))}): write NAME=GLOB.")
     if not mask:
-        others = [leaf for leaf in found if MASK.search(leaf.stem) or any(MASK.search(f) for f in leaf.folders)]
-        raise UsageError(f"--image needs --mask GLOB; files that look like masks: {some([str(leaf.path.name) for leaf in others]) or 'none'}.")
+        others = [leaf.path.name for leaf in found if MASK.search(leaf.stem) or any(MASK.search(f) for f in leaf.folders)]
+        raise UsageError(f"--image needs --mask GLOB; files that look like masks: {some(others) or 'none'}.")
     raters = {f"rater {k + 1}" if len(mask) > 1 else "reference": paths for k, paths in enumerate(masks)}
     of_case: dict[str, dict[str, Path]] = defaultdict(dict)
     for channel, paths in images.items():
@@ -82,10 +84,10 @@ def _matching(found: list[Leaf], root: Path, glob: str, without: set[Path] | tup
             continue
         key = _case_name(match)
         if key in matched:
-            raise DataError(f"--image or --mask {glob!r} matches {matched[key]} and {leaf.path} as one case {key!r}. Make the glob narrower.")
+            raise DataError(f"{glob!r} matches {matched[key]} and {leaf.path} as one case {key!r}. Make the glob narrower.")
         matched[key] = leaf.path
     if not matched:
-        raise DataError(f"{glob!r} matches no image under {root} (looked {DEEPEST} folders deep). Quote it, so that the shell does not expand it.")
+        raise DataError(f"{glob!r} matches no image under {root} (looked {DEEPEST} folders deep). Quote it against the shell.")
     return matched
 
 

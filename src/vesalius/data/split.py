@@ -1,0 +1,222 @@
+"""Train, validation and test by patient: given splits are honoured, others are made; a leak fails the run."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.errors import DataError
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+
+PART = 5  # one patient in five goes to test, and one in five of the rest to validation
+STRATA = ("class", "label", "diagnosis", "finding", "group", "grade", "site", "scanner")  # metadata by which sides are kept alike
+BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Names of the cases to train and to validate on."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """`test` is kept apart from all folds; `reason` says in words how it came about."""
+
+    folds: tuple[Fold, ...]
+    test: tuple[str, ...]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"folds": [{"train": list(f.train), "val": list(f.val)} for f in self.folds], "test": list(self.test), "reason": self.reason}
+
+    @classmethod
+    def from_json(cls, text: dict[str, Any]) -> "Split":
+        folds = tuple(Fold(tuple(f["train"]), tuple(f["val"])) for f in text["folds"])
+        return cls(folds, tuple(text["test"]), str(text["reason"]))
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that lies on two sides: the `what` in words and the cases `by` part."""
+
+    what: str
+    by: dict[str, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        return self.what + ": " + "; ".join(f"{part}: {', '.join(names[:3])}" for part, names in self.by.items())
+
+
+def split(dataset: Dataset, *, folds: int = 1, seed: int = 0) -> Split:
+    """Patients parted into test and `folds` folds, the same for the same `seed`.
+
+    A given test part is kept; without any given split every fifth patient is test. One fold uses the given val part, or
+    every fifth remaining patient; more folds share out train and val together. Sides are kept alike in one metadata column
+    (class, diagnosis, site ...). Files with the same content stay on one side. Raises DataError for a leak and for too few patients.
+    """
+    groups = grouped(dataset.cases)
+    given = {case.name: case.split for case in dataset.cases}
+    refuse_leaks(dataset.cases, given)
+    placed, reasons = _placed(dataset.cases, groups)
+    strata, how = _strata(dataset.cases, groups)
+    generator = np.random.default_rng(seed)
+    if not any(given.values()):
+        _enough(groups, 3 if folds == 1 else folds + 1, "a test part and " + (f"{folds} folds" if folds > 1 else "validation"))
+        tested = _dealt(list(groups), groups, strata, parts=PART, generator=generator)[0]
+        placed = dict.fromkeys(groups, "train") | dict.fromkeys(tested, "test")
+        reasons.append(f"test: one patient in {PART}, drawn with seed {seed}{how}")
+    pool = [group for group in groups if placed[group] != "test"]
+    if folds == 1 and "val" in placed.values():
+        sides = [[group for group in pool if placed[group] == "val"]]
+        reasons.append("validation as given")
+    else:
+        _enough(pool, max(2, folds), f"{folds} folds" if folds > 1 else "training and validation")
+        parts = _dealt(pool, groups, strata, parts=folds if folds > 1 else PART, generator=generator)
+        sides = parts if folds > 1 else parts[:1]
+        reasons.append(f"{folds} folds over train and val{how}" if folds > 1 else f"validation: one patient in {PART} of the rest{how}")
+    made = tuple(Fold(_names(groups, [g for g in pool if g not in side]), _names(groups, side)) for side in map(set, sides))
+    if not all(fold.train and fold.val for fold in made):
+        raise DataError(f"{dataset.name}: a side of the split is empty. Add cases to train and val, or leave the splits out.")
+    test = _names(groups, [group for group in groups if placed[group] == "test"])
+    return Split(made, test, f"{len(groups)} patients in {len(dataset.cases)} cases; " + "; ".join(reasons) + ".")
+
+
+def grouped(cases: Sequence[Case]) -> dict[str, list[Case]]:
+    """Cases that must stay together: of one patient, or patients who share an image file of the same content."""
+    root: dict[str, str] = {case.patient: case.patient for case in cases}
+
+    def find(patient: str) -> str:
+        while root[patient] != patient:
+            patient = root[patient]
+        return patient
+
+    for same in same_files(cases):
+        first, *others = sorted({find(case.patient) for case in same})
+        for other in others:
+            root[other] = first
+    groups: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[find(case.patient)].append(case)
+    return dict(groups)
+
+
+def same_files(cases: Iterable[Case]) -> list[list[Case]]:
+    """Groups of cases that have an image file with the same content, byte for byte. Only files of one size are opened."""
+    by_size: dict[int, list[tuple[Path, Case]]] = defaultdict(list)
+    for case in cases:
+        for path in case.images.values():
+            if path.is_file():
+                by_size[path.stat().st_size].append((path, case))
+    same: dict[tuple[int, str], list[Case]] = defaultdict(list)
+    for size, files in by_size.items():
+        for path, case in files if len(files) > 1 else ():
+            same[size, _glance(path, size)].append(case)
+    return [found for found in same.values() if len({case.name for case in found}) > 1]
+
+
+def _glance(path: Path, size: int) -> str:
+    """Digest of the start, the middle and the end: files of one size that agree there are taken to be the same."""
+    total = hashlib.sha256()
+    with open(path, "rb") as file:
+        for place in (0, size // 4, size // 2, 3 * size // 4, max(0, size - BLOCK)):
+            file.seek(place)
+            total.update(file.read(BLOCK))
+    return total.hexdigest()
+
+
+def leaks(cases: Sequence[Case], sides: dict[str, str]) -> list[Leak]:
+    """Patients, and files of the same content, that lie on two sides; `sides` maps a case's name to its side ('' = none)."""
+    sets: list[tuple[str, list[Case]]] = [(f"Patient {p!r} is on two sides", found) for p, found in _by_patient(cases).items()]
+    sets += [("The same image file is on two sides", found) for found in same_files(cases)]
+    found = []
+    for what, together in sets:
+        by: dict[str, list[str]] = defaultdict(list)
+        for case in together:
+            if sides.get(case.name):
+                by[sides[case.name]].append(case.name)
+        if len(by) > 1:
+            found.append(Leak(what, {part: tuple(dict.fromkeys(names)) for part, names in by.items()}))
+    return found
+
+
+def refuse_leaks(cases: Sequence[Case], sides: dict[str, str]) -> None:
+    """Raise a DataError with the evidence where anything lies on two sides."""
+    found = leaks(cases, sides)
+    if found:
+        shown = " ".join(f"{leak}." for leak in found[:5]) + (f" And {len(found) - 5} more." if len(found) > 5 else "")
+        raise DataError(f"The split leaks: {shown} A test on it would be too good. Put each patient on one side, or leave the splits "
+                        "out so that they are made by patient.")  # fmt: skip
+
+
+def check(dataset: Dataset, made: Split) -> None:
+    """Raise a DataError where a fold of `made` leaks or names a case twice or one that is not there."""
+    for fold in made.folds:
+        sides = {**dict.fromkeys(fold.train, "train"), **dict.fromkeys(fold.val, "val"), **dict.fromkeys(made.test, "test")}
+        if len(sides) < len(fold.train) + len(fold.val) + len(made.test):
+            raise DataError("A case stands on two sides of the split. Make splits.json anew or mend it.")
+        unknown = sorted(set(sides) - {case.name for case in dataset.cases})
+        if unknown:
+            raise DataError(f"The split names cases that {dataset.name} lacks: {', '.join(unknown[:5])}.")
+        refuse_leaks(dataset.cases, sides)
+
+
+def _by_patient(cases: Iterable[Case]) -> dict[str, list[Case]]:
+    groups: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        groups[case.patient].append(case)
+    return groups
+
+
+def _placed(cases: Sequence[Case], groups: dict[str, list[Case]]) -> tuple[dict[str, str], list[str]]:
+    """The given part of each group; a group in none goes to train, or where a case of it is."""
+    placed = {name: next((case.split for case in found if case.split), "train") for name, found in groups.items()}
+    loose = [case for case in cases if not case.split]
+    tested = sum(case.split == "test" for case in cases)
+    reasons = [] if len(loose) == len(cases) else [f"test as given ({tested} cases)" if tested else "no test part is given"]
+    if loose and len(loose) < len(cases):
+        reasons.append(f"{len(loose)} cases in no given part went to train, or to where their patient is")
+    return placed, reasons
+
+
+def _enough(groups: Sequence[str] | dict[str, list[Case]], least: int, what: str) -> None:
+    if len(groups) < least:
+        raise DataError(f"{len(groups)} patient(s) are too few for {what}: at least {least} are needed. Use fewer folds, add patients, "
+                        "or, if every image is of another person, say so with --patient '.*'.")  # fmt: skip
+
+
+def _strata(cases: Sequence[Case], groups: dict[str, list[Case]]) -> tuple[dict[str, str], str]:
+    """The value of the first usable metadata column for each group; a column is usable with 2 to 10 values, each in 2 patients."""
+    for column in STRATA:
+        values = {name: Counter(str(c.metadata[column]) for c in found if column in c.metadata) for name, found in groups.items()}
+        value = {name: counts.most_common(1)[0][0] for name, counts in values.items() if counts}
+        sizes = Counter(value.values())
+        if len(value) == len(groups) and 2 <= len(sizes) <= 10 and min(sizes.values()) >= 2:
+            return value, f", alike in {column!r}"
+    return dict.fromkeys(groups, ""), ""
+
+
+def _dealt(names: Sequence[str], groups: dict[str, list[Case]], strata: dict[str, str], *, parts: int,
+           generator: np.random.Generator) -> list[list[str]]:  # fmt: skip
+    """`names` dealt into `parts` sides of about as many cases, stratum by stratum, large groups first."""
+    parts = min(parts, len(names))
+    order = [sorted(names)[i] for i in generator.permutation(len(names))]
+    order.sort(key=lambda name: (strata[name], -len(groups[name])))
+    sides: list[list[str]] = [[] for _ in range(parts)]
+    cases, kinds = [0] * parts, [Counter[str]() for _ in range(parts)]
+    for name in order:
+        least = min(range(parts), key=lambda k: (kinds[k][strata[name]], cases[k], k))
+        sides[least].append(name)
+        cases[least] += len(groups[name])
+        kinds[least][strata[name]] += len(groups[name])
+    return sides
+
+
+def _names(groups: dict[str, list[Case]], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(case.name for name in names for case in groups[name]))

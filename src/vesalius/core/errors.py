@@ -28,7 +28,7 @@ def suggest(name: str, known: Iterable[str], what: str = "name") -> str:
     """One sentence for a wrong `name`: the nearest right ones, or all of them."""
     names = sorted(known)
     near = get_close_matches(name.lower(), [n.lower() for n in names], n=3, cutoff=0.5)
-    close = [n for n in names if n.lower() in near]
+    close = sorted((n for n in names if n.lower() in near), key=lambda n: near.index(n.lower()))
     if close:
         return f"Unknown {what} {name!r}. Did you mean {' or '.join(close)}?"
     return f"Unknown {what} {name!r}. Known: {', '.join(names) or 'none'}."

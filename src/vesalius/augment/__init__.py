@@ -7,10 +7,10 @@ of the patch.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, final
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, NonNegativeFloat
 from torch import Tensor
 
 from vesalius.core.settings import Settings
@@ -24,6 +24,18 @@ Parameters = dict[str, Tensor]
 COARSE = 3.0  # an axis is coarse when its spacing is more than this many times the finest (nnU-Net's threshold)
 
 
+Chance = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < bounds[0] <= bounds[1]:
+        raise ValueError("expected (low, high) with 0 < low <= high")
+    return bounds
+
+
+Bounds = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
 class Augment(Settings):
     """What is drawn, how often and how far. Angles in degrees, scales as factors, noise in units of the normalised image.
 
@@ -31,30 +43,30 @@ class Augment(Settings):
 
     mirror: tuple[bool, ...] = ()  # may this axis be mirrored?
     rotation: tuple[float, ...] = ()  # largest angle about each axis (one number in 2D)
-    rotation_probability: float = 0.2
-    scale: tuple[float, float] = (0.7, 1.4)  # above 1 the patch sees more and things look smaller
-    scale_probability: float = 0.2
-    translation: float = 0.0  # largest shift as a fraction of the patch side
-    translation_probability: float = 0.0
-    elastic: float = 0.0  # largest displacement in voxels of the finest axis
-    elastic_probability: float = 0.0
+    rotation_probability: Chance = 0.2
+    scale: Bounds = (0.7, 1.4)  # above 1 the patch sees more and things look smaller
+    scale_probability: Chance = 0.2
+    translation: NonNegativeFloat = 0.0  # largest shift as a fraction of the patch side
+    translation_probability: Chance = 0.0
+    elastic: NonNegativeFloat = 0.0  # largest displacement in voxels of the finest axis
+    elastic_probability: Chance = 0.0
     outside: Literal["zeros", "border"] = "zeros"  # what an image holds beyond its source; masks hold 0 there
-    bias_field: float = 0.0  # largest |log| of a coil's smooth gain, MR only
-    bias_field_probability: float = 0.0
-    noise: float = 0.1  # largest standard deviation (nnU-Net calls it variance and uses it as a deviation)
-    noise_probability: float = 0.1
-    blur: tuple[float, float] = (0.5, 1.0)
-    blur_probability: float = 0.2
-    brightness: tuple[float, float] = (0.75, 1.25)
-    brightness_probability: float = 0.15
-    contrast: tuple[float, float] = (0.75, 1.25)
-    contrast_probability: float = 0.15
-    low_resolution: tuple[float, float] = (0.5, 1.0)
-    low_resolution_probability: float = 0.25
-    gamma: tuple[float, float] = (0.7, 1.5)
-    gamma_probability: float = 0.3
-    gamma_inverted_probability: float = 0.1
-    channel_dropout_probability: float = 0.0  # a whole channel set to 0, so that a missing one can be borne
+    bias_field: NonNegativeFloat = 0.0  # largest |log| of a coil's smooth gain, MR only
+    bias_field_probability: Chance = 0.0
+    noise: NonNegativeFloat = 0.1  # largest standard deviation (nnU-Net calls it variance and uses it as a deviation)
+    noise_probability: Chance = 0.1
+    blur: Bounds = (0.5, 1.0)
+    blur_probability: Chance = 0.2
+    brightness: Bounds = (0.75, 1.25)
+    brightness_probability: Chance = 0.15
+    contrast: Bounds = (0.75, 1.25)
+    contrast_probability: Chance = 0.15
+    low_resolution: Bounds = (0.5, 1.0)
+    low_resolution_probability: Chance = 0.25
+    gamma: Bounds = (0.7, 1.5)
+    gamma_probability: Chance = 0.3
+    gamma_inverted_probability: Chance = 0.1
+    channel_dropout_probability: Chance = 0.0  # a whole channel set to 0, so that a missing one can be borne
     further: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of transforms that other packages put on the shelf, by name
 
 
@@ -87,6 +99,11 @@ class Transform(ABC):
     @abstractmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
         """The transform that `settings` ask for, or None where they ask for none."""
+
+    @classmethod
+    @abstractmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        """Settings of `Augment` under which it acts on every sample; the contract suite uses them."""
 
     @abstractmethod
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:

@@ -7,7 +7,7 @@ seed that the sample's generator drew.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
-from vesalius.core.errors import VesaliusError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch, Kind
 
 UNMOVED = (Kind.LABEL,)
@@ -38,6 +38,11 @@ class Composed:
     """`settings` for patches of the shape `patch` with `spacing` in millimetres (only its ratios matter)."""
 
     def __init__(self, settings: Augment, patch: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+        if len(patch) != len(spacing) or min(spacing) <= 0:
+            raise UsageError(f"Expected one spacing above 0 for each side of the patch {patch}; got {spacing}.")
+        for name in settings.further:
+            AUGMENT.card(name)  # a wrong name is an error
+        self.one_by_one: bool | None = None  # None: on the CPU
         finest = min(spacing)
         self.settings = settings
         self.frame = Frame(channels=1, shape=tuple(patch), spacing=tuple(step / finest for step in spacing))
@@ -128,7 +133,7 @@ class Composed:
                 centre = self._centre(batch[name][row])
                 moved[name][row] = centre.flip([axis + 1 for axis in axes]) if axes else centre
         turned = [row for row in range(len(draws)) if row not in still]
-        for rows in _together(turned, batch[names[0]].device):
+        for rows in self._together(turned, batch[names[0]].device):
             source = batch[names[0]].shape[2:]
             grid = self._grid([draws[row] for row in rows], source, batch[names[0]].device)
             for name in names:
@@ -174,14 +179,14 @@ class Composed:
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
         for place, transform in enumerate(self.intensity):
             acted = [row for row, drawn in enumerate(values) if place in drawn]
-            for rows in _together(acted, image.device):
+            for rows in self._together(acted, image.device):
                 parameters = stacked([values[row][place] for row in rows], image.device)
                 image[rows] = transform.apply(image[rows], parameters)
 
-
-def _together(rows: list[int], device: torch.device) -> Iterator[list[int]]:
-    """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""
-    yield from [[row] for row in rows] if device.type == "cpu" else [rows] * bool(rows)
+    def _together(self, rows: list[int], device: torch.device) -> list[list[int]]:
+        """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""
+        alone = device.type == "cpu" if self.one_by_one is None else self.one_by_one
+        return [[row] for row in rows] if alone else [rows] * bool(rows)
 
 
 def _mirrored(matrix: Tensor) -> list[int] | None:

@@ -7,7 +7,7 @@ largest value within the patch is the drawn strength.
 
 from functools import reduce
 from itertools import product
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -40,6 +40,10 @@ class BiasField(Intensity):
         if not settings.bias_field_probability or not settings.bias_field:
             return None
         return cls(settings.bias_field, probability=settings.bias_field_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"bias_field": 0.3, "bias_field_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         coefficients = uniform(generator, (-1.0, 1.0), *(DEGREE + 1,) * frame.ndim)

@@ -1,7 +1,7 @@
 """Gaussian blur of some channels, another width along each axis, one axis after the other."""
 
 import math
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,7 +25,13 @@ class Blur(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(settings.blur, probability=settings.blur_probability) if settings.blur_probability else None
+        if not settings.blur_probability:
+            return None
+        return cls(settings.blur, probability=settings.blur_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"blur_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         touched = some_channels(generator, frame.channels)

@@ -1,6 +1,6 @@
 """Multiplicative brightness: each channel times its own factor."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +23,13 @@ class Brightness(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(settings.brightness, probability=settings.brightness_probability) if settings.brightness_probability else None
+        if not settings.brightness_probability:
+            return None
+        return cls(settings.brightness, probability=settings.brightness_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"brightness_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"factor": about_one(generator, self.bounds, frame.channels)}

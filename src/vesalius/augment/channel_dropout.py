@@ -1,6 +1,6 @@
 """Channel dropout: one channel, chosen at random, is set to 0 (the mean of a normalised image), so that a missing one can be borne."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -22,7 +22,13 @@ class ChannelDropout(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(probability=settings.channel_dropout_probability) if settings.channel_dropout_probability else None
+        if not settings.channel_dropout_probability:
+            return None
+        return cls(probability=settings.channel_dropout_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"channel_dropout_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         kept = torch.ones(frame.channels)

@@ -1,6 +1,6 @@
 """Contrast about the mean of each channel, cut to the range that the channel had."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -23,7 +23,13 @@ class Contrast(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(settings.contrast, probability=settings.contrast_probability) if settings.contrast_probability else None
+        if not settings.contrast_probability:
+            return None
+        return cls(settings.contrast, probability=settings.contrast_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"contrast_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"factor": about_one(generator, self.bounds, frame.channels)}

@@ -5,7 +5,7 @@ The basis is a partition of unity, so no displacement component exceeds the larg
 """
 
 from functools import reduce
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -38,6 +38,10 @@ class Elastic(Spatial):
         if not settings.elastic_probability or not settings.elastic:
             return None
         return cls(settings.elastic, probability=settings.elastic_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"elastic": 2.0, "elastic_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         amplitude = uniform(generator, (0.0, self.largest))

@@ -1,6 +1,6 @@
 """Gamma: each channel, scaled to its range, to a power; mean and deviation are kept."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -24,7 +24,13 @@ class Gamma(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(settings.gamma, probability=settings.gamma_probability) if settings.gamma_probability else None
+        if not settings.gamma_probability:
+            return None
+        return cls(settings.gamma, probability=settings.gamma_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"gamma_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"gamma": about_one(generator, self.bounds, frame.channels)}

@@ -1,6 +1,6 @@
 """Gamma of the inverted image: bends the bright end where gamma bends the dark one; mean and deviation are kept."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -29,7 +29,13 @@ class GammaInverted(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return cls(settings.gamma, probability=settings.gamma_inverted_probability) if settings.gamma_inverted_probability else None
+        if not settings.gamma_inverted_probability:
+            return None
+        return cls(settings.gamma, probability=settings.gamma_inverted_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"gamma_inverted_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"gamma": about_one(generator, self.bounds, frame.channels)}

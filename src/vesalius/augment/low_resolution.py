@@ -1,6 +1,6 @@
 """Low resolution: some channels are sampled on a coarser grid (nearest voxel) and brought back by linear interpolation."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,9 +25,13 @@ class LowResolution(Intensity):
 
     @classmethod
     def from_settings(cls, settings: Augment, frame: Frame) -> Self | None:
-        return (
-            cls(settings.low_resolution, probability=settings.low_resolution_probability) if settings.low_resolution_probability else None
-        )
+        if not settings.low_resolution_probability:
+            return None
+        return cls(settings.low_resolution, probability=settings.low_resolution_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"low_resolution_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         factor = uniform(generator, self.bounds, frame.channels)[:, None]

@@ -3,7 +3,7 @@
 Which axes are allowed is the planner's question: left and right differ where the labels name sides.
 """
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,6 +31,10 @@ class Mirror(Spatial):
         if len(settings.mirror) != frame.ndim:
             raise UsageError(f"Expected augment.mirror with one true / false for each of {frame.ndim} axes; got {settings.mirror}.")
         return cls(settings.mirror)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"mirror": (True,) * ndim}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         tossed = torch.rand(frame.ndim, generator=generator) < 0.5

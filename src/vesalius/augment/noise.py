@@ -3,7 +3,7 @@
 As nnU-Net, which names its limit a variance and uses it as a deviation; ours does not repeat one noise in all channels.
 """
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,10 @@ class Noise(Intensity):
         if not settings.noise_probability or not settings.noise:
             return None
         return cls(settings.noise, probability=settings.noise_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"noise_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"deviation": uniform(generator, (0.0, self.largest)), "seed": seed(generator)}

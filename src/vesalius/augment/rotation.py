@@ -1,11 +1,11 @@
 """Rotation about the centre of the patch, in millimetres, so that an anisotropic grid does not shear what it shows.
 
 Angles are uniform about each axis up to its own limit; 0 leaves an axis out (a coarse patch turns about its coarse axis
-only). The rotations follow each other in the order of the axes.
+only). Coordinates turn by the product of the rotations in the order of the axes, so the image turns the other way.
 """
 
 import math
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +35,10 @@ class Rotation(Spatial):
         if len(settings.rotation) != wanted:
             raise UsageError(f"Expected augment.rotation with {wanted} angles in {frame.ndim}D; got {settings.rotation}.")
         return cls(settings.rotation, probability=settings.rotation_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"rotation": (20.0, 15.0, 10.0) if ndim == 3 else (20.0,), "rotation_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         limit = torch.tensor(self.degrees) * (math.pi / 180)

@@ -1,6 +1,6 @@
 """Scaling by one factor for all fine axes; coarse axes stay, for there is nothing between their slices to show."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class Scale(Spatial):
         if not settings.scale_probability or settings.scale == (1.0, 1.0):
             return None
         return cls(settings.scale, probability=settings.scale_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"scale": (0.8, 1.2), "scale_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"factor": uniform(generator, self.bounds)}

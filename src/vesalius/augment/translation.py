@@ -1,6 +1,6 @@
 """Translation by a fraction of the patch, along the finely sampled axes; for whole images, since a cut patch has moved already."""
 
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -26,6 +26,10 @@ class Translation(Spatial):
         if not settings.translation_probability or not settings.translation:
             return None
         return cls(settings.translation, probability=settings.translation_probability)
+
+    @classmethod
+    def example(cls, ndim: int) -> dict[str, Any]:
+        return {"translation": 0.1, "translation_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"fractions": uniform(generator, (-self.fraction, self.fraction), frame.ndim)}

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vesalius.core.errors import VesaliusError
-
-IGNORE = 255  # as vesalius.data.labels writes it
+from vesalius.data.labels import IGNORE
 
 
 def flat(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
+from vesalius.data.labels import IGNORE
 from vesalius.losses import LOSSES
-from vesalius.losses._counts import IGNORE
 
 
 def build(card: Card, exclusive: bool) -> nn.Module:

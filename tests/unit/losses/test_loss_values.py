@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from vesalius.core.errors import VesaliusError
+from vesalius.data.labels import IGNORE
 from vesalius.losses import LOSSES
-from vesalius.losses._counts import IGNORE
 from vesalius.losses.deep_supervision import DeepSupervision, coarsen, level_weights
 from vesalius.losses.dice_cross_entropy import DiceCrossEntropy
 from vesalius.testing.check_loss import example

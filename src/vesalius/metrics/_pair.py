@@ -1,0 +1,83 @@
+"""Two masks on one grid, cropped to what they hold: what every metric of overlap, surface and lesions is given."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vesalius.core.errors import GeometryError
+from vesalius.core.space import Array, Space
+
+Mask = NDArray[np.bool_]
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """`prediction` and `truth` (*s) are the part of a grid that holds both; `space` is the whole grid.
+
+    `tolerance` is the distance in millimetres (pixels where the space is not physical) that the surface Dice forgives.
+    """
+
+    prediction: Mask
+    truth: Mask
+    space: Space
+    tolerance: float = 1.0
+
+    @classmethod
+    def of(cls, prediction: Array, truth: Array, space: Space, *, tolerance: float = 1.0) -> "Pair":
+        """Masks (*S) on the grid `space`; whatever is not 0 is inside."""
+        if prediction.shape != space.shape or truth.shape != space.shape:
+            raise GeometryError(f"A prediction and its truth must lie on one grid: prediction {prediction.shape}, truth {truth.shape}, "
+                                f"space {space.shape}. Resample one first: vesalius convert --like.")  # fmt: skip
+        prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
+        box = union_box(bounding_box(prediction), bounding_box(truth))
+        return cls(np.ascontiguousarray(prediction[box]), np.ascontiguousarray(truth[box]), space, tolerance)
+
+    @cached_property
+    def volumes(self) -> tuple[int, int, int]:
+        """Voxels of the prediction, of the truth and of both."""
+        count = np.count_nonzero
+        return int(count(self.prediction)), int(count(self.truth)), int(count(self.prediction & self.truth))
+
+    @property
+    def state(self) -> str:
+        """"scored", or why some metrics have no ordinary value: "both_empty", "missed" or "hallucinated"."""
+        predicted, actual, _ = self.volumes
+        if predicted and actual:
+            return "scored"
+        return "missed" if actual else "hallucinated" if predicted else "both_empty"
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the image from corner to corner, edge to edge: the distance scored where one surface does not exist."""
+        return float(np.linalg.norm(np.asarray(self.space.shape) * np.asarray(self.space.spacing)))
+
+
+def bounding_box(mask: Mask) -> Box | None:
+    """The smallest box of indices that holds the mask, or None for an empty one."""
+    flat: Mask = np.any(mask, axis=0)  # one pass over the array serves all axes but the first
+    if not flat.any():
+        return None
+    lines = [mask.reshape(len(mask), -1).any(axis=1)]
+    lines += [np.any(flat, axis=tuple(b for b in range(flat.ndim) if b != a)) for a in range(flat.ndim)]
+    ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
+    return tuple(slice(int(low), int(high) + 1) for low, high in ends)
+
+
+def union_box(a: Box | None, b: Box | None) -> Box:
+    """The box around both; an empty one where both are None."""
+    if a is None or b is None:
+        return a or b or (slice(0, 0),)
+    return tuple(slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True))
+
+
+def pairs_of_maps(prediction: Array, truth: Array, space: Space, *, classes: int, tolerance: float = 1.0) -> Iterator[Pair]:
+    """One pair for each class 1 .. `classes` of two label maps (*S), without a mask of the whole grid for any."""
+    boxes = [ndimage.find_objects(labels, max_label=classes) for labels in (prediction, truth)]
+    for k, (a, b) in enumerate(zip(*boxes, strict=True), start=1):
+        box = union_box(a, b)
+        yield Pair(prediction[box] == k, truth[box] == k, space, tolerance)

@@ -1,0 +1,118 @@
+"""Write docs/reference/: the commands from their help pages, the shelves from their cards, the settings of a plan from its
+classes, and Python's public names from their docstrings. Run by `make docs`; the folder is not kept in the repository."""
+
+import contextlib
+import inspect
+import io
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+import vesalius
+from vesalius.cli.main import commands, main, overview
+from vesalius.core.shelf import SHELVES, Shelf
+
+NOTE = "<!-- Written by docs/generate.py: edit the source that it reads, not this page. -->\n"
+
+
+def command_pages() -> str:
+    """Every `--help`, as it is printed."""
+    parts = ["# Commands", fenced(overview())]
+    for name in commands():
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            main([name, "--help"])
+        parts += [f"## {name}", fenced(shown.getvalue())]
+    return "\n\n".join(parts)
+
+
+def shelf_pages() -> str:
+    """Every card, shelf by shelf."""
+    parts = ["# What stands on the shelves", "`vesalius shelf` prints the same; `vesalius shelf nets/unet` one card in full."]
+    for place in SHELVES:
+        lines = ["| name | what | tasks | source |", "|---|---|---|---|"]
+        for name, card in sorted(Shelf(place).cards.items()):
+            what = f"**{card.title}**. {card.summary}".rstrip(" .") + "."
+            lines.append("| " + " | ".join(cell(v) for v in (f"`{name}`", what, ", ".join(card.tasks) or "all", card.paper)) + " |")
+        parts += [f"## {place}", "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def settings_page() -> str:
+    """The groups of plan.json with their fields and defaults."""
+    from vesalius.plan.plan import Plan
+
+    parts = ["# Settings of a plan", "Change one with `--set group.name=value`; see [how a plan is made](../explanation/plan.md)."]
+    for name, field in Plan.model_fields.items():
+        group = group_of(field.annotation)
+        if group is None:
+            continue
+        lines = ["| setting | type | default |", "|---|---|---|"]
+        for leaf, inner in group.model_fields.items():
+            default = "planned" if inner.is_required() else f"`{inner.get_default(call_default_factory=True)!r}`"
+            lines.append(f"| `{name}.{leaf}` | {cell(type_words(inner.annotation))} | {cell(default)} |")
+        parts += [f"## {name}", told(group), "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def group_of(annotation: Any) -> type[BaseModel] | None:
+    """The settings class that `annotation` names; None for a single value."""
+    return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
+
+
+def type_words(annotation: Any) -> str:
+    """A type as a reader writes it: `float | None`, `tuple[int, ...]`, `bf16 or fp32`."""
+    if all(isinstance(a, str) for a in get_args(annotation)) and get_args(annotation):
+        return " or ".join(get_args(annotation))
+    return annotation.__name__ if inspect.isclass(annotation) and not get_args(annotation) else str(annotation).replace("vesalius.", "")
+
+
+def python_page() -> str:
+    """The public names of `import vesalius`."""
+    parts = ["# Python", "Everything here is an attribute of `vesalius`, loaded when it is first used."]
+    for name in vesalius.__all__:
+        thing = getattr(vesalius, name)
+        thing = getattr(thing, name) if inspect.ismodule(thing) else thing
+        parts += [f"## {name}", fenced(signature(name, thing), "python"), told(thing)]
+        for method, value in vars(thing).items() if inspect.isclass(thing) else ():
+            if not method.startswith("_") and inspect.getdoc(value) and not isinstance(value, str | int | float):
+                parts.append(f"- `{method}`: {' '.join((inspect.getdoc(value) or '').split())}")
+    return "\n\n".join(parts)
+
+
+def signature(name: str, thing: Any) -> str:
+    """`name(arguments)`, one argument per line where they are many."""
+    words = "" if inspect.isclass(thing) and issubclass(thing, Exception) else str(inspect.signature(thing)).replace("'", "")
+    return f"{name}{words}" if len(words) < 90 else f"{name}{words}".replace("(", "(\n    ", 1).replace(", ", ",\n    ")
+
+
+def told(thing: Any) -> str:
+    """The docstring; as a block of code where its columns are aligned."""
+    text = inspect.getdoc(thing) or ""
+    return fenced(text) if "  " in text else text
+
+
+def cell(text: str) -> str:
+    """`text` inside a table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def fenced(text: str, language: str = "text") -> str:
+    """`text` as a block of code."""
+    return f"```{language}\n{text.strip()}\n```"
+
+
+def write(folder: Path) -> list[Path]:
+    """Write every page into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {"commands": command_pages, "shelves": shelf_pages, "settings": settings_page, "python": python_page}
+    for name, page in pages.items():
+        (folder / f"{name}.md").write_text(NOTE + page() + "\n", encoding="utf-8")
+    return [folder / f"{name}.md" for name in pages]
+
+
+if __name__ == "__main__":
+    for path in write(Path(__file__).parent / "reference"):
+        sys.stderr.write(f"{path}\n")

@@ -1,0 +1,188 @@
+"""The rows of a volume that are in the making: sums of logits one patch thick, and their way to the output grid.
+
+`T` rows along the streaming axis are kept in a ring; `R` rows of one class are worked on at a time, (R, *plane).
+"""
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.space import Array
+from vesalius.engine.tiles import Cut, Index
+
+AIR = 10.0  # logit of the background where a tile is skipped: softmax 0.999 among 25 classes
+LIMIT = 6e4  # half precision ends at 65504
+CHUNK = 2**19  # elements of a tile that are added at once on a CPU: 2 MB, so that they stay in its cache
+
+
+class Rolling:
+    """Sums of logits for the rows that are not final, (K, *S) with `thickness` rows along the streaming axis: row r of
+    the volume is row r modulo `thickness` of the ring.
+
+    Of exclusive classes the largest logit of each voxel is first set to 0, which changes neither softmax nor decision: half
+    precision is then finest where classes compete, and labels change about ten times less than with plain logits."""
+
+    def __init__(self, cut: Cut, classes: int, exclusive: bool, device: torch.device) -> None:
+        self.cut, self.exclusive = cut, exclusive
+        self.thickness = cut.thickness
+        sides = [self.thickness if a == cut.axis else n for a, n in enumerate(cut.shape)]
+        self.sums = torch.zeros(classes, *sides, dtype=getattr(torch, cut.tiling.precision), device=device)
+        self.shares = [torch.from_numpy(share).to(device) for share in cut.shares]
+        self.released = 0
+
+    def add(self, index: Index, logits: Tensor) -> None:
+        """`logits` (K, *patch) of tile `index`, by its share of each voxel."""
+        rest = math.prod(logits.shape[2:]) * len(logits)
+        step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
+        for inside, place in self._segments(index):
+            shift = place[0].start - inside[0].start
+            for first in range(inside[0].start, inside[0].stop, step):
+                stop = min(first + step, inside[0].stop)
+                part = [slice(first, stop), *inside[1:]]
+                place[0] = slice(first + shift, stop + shift)
+                target = self.sums[_every(place)]
+                weighted = self._weighted(logits[_every(part)], self._weight(index, part))
+                target += weighted.to(self.sums.dtype)
+
+    def add_air(self, index: Index) -> None:
+        """Tile `index` as background without the network."""
+        for inside, place in self._segments(index):
+            weight = (AIR * self._weight(index, inside)).to(self.sums.dtype)
+            target = self.sums[_every(place)]
+            if self.exclusive:
+                target[0] += weight
+            else:
+                target -= weight
+
+    def rows(self, number: int, indices: Tensor) -> Tensor:
+        """Float32 (R, *plane) of class `number` at the rows `indices` of the volume."""
+        axis = self.cut.axis
+        return self.sums[number].index_select(axis, indices % self.thickness).movedim(axis, 0).float()
+
+    def release(self, stop: int) -> None:
+        """Rows below `stop` are not needed any more."""
+        for first, last in _wrap(self.released, stop, self.thickness):
+            self.sums.narrow(1 + self.cut.axis, first, last - first).zero_()
+        self.released = max(stop, self.released)
+
+    def _weighted(self, logits: Tensor, weight: Tensor) -> Tensor:
+        """Float32 copy of `logits` (K, *box) times `weight` (*box), checked."""
+        if logits.stride(-1) != 1:
+            logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
+        logits = logits.to(self.sums.device, torch.float32)
+        weighted = (logits - logits.amax(0)).mul_(weight) if self.exclusive else logits * weight
+        low, high = torch.aminmax(weighted)
+        if not (low.item() > -LIMIT and high.item() < LIMIT):
+            raise VesaliusError(
+                f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
+                "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
+            )
+        return weighted
+
+    def _segments(self, index: Index) -> list[tuple[list[slice], list[slice]]]:
+        """Where tile `index` lies in the ring: boxes within the tile and the same boxes within the ring, one or two."""
+        axis, pairs = self.cut.axis, []
+        spans = [self.cut.rows(a, number) for a, number in enumerate(index)]
+        starts = [self.cut.starts[a][number] for a, number in enumerate(index)]
+        row = spans[axis][0]
+        for first, stop in _wrap(*spans[axis], self.thickness):
+            place = [slice(*span) for span in spans]
+            place[axis] = slice(first, stop)
+            inside = [slice(a - start, b - start) for (a, b), start in zip(spans, starts, strict=True)]
+            inside[axis] = slice(row - starts[axis], row - starts[axis] + stop - first)
+            row += stop - first
+            pairs.append((inside, place))
+        return pairs
+
+    def _weight(self, index: Index, part: Iterable[slice]) -> Tensor:
+        lines = [share[number, box] for share, number, box in zip(self.shares, index, part, strict=True)]
+        return reduce(lambda a, b: a.unsqueeze(-1) * b, lines)
+
+
+class Grid:
+    """From rows of the model grid to rows of the output grid, linear or nearest per axis."""
+
+    def __init__(self, cut: Cut, output_shape: tuple[int, ...], device: torch.device) -> None:
+        self.axis = axis = cut.axis
+        self.old, self.new, self.nearest = cut.shape, output_shape, cut.tiling.nearest
+        place = (np.arange(output_shape[axis]) + 0.5) * cut.shape[axis] / output_shape[axis] - 0.5
+        if axis in self.nearest:
+            place = np.floor(place + 0.5)
+        place = place.clip(0, cut.shape[axis] - 1)
+        self.low = np.floor(place).astype(np.int64)
+        self.high = np.minimum(self.low + 1, cut.shape[axis] - 1)
+        self.fraction = place - self.low
+        self.exact = not self.fraction.any()
+        if self.exact:
+            self.high = self.low
+        self.device = device
+        self.plane = [a for a in range(len(self.old)) if a != axis]
+
+    def ready(self, final: int) -> int:
+        """How many output rows can be made of the model rows below `final`."""
+        return int(np.searchsorted(self.high, final, side="left"))
+
+    def needed(self, done: int) -> int:
+        """First model row that output rows from `done` on still need."""
+        return int(self.low[done]) if done < len(self.low) else self.old[self.axis]
+
+    def resample(self, rolling: Rolling, number: int, span: slice) -> Tensor:
+        """Float32 (R, *output plane): output rows `span` of class `number`."""
+        rows = rolling.rows(number, self._index(self.low[span]))
+        if not self.exact:
+            fraction = torch.from_numpy(self.fraction[span].astype(np.float32)).to(self.device)
+            high = rolling.rows(number, self._index(self.high[span]))
+            rows = torch.lerp(rows, high, fraction.reshape(-1, *[1] * len(self.plane)))
+        return self._in_plane(rows)
+
+    def _in_plane(self, rows: Tensor) -> Tensor:
+        sides = list(rows.shape[1:])
+        for dim, axis in enumerate(self.plane):
+            if axis in self.nearest and self.old[axis] != self.new[axis]:
+                place = np.floor((np.arange(self.new[axis]) + 0.5) * self.old[axis] / self.new[axis])
+                rows = rows.index_select(1 + dim, self._index(place.clip(0, self.old[axis] - 1).astype(np.int64)))
+                sides[dim] = self.new[axis]
+        wanted = [self.new[axis] for axis in self.plane]
+        if sides == wanted:
+            return rows
+        # Rows as channels, channels last: the interpolation then runs along whole vector registers.
+        stack = rows[None].contiguous(memory_format=torch.channels_last) if len(wanted) == 2 else rows[None]
+        return F.interpolate(stack, size=wanted, mode="bilinear" if len(wanted) == 2 else "linear", align_corners=False)[0]
+
+    def _index(self, numbers: Array) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device)
+
+
+def running_argmax(values: Iterable[Tensor]) -> Tensor:
+    """Uint8 number of the largest of `values`, float32 tensors of one shape that come one after the other; the first of
+    equals. They may be overwritten. Float arithmetic throughout: a comparison into bool is five times slower on a CPU."""
+    items = iter(values)
+    best = next(items)
+    number, greater = torch.zeros_like(best), torch.empty_like(best)
+    for k, value in enumerate(items, start=1):
+        torch.gt(value, best, out=greater)
+        torch.maximum(best, value, out=best)
+        torch.maximum(number, greater.mul_(k), out=number)
+    return number.to(torch.uint8)
+
+
+def _every(box: Iterable[slice]) -> tuple[slice, ...]:
+    """`box` of every class."""
+    return (slice(None), *box)
+
+
+def _wrap(first: int, stop: int, thickness: int) -> list[tuple[int, int]]:
+    """Rows first ... stop of the volume as one or two runs of the ring."""
+    if stop <= first:
+        return []
+    start, length = first % thickness, stop - first
+    assert length <= thickness
+    if start + length <= thickness:
+        return [(start, start + length)]
+    return [(start, thickness), (0, start + length - thickness)]

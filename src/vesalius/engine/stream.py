@@ -1,0 +1,217 @@
+"""From a network and a volume to labels on the output grid, row by row: nothing of size classes x volume is ever kept.
+
+Tiles (`engine/tiles.py`) are computed layer by layer along one axis. Their logits are summed in a rolling buffer one patch
+thick; rows that no later tile touches are interpolated linearly to the output rows that they support, decided (largest
+logit, or a threshold per region) and dropped. Interpolation before the decision, as in nnU-Net (Isensee et al. 2021), and
+edge to edge: model index = (output index + 1/2) * model side / output side - 1/2.
+
+Shapes: (b, C, *patch) into the network, (b, K, *patch) out of it, (K, *S) with T rows along the streaming axis in the
+buffer, (R, *plane) for R rows of one class.
+"""
+
+import math
+import mmap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.files import write_beside
+from vesalius.core.space import Array
+from vesalius.engine.rolling import Grid, Rolling, running_argmax
+from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
+
+Network = Callable[[Tensor], Tensor]
+Progress = Callable[[int, int], None]
+WORK = 2**22  # output voxels of one class that are decided at once
+LANES = 16  # rows in a chunk are a multiple of this: one vector register of float32
+
+
+def stream_labels(
+    network: Network | Sequence[Network],
+    volume: VolumeSource | Array,
+    output_shape: tuple[int, ...],
+    *,
+    tiling: Tiling,
+    exclusive: bool,
+    progress: Progress | None = None,
+    keep_probabilities: Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Array:
+    """Labels of `volume` (a source, or an array (C, *S)) on a grid of `output_shape` with the same field of view, uint8:
+    (1, *output_shape) class numbers where `exclusive` (softmax classes, 0 = background), else (K, *output_shape) 0 / 1.
+
+    `network` takes float32 (b, C, *patch) on `device` and gives logits (b, K, *patch); of several networks, and of mirrored
+    passes, the mean of the logits counts. `progress(done, all)` is told after each batch of tiles.
+    `keep_probabilities` names a .npy file for float16 (K, *output_shape), written as the rows come.
+    """
+    source = ArraySource(volume) if isinstance(volume, np.ndarray) else volume
+    cut = Cut(source.shape, tiling)
+    if len(output_shape) != len(cut.shape) or min(output_shape) < 1:
+        raise UsageError(f"The output grid {output_shape} does not suit a volume {cut.shape}: they need the same number of sides.")
+    networks = [network] if callable(network) else list(network)
+    predictor = _Predictor(networks, tiling.mirror, torch.device(device))
+    if keep_probabilities is None:
+        return _run(predictor, source, _Target(cut, output_shape, exclusive), progress)
+    if keep_probabilities.suffix != ".npy":
+        raise UsageError(f"Probabilities are written as .npy; got {keep_probabilities}.")
+    labels: list[Array] = []
+    write_beside(
+        keep_probabilities,
+        lambda beside: labels.append(_run(predictor, source, _Target(cut, output_shape, exclusive, beside), progress)),
+    )
+    return labels[0]
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What is to be made of a volume: labels on a grid of `shape`, and probabilities in the file `beside` if wanted."""
+
+    cut: Cut
+    shape: tuple[int, ...]
+    exclusive: bool
+    beside: Path | None = None
+
+
+def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, progress: Progress | None) -> Array:
+    """The labels of `target`."""
+    export: _Export | None = None
+    done = 0
+    with torch.inference_mode():
+        for piece in ahead(pieces(source, target.cut)):
+            if piece.images is not None:
+                logits = predictor(piece.images)
+                export = export or _Export(target, logits.shape[1], predictor.device)
+                export.add(piece.tiles, logits)
+            assert export is not None  # the first tile is never air
+            export.add_air(piece.air)
+            export.flush(piece.final)
+            done += len(piece.tiles) + len(piece.air)
+            if progress is not None:
+                progress(done, target.cut.count)
+    assert export is not None
+    return export.labels
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Mean of the logits (b, K, *patch) over networks and mirrored passes."""
+
+    networks: list[Network]
+    mirror: tuple[tuple[int, ...], ...]
+    device: torch.device
+
+    def __call__(self, images: Array) -> Tensor:
+        batch = torch.from_numpy(images)
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()
+        batch = batch.to(self.device, non_blocking=True)
+        passes = [(network, [2 + a for a in axes]) for network in self.networks for axes in ((), *self.mirror)]
+        if len(passes) == 1:
+            return self._logits(passes[0][0], batch)
+        total: Tensor | None = None
+        for network, axes in passes:
+            logits = self._logits(network, batch.flip(axes)).flip(axes).float()
+            total = logits.clone() if total is None else total.add_(logits)
+        assert total is not None
+        return total.div_(len(passes))
+
+    @staticmethod
+    def _logits(network: Network, batch: Tensor) -> Tensor:
+        logits = network(batch)
+        if logits.dim() != batch.dim() or (logits.shape[0], *logits.shape[2:]) != (batch.shape[0], *batch.shape[2:]):
+            expected = f"({len(batch)}, K, {', '.join(map(str, batch.shape[2:]))})"
+            raise VesaliusError(f"Expected logits of shape {expected} from the network; got {tuple(logits.shape)}.")
+        return logits
+
+
+class _Export:
+    """The output side of one volume: rolling sums in, decided rows out."""
+
+    def __init__(self, target: _Target, classes: int, device: torch.device) -> None:
+        self.cut, self.exclusive, self.classes = target.cut, target.exclusive, classes
+        self.thresholds = _thresholds(self.cut.tiling.thresholds, classes, target.exclusive)
+        home = _place(device, buffer_bytes(self.cut.shape, classes, self.cut.tiling))
+        self.rolling = Rolling(self.cut, classes, target.exclusive, home)
+        self.grid = Grid(self.cut, target.shape, home)
+        self.labels: Array = np.empty((1 if self.exclusive else classes, *target.shape), np.uint8)
+        self.file = _Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None
+        self.done = 0  # output rows that are decided
+        plane = math.prod(target.shape) // target.shape[self.cut.axis]
+        self.chunk = max(LANES, WORK // plane // LANES * LANES)
+        if self.file is not None:
+            self.chunk = max(1, min(self.chunk, 4 * WORK // (plane * classes)))
+
+    def add(self, tiles: list[Index], logits: Tensor) -> None:
+        """`logits` (b, K, *patch) of `tiles`."""
+        for index, tile in zip(tiles, logits, strict=True):
+            self.rolling.add(index, tile)
+
+    def add_air(self, tiles: list[Index]) -> None:
+        """Background where `tiles` are."""
+        for index in tiles:
+            self.rolling.add_air(index)
+
+    def flush(self, final: int) -> None:
+        """Decide every output row that the model rows below `final` support, and drop what no later one needs."""
+        grid, stop = self.grid, self.grid.ready(final)
+        for first in range(self.done, stop, self.chunk):
+            span = slice(first, min(first + self.chunk, stop))
+            values: Iterable[Tensor] = (grid.resample(self.rolling, number, span) for number in range(self.classes))
+            if self.file is not None:
+                values = torch.stack(list(values))
+                self.file.write(values.softmax(0) if self.exclusive else values.sigmoid(), self.cut.axis, span)
+            self._decide(values, span)
+        self.done = max(self.done, stop)
+        self.rolling.release(min(final, grid.needed(self.done)))
+
+    def _decide(self, values: Iterable[Tensor], span: slice) -> None:
+        """Labels of the output rows `span` from `values`, (R, *plane) for each class in turn."""
+        axis = self.cut.axis
+        target = torch.from_numpy(self.labels).narrow(1 + axis, span.start, span.stop - span.start)
+        if self.exclusive:
+            target[0].copy_(running_argmax(values).movedim(0, axis))
+            return
+        for region, (value, threshold) in enumerate(zip(values, self.thresholds, strict=True)):
+            target[region].copy_((value > threshold).movedim(0, axis))
+
+
+class _Probabilities:
+    """A .npy file (K, *S) of float16 that is filled in any order; pages leave the memory of the process as they are written."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path, self.shape = path, shape
+        np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
+
+    def write(self, values: Tensor, axis: int, span: slice) -> None:
+        """`values` (K, R, *plane) are the rows `span` along `axis`."""
+        size = math.prod(self.shape) * 2
+        with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+            array = np.ndarray(self.shape, np.float16, memory, offset=len(memory) - size)
+            place = (slice(None), *[slice(None)] * axis, span)
+            array[place] = values.movedim(1, 1 + axis).half().cpu().numpy()
+            del array
+
+
+def _thresholds(probabilities: tuple[float, ...], classes: int, exclusive: bool) -> list[float]:
+    """As logits, one per region."""
+    if exclusive:
+        if not 2 <= classes <= 256:
+            raise VesaliusError(f"Exclusive labels in 8 bits need 2 to 256 classes; the network gives {classes}.")
+        return []
+    probabilities = probabilities or (0.5,) * classes
+    if len(probabilities) != classes:
+        raise UsageError(f"Tiling.thresholds holds {len(probabilities)} numbers for {classes} regions. Give one for each.")
+    return [math.log(p / (1 - p)) for p in probabilities]
+
+
+def _place(device: torch.device, size: int) -> torch.device:
+    """Where `size` bytes of sums live: on the device, unless that would fill more than half of what a GPU has free."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if size < free / 2 else torch.device("cpu")

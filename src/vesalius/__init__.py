@@ -18,10 +18,10 @@ _HOME = {
     "Dataset": "data.dataset",
     "Plan": "plan.plan",
     "plan": "plan",
-    "train": "engine",
+    "train": "engine.workflow",
     "Run": "engine.run",
-    "predict": "engine",
-    "evaluate": "engine",
+    "predict": "engine.predict",
+    "evaluate": "engine.evaluate",
 }
 __all__ = sorted(_HOME)
 
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from vesalius.core.space import Space
     from vesalius.data.case import Case
     from vesalius.data.dataset import Dataset
-    from vesalius.engine import evaluate, predict, train
+    from vesalius.engine.evaluate import evaluate
+    from vesalius.engine.predict import predict
     from vesalius.engine.run import Run
+    from vesalius.engine.workflow import train
     from vesalius.io import load, save
     from vesalius.io.image import Image
     from vesalius.plan import plan
@@ -42,7 +44,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vesalius' has no attribute {name!r}; it has {', '.join(__all__)}")
     value = getattr(import_module(f"vesalius.{_HOME[name]}"), name)
-    globals()[name] = value  # replaces the subpackage of the same name (vesalius.plan is the function)
+    if name != "plan":  # the subpackage of that name is itself callable
+        globals()[name] = value
     return value
 
 

@@ -30,7 +30,7 @@ def load_weights(path: Path) -> tuple[Weights, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             words = json.loads((file.metadata() or {}).get("vesalius", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, words  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, words
     except FileNotFoundError:
         raise VesaliusError(f"{path} does not exist: the run has no weights yet. Train first: vesalius train DATA -o RUN") from None
     except (SafetensorError, json.JSONDecodeError) as problem:

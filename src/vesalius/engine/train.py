@@ -122,7 +122,9 @@ class Loop:
             if not _is_memory(problem):
                 raise
             if self.batch <= self.world:
-                raise VesaliusError("Out of memory with a single sample. Plan with less: --memory 4G, or --set patch.size=[...]") from problem
+                raise VesaliusError(
+                    "Out of memory with a single sample. Plan with less: --memory 4G, or --set patch.size=[...]"
+                ) from problem
             self.batch = max(self.world, self.batch // 2)
             self.say(f"Out of memory at step {self.step}: the batch is halved to {self.batch}.")
             for optimiser in self.optimisers.values():
@@ -143,6 +145,7 @@ class Loop:
                     break
             loss = torch.stack([term.float() for term in losses.values()]).sum()
             if not self._finite(loss):
+                self._discard(name, loss)
                 return math.nan
             self._descend(self.optimisers[name], loss)
             total += float(loss.detach())
@@ -155,6 +158,11 @@ class Loop:
         weights = [p for group in optimiser.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(weights, self.train.clip)
         optimiser.step()
+
+    def _discard(self, name: str, loss: Tensor) -> None:
+        """Finish the turn without a step, so that every process is ready for the next."""
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers[name].zero_grad(set_to_none=True)
 
     def _finite(self, loss: Tensor) -> bool:
         """Whether every process has a loss; a few bad steps are left out, many bring the last state back."""

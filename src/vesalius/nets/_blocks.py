@@ -1,15 +1,18 @@
 """Pieces that several networks share: convolution, normalisation and activation for 2D and 3D from one code."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 Sides = Sequence[int]
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+SLOPE = 0.01  # of the leaky ReLU
 
 
 def per_axis(size: int | Sides, ndim: int) -> tuple[int, ...]:
@@ -25,15 +28,16 @@ def convolution(ndim: int, channels: tuple[int, int], kernel: Sides, stride: Sid
 
 
 def normalisation(kind: str, ndim: int, channels: int) -> nn.Module:
-    """"instance" (affine, eps 1e-5, as nnU-Net) or "none"."""
-    return NORM[ndim](channels, eps=1e-5, affine=True) if kind == "instance" else nn.Identity()
+    """Instance normalisation (affine, eps 1e-5, as nnU-Net), or nothing where `kind` is "none"."""
+    layer: nn.Module = NORM[ndim](channels, eps=1e-5, affine=True) if kind == "instance" else nn.Identity()
+    return layer
 
 
 class ConvBlock(nn.Sequential):
     """Convolution, normalisation, activation (leaky ReLU with slope .01 after a norm, as nnU-Net; plain ReLU without)."""
 
     def __init__(self, ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, norm: str = "instance") -> None:
-        activation: nn.Module = nn.LeakyReLU(0.01, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
+        activation: nn.Module = nn.LeakyReLU(SLOPE, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
         super().__init__(convolution(ndim, channels, kernel, stride), normalisation(norm, ndim, channels[1]), activation)
 
 
@@ -45,10 +49,10 @@ class ResidualBlock(nn.Module):
         stride = per_axis(stride, ndim)
         self.first = ConvBlock(ndim, channels, kernel, stride=stride, norm=norm)
         self.second = nn.Sequential(convolution(ndim, (channels[1], channels[1]), kernel), normalisation(norm, ndim, channels[1]))
-        self.activation = nn.LeakyReLU(0.01, inplace=True)
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
         pool: nn.Module = nn.Identity()
         if any(s > 1 for s in stride):
-            pool = {2: nn.AvgPool2d, 3: nn.AvgPool3d}[ndim](stride, stride)
+            pool = POOL[ndim](stride, stride)
         project: nn.Module = nn.Identity()
         if channels[0] != channels[1]:
             one = convolution(ndim, channels, (1,) * ndim, bias=False)
@@ -69,3 +73,14 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return torch.cat((self.up(x), skip), 1)
+
+
+def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Weights of every convolution from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015), biases 0."""
+    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    for layer in net.modules():
+        if isinstance(layer, kinds):
+            nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return net

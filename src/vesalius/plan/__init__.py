@@ -1,9 +1,12 @@
 """Planning: from what the data look like and what the machine can do to a plan in which every value has its reason."""
 
 import math
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
+
+import torch
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError
@@ -13,6 +16,7 @@ from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
 from vesalius.nets import NETS
+from vesalius.nets._blocks import initialise
 from vesalius.plan import rules
 from vesalius.plan.budget import Measured, device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
@@ -62,7 +66,7 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     preparation, reasons = prepare_rules(facts)
     shape = rules.median_shape(facts, preparation.spacing)
     chosen, limit, kind = choose_shape(shape, preparation, (dataset, task, wish))
-    augment, why = augment_rules(dataset, (shape, chosen.size, preparation.spacing), facts)
+    augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
     made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit, kind=kind)
     made = made.because(**reasons, **why)
     return made.with_settings(list(wish.settings)) if wish.settings else made
@@ -126,15 +130,16 @@ def _candidate(shape: tuple[int, ...], preparation: Preparation, on: tuple[Datas
     return Shape(size, why, net, f"{words}; width {base}", batch, cost)
 
 
-def build(net: Net, in_channels: int, out_channels: int) -> Any:
-    """The network that `net` names, freshly initialised."""
-    return NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
+def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
+    """The network that `net` names, its weights drawn from `seed`."""
+    made = NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
+    return initialise(made, torch.Generator().manual_seed(seed))
 
 
-def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]],
+def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[float, ...]],
                   facts: dict[str, Any]) -> tuple[Augment, dict[str, str]]:
     """What is varied, with its reasons."""
-    shape, size, spacing = grid
+    size, spacing = grid
     flips, why_flips = rules.mirror(dataset.labels.names, len(size), physical=facts["physical"])
     turn, why_turn = rules.rotation(size, spacing)
     lacking = max(facts["missing"].values(), default=0)
@@ -182,4 +187,12 @@ def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-__all__: Sequence[str] = ["Plan", "Request", "build", "plan"]
+class _Callable(ModuleType):
+    """Lets `vesalius.plan(data)` be the verb and `vesalius.plan.rules` the room."""
+
+    def __call__(self, data: Dataset | str, **wishes: Any) -> Plan:
+        return plan(data, **wishes)
+
+
+sys.modules[__name__].__class__ = _Callable
+__all__ = ["Plan", "Request", "build", "plan"]

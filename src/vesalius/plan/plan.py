@@ -114,6 +114,13 @@ class Plan(Settings):
             values["reasons"] |= {f"{group}.{leaf}": pair["reason"] for leaf, pair in leaves.items()}
         return cls.checked(values, where=str(path))
 
+    def leaves(self) -> dict[str, tuple[Any, str]]:
+        """Every value with its reason, by dotted name."""
+        tree = self.model_dump(mode="json", exclude={"reasons"})
+        flat = {f"{group}.{leaf}": v for group, value in tree.items() if isinstance(value, dict) for leaf, v in value.items()}
+        flat |= {group: value for group, value in tree.items() if not isinstance(value, dict)}
+        return {name: (value, self.reasons.get(name, "")) for name, value in flat.items()}
+
     def because(self, **reasons: str) -> "Plan":
         """A copy with reasons added; `patch__size="..."` belongs to patch.size."""
         return self.model_copy(update={"reasons": self.reasons | {name.replace("__", "."): why for name, why in reasons.items()}})

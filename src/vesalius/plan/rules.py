@@ -69,12 +69,12 @@ def patch(shape: Sides, target: Spacing, voxels: int) -> tuple[Sides, str]:
     """Inversely proportional to spacing with about `voxels` in all, clipped to the median scan (nnU-Net rule 6)."""
     step = np.array(target or (1.0,) * len(shape))
     free, size = np.ones(len(shape), bool), np.array(shape, float)
-    for _ in shape:  # an axis that is clipped to the scan hands its share to the others
+    while free.any():  # an axis that is clipped to the scan hands its share to the others
         share = voxels / np.prod(size[~free])
-        ideal = (share * np.prod(step[free])) ** (1 / free.sum()) / step[free] if free.any() else np.array([])
-        clipped = np.array([ideal[list(np.flatnonzero(free)).index(a)] >= shape[a] if free[a] else False for a in range(len(shape))])
+        ideal = (share * np.prod(step[free])) ** (1 / free.sum()) / step
+        clipped = free & (ideal >= shape)
         if not clipped.any():
-            size[free] = ideal
+            size[free] = ideal[free]
             break
         free &= ~clipped
     size = np.minimum(np.maximum(np.round(size), 1), shape).astype(int)

@@ -53,8 +53,8 @@ class Task(ABC):
         """Rows (one per label) of every metric on the scan's own grid."""
 
     @abstractmethod
-    def definitions(self) -> dict[str, str]:
-        """What each metric means, in a sentence."""
+    def definitions(self, unit: str) -> dict[str, str]:
+        """What each metric means, in a sentence; lengths are in `unit`."""
 
     @abstractmethod
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:

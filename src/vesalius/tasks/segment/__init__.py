@@ -11,6 +11,7 @@ from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
 from vesalius.losses import LOSSES
 from vesalius.tasks import Shallow, Task
+from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
 
@@ -44,15 +45,10 @@ class Segment(Task):
         return float(np.mean(scores))
 
     def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
-        from vesalius.tasks.segment.scores import score_case
+        return score_coded(answer, truth, space, labels=labels)
 
-        valid = truth[0] != IGNORE
-        return score_case(labels.masks(answer) & valid, labels.masks(truth), space, labels.names)
-
-    def definitions(self) -> dict[str, str]:
-        from vesalius.tasks.segment.scores import DEFINITIONS
-
-        return DEFINITIONS
+    def definitions(self, unit: str) -> dict[str, str]:
+        return definitions(unit=unit)
 
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:
         return Image(labels.decode(answer)[None], like.space, like.source)

@@ -1,0 +1,52 @@
+"""Options that several commands share, and what they show in common."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vesalius.cli._console import answer, table
+
+if TYPE_CHECKING:
+    from vesalius.data.dataset import Dataset
+
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans with masks, a dataset.json or a CSV manifest.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, made by vesalius train.")]
+Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
+Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
+Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
+Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
+Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel, for instance '*_flair.nii.gz'; repeat.")]
+Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
+Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means, for instance tumour=2+3; repeat.")]
+
+
+def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: list[str] | None, patient: str | None,
+           label: list[str] | None) -> "Dataset":
+    """The data set at `data`, with what the user said of it."""
+    from vesalius.data.dataset import Dataset
+
+    said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label}
+    return Dataset.open(data, **{name: value for name, value in said.items() if value})
+
+
+def scores_table(metrics: dict[str, Any]) -> None:
+    """Mean Dice and surface distance per part and label, with intervals, the baseline beside them."""
+    rows = []
+    for part, scores in metrics["parts"].items():
+        for who in ("model", "baseline", *scores["raters"]):
+            found = scores[who] if who in ("model", "baseline") else scores["raters"][who]
+            for label, summary in (found or {"summary": {}})["summary"].items():
+                rows.append([part, who, label, _interval(summary["dice"]), _interval(summary["hd95"]), _interval(summary["nsd"])])
+    if rows:
+        table(("part", "who", "label", "Dice [95 %]", f"HD95 [95 %] {metrics['unit']}", "NSD [95 %]"), rows)
+        answer("")
+
+
+def _interval(cell: dict[str, Any]) -> str:
+    if cell["mean"] is None:
+        return "–"
+    if cell["low"] is None:
+        return f"{cell['mean']:.3f}"
+    return f"{cell['mean']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"

@@ -1,0 +1,59 @@
+"""`vesalius train`: the one command from a folder of scans to a tested model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vesalius.cli import _options as o
+from vesalius.cli._console import Json, Settings, answer, answer_json
+
+
+def train(
+    data: o.Data,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run folder: everything lands there.")],
+    budget: o.Budget = "20m",
+    memory: o.Memory = None,
+    folds: o.Folds = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the split, the weights, the samples and the augmentation.")] = 0,
+    deterministic: Annotated[bool, typer.Option(help="A fixed number of steps and bit-identical weights, resumed or not.")] = False,
+    settings: Settings = None,
+    plan: Annotated[Path | None, typer.Option(help="Train by this plan.json (edited by hand, perhaps).")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Start again in a folder that holds a run.")] = False,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out cases that cannot be used, and list them.")] = False,
+    by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
+    layout: o.Layout = None,
+    image: o.Images = None,
+    mask: o.Mask = None,
+    patient: o.Patient = None,
+    label: o.Label = None,
+    json: Json = False,
+) -> None:
+    """Train, test and report on a folder of scans with masks, within a time that you choose.
+
+    A run that was stopped or killed is continued by the same command.
+
+    Example:
+      vesalius train scans/ -o run --budget 20m
+    """
+    from vesalius.cli._listener import Console
+    from vesalius.engine.workflow import train as work
+    from vesalius.plan import Request
+    from vesalius.report import write
+
+    wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
+                            "deterministic": deterministic, "settings": settings or []}, where="the options")  # fmt: skip
+    listener = Console()
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
+    run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)
+    from vesalius.core.settings import process_rank
+
+    if process_rank()[0]:
+        return
+    page = write(run.path)
+    metrics = run.metrics or {"parts": {}}
+    if json:
+        answer_json({"run": run.path, "report": page, **{part: scores["model"]["summary"] for part, scores in metrics["parts"].items()}})
+        return
+    o.scores_table(metrics)
+    answer(f"Report: {page}")

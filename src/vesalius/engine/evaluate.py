@@ -1,0 +1,188 @@
+"""What a run is worth: every metric on the scan's own grid, with a shallow baseline and further raters beside it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.files import write_json
+from vesalius.core.space import Array
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+from vesalius.data.prepare import Prepared, prepare
+from vesalius.data.read import read_images, read_mask
+from vesalius.engine.infer import answer, callables
+from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
+from vesalius.engine.scores import scored
+from vesalius.io import save
+from vesalius.io.image import Image
+from vesalius.io.resample import resample
+from vesalius.plan.budget import device
+from vesalius.tasks import Shallow
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A case in memory: its scan, the prepared pixels and the truth (K, *S) on the scan's grid."""
+
+    case: Case
+    image: Image
+    prepared: Prepared
+    truth: Array
+
+
+def evaluate(
+    run: Run | Path | str,
+    *,
+    baseline: Shallow | None = None,
+    parts: Sequence[str] = ("val", "test"),
+    by: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Score the run on its validation and test parts; predictions and metrics.json are written into the run folder.
+
+    With several folds each validation case is answered by the network that never saw it, test cases by all together.
+    `by` names metadata keys to split the summary by. Returns what metrics.json holds.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    listener = listener or Listener()
+    scores: dict[str, Any] = {}
+    for part in parts:
+        jobs = jobs_of(run, part)
+        if any(cases for cases, _ in jobs):
+            scores[part] = _score_part(run, part, jobs, baseline=baseline, by=by, listener=listener)
+    if not scores:
+        raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
+    unit = "mm" if run.plan.preparation.spacing else "px"
+    found = {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": scores}
+    write_json(run.path / "metrics.json", found)
+    return found
+
+
+def jobs_of(run: Run, part: str) -> list[tuple[list[Case], list[int]]]:
+    """(cases, members that answer them) pairs of one part."""
+    splits, dataset = run.splits, run.dataset
+    if part == "test":
+        return [([dataset.case(name) for name in splits["test"]], list(range(len(run.members))))]
+    return [([dataset.case(name) for name in fold["val"]], [k]) for k, fold in enumerate(splits["folds"])]
+
+
+def _score_part(
+    run: Run, part: str, jobs: list[tuple[list[Case], list[int]]], *, baseline: Shallow | None, by: Sequence[str], listener: Listener
+) -> dict[str, Any]:
+    where, rows = device(), {"model": list[Any](), "baseline": list[Any]()}
+    raters: dict[str, Rows] = {}
+    total, done = sum(len(cases) for cases, _ in jobs), 0
+    with listener.stage(f"testing on {part}") as tick, ThreadPoolExecutor(2) as pool:
+        waiting: list[tuple[str, Future[Rows]]] = []
+        for cases, members in jobs:
+            networks = callables([run.network(run.members[k]) for k in members], run.plan, where) if cases else []
+            for read in ahead(cases, lambda case: read_case(case, run)):
+                said = answer(networks, read.prepared, plan=run.plan, device=where)
+                waiting.append(("model", pool.submit(score, run, read, said)))
+                save(
+                    run.task.written(said, read.image, run.plan.labels),
+                    prediction_path(run.path / "predictions" / part, read.image, read.case),
+                )
+                if baseline is not None:
+                    waiting.append(("baseline", pool.submit(score, run, read, shallow_answer(baseline, read.prepared))))
+                for rater in list(read.case.masks)[1:]:
+                    other = read_mask(read.case.masks[rater], run.plan.labels, read.image.space)
+                    waiting.append((rater, pool.submit(score, run, read, other)))
+                done += 1
+                tick(done, total, read.case.name)
+        for who, future in waiting:
+            (rows[who] if who in rows else raters.setdefault(who, [])).extend(future.result())
+    group = {key: {case.name: case.metadata.get(key) for cases, _ in jobs for case in cases} for key in by}
+    made = {who: scored(found, group) for who, found in {**rows, **raters}.items() if found}
+    return {"model": made.pop("model"), "baseline": made.pop("baseline", None), "raters": made}
+
+
+def read_case(case: Case, run: Run) -> Read:
+    """Scan, prepared pixels and truth of one case."""
+    image = read_images(case, run.plan.preparation.channels)
+    if case.mask is None:
+        raise VesaliusError(f"Case {case.name} has no mask to be scored against. Leave it out of the test part, or use vesalius predict.")
+    return Read(case, image, prepare(image, run.plan.preparation), read_mask(case.mask, run.plan.labels, image.space))
+
+
+def score(run: Run, read: Read, said: Array) -> Rows:
+    """One row per label, with the case and the patient."""
+    rows = run.task.score(said, read.truth, space=read.image.space, labels=run.plan.labels)
+    return [{"case": read.case.name, "patient": read.case.patient, **row} for row in rows]
+
+
+def shallow_answer(baseline: Shallow, prepared: Prepared) -> Array:
+    """The baseline's classes on the scan's own grid."""
+    said = baseline.predict(prepared.image)
+    if prepared.space.shape != prepared.native.shape:
+        said = np.asarray(resample(Image(said, prepared.space), prepared.native, order=0).array, np.uint8)
+    return prepared.restore(said)
+
+
+def ahead(cases: Sequence[Case], read: Callable[[Case], Read]) -> Iterator[Read]:
+    """Cases in order; the next one is read while this one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(read, cases[0]) if cases else None
+        for index in range(len(cases)):
+            assert coming is not None
+            now = coming.result()
+            coming = pool.submit(read, cases[index + 1]) if index + 1 < len(cases) else None
+            yield now
+
+
+SUFFIX = {"png": ".png", "jpeg": ".png", "tiff": ".png", "nrrd": ".nrrd", "metaimage": ".mha", "npz": ".npz"}
+
+
+def prediction_path(folder: Path, image: Image, case: Case) -> Path:
+    """Where the answer to `case` goes: the form the scan came in (NIfTI for DICOM, PNG for photographs)."""
+    suffix = SUFFIX.get(image.source.format, ".nii.gz")
+    if image.space.ndim == 3 and suffix == ".png":
+        suffix = ".nii.gz"
+    return folder / f"{case.name}{suffix}"
+
+
+def evaluate_files(
+    run: Run | Path | str,
+    predictions: Path | None,
+    truth: Dataset | None = None,
+    *,
+    by: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Score masks from anywhere. `predictions` is a folder of one mask per case (`<case>.nii.gz` ...); without it the run
+    answers the cases of `truth` first. Without `truth` the run's own test part is the truth. Nothing in the run changes."""
+    run, listener = run if isinstance(run, Run) else Run.open(run), listener or Listener()
+    if truth is None:
+        truth = run.dataset.with_cases(tuple(run.dataset.case(name) for name in run.splits["test"]))
+    networks = None if predictions else callables(run.networks(), run.plan, device())
+    rows: Rows = []
+    cases = [case for case in truth.cases if case.mask]
+    with listener.stage("scoring") as tick:
+        for done, read in enumerate(ahead(cases, lambda case: read_case(case, run)), 1):
+            if predictions:
+                said = read_mask(_file_of(predictions, read.case), run.plan.labels, read.image.space)
+            else:
+                said = answer(networks or [], read.prepared, plan=run.plan, device=device())
+            rows += score(run, read, said)
+            tick(done, len(cases), read.case.name)
+    group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}
+    unit = "mm" if run.plan.preparation.spacing else "px"
+    part = {"model": scored(rows, group), "baseline": None, "raters": {}}
+    return {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": {"test": part}}
+
+
+def _file_of(folder: Path, case: Case) -> Path:
+    found = [path for path in sorted(folder.iterdir()) if path.name.split(".")[0] == case.name.split(".")[0] and path.is_file()]
+    if len(found) != 1:
+        raise VesaliusError(
+            f"{folder} has {len(found)} masks for the case {case.name}; exactly one is expected, named {case.name}.nii.gz or the like."
+        )
+    return found[0]

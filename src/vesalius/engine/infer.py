@@ -1,0 +1,63 @@
+"""From prepared pixels to classes: the networks of a run over tiles, as the plan says."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vesalius.core.space import Array
+from vesalius.data.prepare import Prepared
+from vesalius.engine.stream import stream_labels
+from vesalius.engine.tiles import Tiling
+from vesalius.plan.plan import Plan
+
+
+def callables(nets: Sequence[nn.Module], plan: Plan, device: str) -> list[Callable[[Tensor], Tensor]]:
+    """Each network as a function of a batch of tiles, in evaluation mode and in the precision of the plan."""
+    layout = torch.channels_last_3d if plan.net.ndim == 3 else torch.channels_last
+    low = plan.train.precision == "bf16"
+
+    def wrap(net: nn.Module) -> Callable[[Tensor], Tensor]:
+        ready = net.to(device, memory_format=layout).eval()  # type: ignore[call-overload]
+
+        def logits(tiles: Tensor) -> Tensor:
+            with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=low):
+                out: Tensor = ready(tiles.to(device).contiguous(memory_format=layout))
+            return out
+
+        return logits
+
+    return [wrap(net) for net in nets]
+
+
+def tiling(plan: Plan) -> Tiling:
+    """Tiles as the plan says; `predict.mirror` averages over every combination of the axes that are safe to mirror."""
+    safe = [axis for axis, flip in enumerate(plan.augment.mirror) if flip]
+    flips = tuple(combo for n in range(1, len(safe) + 1) for combo in combinations(safe, n)) if plan.predict.mirror else ()
+    return Tiling(patch=plan.patch.size, overlap=plan.predict.overlap, batch=plan.predict.batch, mirror=flips)
+
+
+def classes(
+    networks: Sequence[Callable[[Tensor], Tensor]],
+    pixels: Array,
+    shape: tuple[int, ...],
+    *,
+    plan: Plan,
+    device: str,
+    probabilities: Path | None = None,
+) -> NDArray[np.uint8]:
+    """`pixels` (C, *S) as classes on a grid of `shape` over the same field of view: (1, *shape) indices or (K, *shape) 0/1."""
+    network = networks[0] if len(networks) == 1 else list(networks)
+    return stream_labels(network, pixels, shape, tiling=tiling(plan), exclusive=plan.labels.exclusive,
+                         keep_probabilities=probabilities, device=device)  # fmt: skip
+
+
+def answer(
+    networks: Sequence[Callable[[Tensor], Tensor]], prepared: Prepared, *, plan: Plan, device: str, probabilities: Path | None = None
+) -> Array:
+    """Classes of a prepared scan on the scan's own grid."""
+    return prepared.restore(classes(networks, prepared.image, prepared.native.shape, plan=plan, device=device, probabilities=probabilities))

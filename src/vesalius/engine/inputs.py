@@ -1,0 +1,90 @@
+"""What a user points `predict` at: a scan, a DICOM folder, a folder of scans, or a data set; as cases."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vesalius.core.errors import DataError, FormatError, UsageError, VesaliusError, suggest
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+from vesalius.io import recognise
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".dcm", ".zip", ".bmp")
+
+
+def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | None = None) -> list[Case]:
+    """Cases behind `path` for a network that wants `channels`.
+
+    One channel: a file, a DICOM folder or zip, or a folder of files. Several: a data set in any layout, a folder of
+    `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
+    """
+    if images:
+        return [_named(images, channels)]
+    if not path.exists() and "#" not in path.name:
+        raise DataError(f"{path} does not exist.")
+    if path.is_dir() and not _is_series(path):
+        return _folder(path, channels)
+    if len(channels) > 1:
+        raise UsageError(
+            f"The model wants the channels {', '.join(channels)}. Name each: --image {channels[0]}=FILE --image {channels[1]}=FILE"
+        )
+    return [Case(stem(path), stem(path), {channels[0]: path})]
+
+
+def _named(images: Mapping[str, Path], channels: Sequence[str]) -> Case:
+    for name in images:
+        if name not in channels:
+            raise UsageError(suggest(name, channels, "channel"))
+    first = next(iter(images.values()))
+    return Case(stem(first), stem(first), dict(images))
+
+
+def _folder(path: Path, channels: Sequence[str]) -> list[Case]:
+    numbered = _numbered(path, channels)
+    if numbered:
+        return numbered
+    try:
+        found = Dataset.open(path)
+    except VesaliusError:
+        if len(channels) > 1:
+            raise
+        return _plain(path, channels[0])
+    missing = [name for name in channels if name not in found.channels]
+    if missing and len(channels) == len(found.channels) == 1:
+        return [Case(c.name, c.patient, {channels[0]: p}, c.masks, c.split, c.metadata) for c in found.cases for p in c.images.values()]
+    if len(missing) == len(channels):
+        raise DataError(f"{path} has the channels {', '.join(found.channels)}; the model wants {', '.join(channels)}.")
+    return list(found.cases)
+
+
+def _numbered(path: Path, channels: Sequence[str]) -> list[Case]:
+    """`<case>_0000.nii.gz` files, as nnU-Net names channels."""
+    cases: dict[str, dict[str, Path]] = {}
+    for file in sorted(path.iterdir()):
+        name, _, number = stem(file).rpartition("_")
+        if len(number) == 4 and number.isdigit() and name and file.name.lower().endswith(ENDINGS) and int(number) < len(channels):
+            cases.setdefault(name, {})[channels[int(number)]] = file
+    return [Case(name, name, images) for name, images in cases.items()]
+
+
+def _plain(path: Path, channel: str) -> list[Case]:
+    """Every readable file, and every folder that holds a series."""
+    found = [p for p in sorted(path.iterdir()) if p.name.lower().endswith(ENDINGS) or (p.is_dir() and _is_series(p))]
+    if not found:
+        raise DataError(f"{path} holds no image that vesalius can read ({', '.join(ENDINGS)}).")
+    return [Case(stem(p), stem(p), {channel: p}) for p in found]
+
+
+def _is_series(path: Path) -> bool:
+    try:
+        return recognise(path) == "dicom"
+    except FormatError:
+        return False
+
+
+def stem(path: Path) -> str:
+    """File name without its image suffix."""
+    name = path.name.partition("#")[0]
+    for ending in sorted(ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name

@@ -1,0 +1,159 @@
+"""Answers for new scans: each lies on its scan's own grid, in the form in which the scan came."""
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.files import write_json
+from vesalius.core.record import record
+from vesalius.core.space import Array
+from vesalius.data.case import Case
+from vesalius.data.prepare import Prepared, prepare
+from vesalius.data.read import read_images
+from vesalius.engine.evaluate import prediction_path
+from vesalius.engine.infer import answer, callables
+from vesalius.engine.inputs import cases_of
+from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
+from vesalius.io import save
+from vesalius.io.image import Image
+from vesalius.plan import Plan
+from vesalius.plan.budget import device
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to predict. `part` of `parts`: this process's share of the cases (the same for every process that asks)."""
+
+    probabilities: bool = False
+    settings: tuple[str, ...] = ()
+    overwrite: bool = False
+    skip_bad: bool = False
+    parts: int = 1
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A case, the file of its answer, and what went wrong if anything did; `volumes` per label in mL (mm2 or px2 in 2D)."""
+
+    case: str
+    path: Path | None
+    problem: str = ""
+    volumes: dict[str, float] | None = None
+
+
+def predict(
+    run: Run | Path | str,
+    inputs: Path | str | Sequence[Case],
+    output: Path | str,
+    *,
+    images: Mapping[str, Path] | None = None,
+    options: Options | None = None,
+    listener: Listener | None = None,
+) -> list[Answered]:
+    """Answer every case behind `inputs` (see engine/inputs.py) into the folder `output`, one file each.
+
+    Answers that are there already are left alone (a killed job goes on where it stopped) unless `overwrite`. A case that
+    cannot be read stops the work, or with `skip_bad` is listed and passed over. All folds of the run answer together.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    options, listener, folder = options or Options(), listener or Listener(), Path(output)
+    plan = run.plan.with_settings(list(options.settings)) if options.settings else run.plan
+    cases = (
+        list(inputs)
+        if isinstance(inputs, Sequence) and not isinstance(inputs, str)
+        else cases_of(Path(str(inputs)), list(plan.preparation.channels), images)
+    )
+    mine = share(cases, options)
+    networks = callables(run.networks(), plan, device())
+    folder.mkdir(parents=True, exist_ok=True)
+    done: list[Answered] = []
+    with listener.stage("predicting") as tick:
+        for case, read in _read_ahead(mine, plan, folder, options):
+            done.append(_one(run, (plan, options, networks), case, read, folder))
+            tick(len(done), len(mine), case.name)
+            if listener.stop():
+                listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
+                break
+    write_json(folder / f"predictions{f'-{options.part}' if options.parts > 1 else ''}.json", report(run, done))
+    return done
+
+
+def share(cases: Sequence[Case], options: Options) -> list[Case]:
+    """The cases of part `part` of `parts`: by name, so that processes agree without talking."""
+    if not 0 <= options.part < options.parts:
+        raise UsageError(f"Expected a part id from 0 to {options.parts - 1}; got {options.part}.")
+    return [case for case in cases if zlib.crc32(case.name.encode()) % options.parts == options.part]
+
+
+Read = tuple[Image, Prepared]
+
+
+def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, options: Options) -> Iterator[tuple[Case, "Future[Read] | Path"]]:
+    """Each case with what was read of it (or the answer that is there); the next is read while this one is computed."""
+
+    def begin(case: Case) -> Future[Read] | Path:
+        there = None if options.overwrite else existing(folder, case)
+        return there or pool.submit(_read, case, plan)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = [begin(case) for case in cases[:1]]
+        for index, case in enumerate(cases):
+            now = coming.pop()
+            if index + 1 < len(cases):
+                coming.append(begin(cases[index + 1]))
+            yield case, now
+
+
+def existing(folder: Path, case: Case) -> Path | None:
+    """The answer to `case` that is in `folder` already, in whatever form."""
+    return next((p for p in folder.glob(f"{_escaped(case.name)}.*") if not p.name.endswith((".npy", ".json"))), None)
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def _read(case: Case, plan: Plan) -> Read:
+    image = read_images(case, plan.preparation.channels)
+    if image.space.ndim != plan.net.ndim:
+        raise VesaliusError(f"Case {case.name} has {image.space.ndim} dimensions; the model was trained on {plan.net.ndim}.")
+    return image, prepare(image, plan.preparation)
+
+
+def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, read: "Future[Read] | Path", folder: Path) -> Answered:
+    plan, options, networks = how
+    if isinstance(read, Path):
+        return Answered(case.name, read)
+    try:
+        image, prepared = read.result()
+    except VesaliusError as problem:
+        if not options.skip_bad:
+            raise
+        return Answered(case.name, None, str(problem))
+    kept = folder / f"{case.name}_probabilities.npy" if options.probabilities else None
+    said = answer(networks, prepared, plan=plan, device=device(), probabilities=kept)
+    path = prediction_path(folder, image, case)
+    save(run.task.written(said, image, plan.labels), path)
+    return Answered(case.name, path, volumes=volumes(said, image, plan))
+
+
+def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:
+    """Size per label: mL in 3D, mm2 (or px2) in 2D."""
+    one = image.space.voxel_volume / (1000 if image.space.ndim == 3 else 1)
+    return {
+        name: round(float(np.count_nonzero(mask)) * one, 4) for name, mask in zip(plan.labels.names, plan.labels.masks(said), strict=True)
+    }
+
+
+def report(run: Run, done: Sequence[Answered]) -> dict[str, Any]:
+    """What predict writes beside its answers."""
+    rows = [{"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem, "volumes": a.volumes} for a in done]
+    return {"model": str(run.path), "labels": run.plan.labels.describe(), "cases": rows, "record": record()}

@@ -1,0 +1,322 @@
+"""From a folder of scans to a tested run: recognise, examine, plan, cache, learn, test, report. Each step leaves a file;
+a run that was killed goes on where it stopped."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import nn
+
+from vesalius.augment import Composed
+from vesalius.core.errors import DataError, UsageError
+from vesalius.core.files import read_json, write_json
+from vesalius.core.record import record
+from vesalius.core.settings import home, local_rank, process_rank
+from vesalius.data.batch import Batch
+from vesalius.data.cache import Cache, Stored
+from vesalius.data.dataset import Dataset
+from vesalius.data.doctor import examine
+from vesalius.data.fingerprint import fingerprint
+from vesalius.data.patches import Patches
+from vesalius.data.split import Split, split
+from vesalius.engine.evaluate import evaluate
+from vesalius.engine.infer import callables, classes
+from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
+from vesalius.engine.train import Loop
+from vesalius.methods import METHODS
+from vesalius.plan import Plan, Request, build
+from vesalius.plan import plan as make_plan
+from vesalius.plan.budget import device
+from vesalius.tasks import TASKS, Shallow, Task
+
+LEAST_SECONDS = 5.0
+
+
+@dataclass
+class Session:
+    """One sitting: the folder, the data, who listens, and when it has to end."""
+
+    folder: Path
+    dataset: Dataset
+    listener: Listener
+    wish: Request
+    plan_file: Path | None = None
+    by: tuple[str, ...] = ()
+    started: float = field(default_factory=time.monotonic)
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        made: Task = TASKS[self.dataset.task]()
+        return made
+
+    def clocked(self, what: str, since: float) -> None:
+        self.spent[what] = round(self.spent.get(what, 0) + time.monotonic() - since, 2)
+
+
+def train(
+    data: Dataset | Path | str,
+    output: Path | str,
+    *,
+    wish: Request | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    by: Sequence[str] = (),
+    plan_file: Path | None = None,
+    listener: Listener | None = None,
+) -> Run:
+    """Train, test and report: everything lands in the folder `output`. A run that is there already is continued.
+
+    `wish` is what is asked of the plan: `Request(budget="20m", memory="8G", settings=("train.seed=1",))`; `plan_file` is a
+    plan to train by instead. `by` names metadata by which the scores are summarised too.
+    Raises DataError where the doctor finds an error: a leak, an unreadable file, a mask off its image.
+    """
+    folder = Path(output)
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data)
+    if overwrite and (folder / "plan.json").exists():
+        _clear(folder)
+    session = Session(folder, dataset, listener or Listener(), wish or Request(), plan_file=plan_file, by=tuple(by))
+    if (folder / "plan.json").exists() and Run(folder).finished and (folder / "metrics.json").exists():
+        session.listener.say(f"{folder} is finished already. Train anew with --overwrite, or choose another folder.")
+        return Run(folder)
+    rank, world = process_rank()
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo" if device() == "cpu" else "nccl")
+    if rank == 0:
+        _prepare(session, skip_bad=skip_bad)
+    if world > 1:
+        dist.barrier()
+    run = Run(folder)
+    stored = _cached(session, run)
+    baseline = _baseline(session, run, stored) if rank == 0 else None
+    ended = _learn(session, run, stored)
+    if rank == 0:
+        _finish(session, run, baseline, ended=ended)
+    if world > 1:
+        dist.barrier()
+    return run
+
+
+def _prepare(session: Session, *, skip_bad: bool) -> None:
+    """Examine, split, look and plan; done once, kept as files."""
+    folder, dataset, listener = session.folder, session.dataset, session.listener
+    if (folder / "plan.json").exists():
+        _same_data(folder, dataset)
+        listener.say(f"Continuing the run in {folder}.")
+        return
+    for note in dataset.notes:
+        listener.say(note)
+    since = time.monotonic()
+    parts = split(dataset, folds=session.wish.folds, seed=session.wish.seed)
+    with listener.stage("examining") as tick:
+        findings = examine(dataset, split=parts, progress=tick)
+    session.clocked("examine", since)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
+    dataset, parts = _without_bad(session, findings, parts, skip_bad=skip_bad)
+    write_json(folder / "dataset.json", dataset.to_json())
+    write_json(folder / "splits.json", asdict(parts))
+    since = time.monotonic()
+    learned = [case for case in dataset.cases if case.mask and case.name not in set(parts.test)]
+    with listener.stage("looking at the scans") as tick:
+        facts = fingerprint(dataset, learned, progress=tick)
+    write_json(folder / "fingerprint.json", facts)
+    session.clocked("fingerprint", since)
+    since = time.monotonic()
+    if session.plan_file:
+        made = Plan.load(session.plan_file).with_settings(list(session.wish.settings))
+    else:
+        with listener.stage("planning: measuring this machine"):
+            made = make_plan(dataset, facts=facts, **session.wish.model_dump())
+    made.save(folder / "plan.json")
+    session.clocked("plan", since)
+    listener.say(promise(made))
+
+
+def promise(plan: Plan) -> str:
+    """What the plan says will be reached, in one line."""
+    e = plan.expected
+    size = "x".join(map(str, plan.patch.size))
+    return (
+        f"Plan: {plan.net.name} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
+        f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, about {e.memory_bytes / 2**30:.1f} GiB."
+    )
+
+
+def _same_data(folder: Path, dataset: Dataset) -> None:
+    known = {case["name"] for case in read_json(folder / "dataset.json")["cases"]}
+    new = {case.name for case in dataset.cases} - known
+    if new:
+        raise UsageError(f"{folder} was trained on other data ({len(new)} cases are new, for instance {min(new)}). "
+                         "Choose another folder, or start again with --overwrite.")  # fmt: skip
+
+
+def _without_bad(session: Session, findings: Sequence[Any], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
+    """Errors stop the run; with `skip_bad` the cases that they name are left out instead (a leak always stops it)."""
+    errors = [f for f in findings if f.severity == "error"]
+    bad = {name for f in errors for name in f.cases if f.check not in ("leak", "groups")}
+    hard = [f for f in errors if not f.cases or f.check in ("leak", "groups")]
+    if errors and (not skip_bad or hard):
+        first = (hard or errors)[0]
+        more = f" (and {len(errors) - 1} more: vesalius inspect {session.dataset.root})" if len(errors) > 1 else ""
+        raise DataError(f"{first.message} {first.remedy}{more}")
+    if not bad:
+        return session.dataset, parts
+    session.listener.say(f"Left out, because they cannot be used: {', '.join(sorted(bad))}")
+    kept = session.dataset.with_cases(tuple(case for case in session.dataset.cases if case.name not in bad))
+    return kept, split(kept, folds=session.wish.folds, seed=session.wish.seed)
+
+
+def _cached(session: Session, run: Run) -> dict[str, Stored]:
+    """Every case that is learned from or validated on, prepared and mapped."""
+    since = time.monotonic()
+    splits = run.splits
+    names = {name for fold in splits["folds"] for part in ("train", "val") for name in fold[part]}
+    cases = [case for case in run.dataset.cases if case.name in names]
+    cache = Cache(home() / "prepared", run.plan.preparation, run.plan.labels)
+    with session.listener.stage("preparing") as tick:
+        stored = cache.store(cases, progress=tick)
+    session.clocked("prepare", since)
+    return {item.name: item for item in stored}
+
+
+def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
+    since = time.monotonic()
+    baseline = session.task.baseline(run.plan.labels)
+    names = sorted({name for fold in run.splits["folds"][:1] for name in fold["train"]})
+    with session.listener.stage("fitting the shallow baseline"):
+        baseline.fit((stored[name].image.astype("float32"), stored[name].target) for name in names)
+    session.clocked("baseline", since)
+    return baseline
+
+
+def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
+    """Each fold in turn; True if all ran to their end."""
+    folds = run.splits["folds"]
+    torch.use_deterministic_algorithms(run.plan.train.deterministic)
+    ended = True
+    for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)):
+        final = (member / "weights.safetensors").exists() and _final(member)
+        if final or session.listener.stop():
+            continue
+        since = time.monotonic()
+        plan = _with_deadline(session, run, left=len(folds) - k)
+        what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
+        ended &= _learn_one(session, plan, member, what, [[stored[n] for n in fold[part]] for part in ("train", "val")])
+        session.clocked("learn", since)
+    return ended
+
+
+def _final(member: Path) -> bool:
+    from vesalius.engine.state import load_weights
+
+    return bool(load_weights(member / "weights.safetensors")[1].get("final"))
+
+
+def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
+    """The plan with the seconds that this fold really has: the budget less what is gone and what testing will take."""
+    plan = run.plan
+    if plan.train.seconds is None or plan.expected.budget_seconds is None:
+        return plan
+    gone = time.monotonic() - session.started
+    seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing_seconds(run)) / left)
+    if (run.path / "checkpoint").exists():  # continued: the plan's own share, of which a part is spent
+        seconds = plan.train.seconds
+    return plan.model_copy(update={"train": plan.train.model_copy(update={"seconds": seconds})})
+
+
+def testing_seconds(run: Run) -> float:
+    """Seconds that testing and the report will take, from the measured time per tile."""
+    plan, splits = run.plan, run.splits
+    facts = read_json(run.path / "fingerprint.json")
+    cases = len(splits["test"]) * len(splits["folds"]) + sum(len(fold["val"]) for fold in splits["folds"])
+    spacing = plan.preparation.spacing
+    tiles, voxels = 0.0, 0.0
+    for shape, own in zip(facts["shapes"], facts["spacings"], strict=True):
+        sides = [s * o / t for s, o, t in zip(shape, own, spacing, strict=True)] if spacing else shape
+        count = 1.0
+        for side, patch in zip(sides, plan.patch.size, strict=True):
+            count *= max(1, -(-(side - patch) // (patch * (1 - plan.predict.overlap))) + 1)
+            voxels += 0
+        tiles += count
+        size = 1.0
+        for side in shape:
+            size *= side
+        voxels += size
+    mean_tiles, mean_voxels = tiles / len(facts["shapes"]), voxels / len(facts["shapes"])
+    return 6 + cases * (1.2 * mean_tiles * plan.expected.tile_seconds + mean_voxels * 1.5e-6 + 0.1)
+
+
+def _learn_one(session: Session, plan: Plan, folder: Path, what: str, sides: list[list[Stored]]) -> bool:
+    """One member: network, method, samples and the loop."""
+    listener, where = session.listener, device()
+    learned, checked = sides
+    net = build(plan.net, plan.preparation.in_channels, session.task.out_channels(plan.labels), seed=plan.train.seed)
+    layout = torch.channels_last_3d if plan.net.ndim == 3 else torch.channels_last
+    method = METHODS[plan.train.method](net.to(where, memory_format=layout), session.task.loss(plan.labels),
+                                        learning_rate=plan.train.learning_rate, weight_decay=plan.train.weight_decay)  # fmt: skip
+    spacing = plan.preparation.spacing or (1.0,) * plan.net.ndim
+    change = Composed(plan.augment, plan.patch.size, spacing)
+    patches = Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where)
+    rank, world = process_rank()
+
+    def draw(step: int, size: int) -> Batch:
+        batch, seeds = patches.batch(step, size, rank=rank, world=world)
+        made = change(batch, seeds)
+        return made.mapped(lambda name, t: t.contiguous(memory_format=layout) if name == "image" else t)
+
+    def validate(trained: nn.Module) -> float:
+        networks = callables([trained.net], plan, where)  # type: ignore[list-item]
+        scores = []
+        for item in _few(checked, plan):
+            said = classes(networks, item.image.astype("float32"), item.target.shape[1:], plan=plan, device=where)
+            scores.append(session.task.quick_score(said, item.target, plan.labels))
+        return sum(scores) / len(scores)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with listener.stage(what) as tick:
+
+        def heard(row: dict[str, Any]) -> None:
+            note = f"step {row['step']}, loss {row['loss']:.3f}"
+            tick(row["progress"], 1.0, note)
+            listener.row(row)
+
+        loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
+        return loop.fit(draw, validate if checked else None)
+
+
+def _few(checked: list[Stored], plan: Plan) -> list[Stored]:
+    """As many validation cases as one look of about a two-hundredth of the budget allows, at least one."""
+    room = (plan.train.seconds or plan.train.steps * plan.expected.step_seconds) / 200
+    each = plan.expected.tile_seconds * 4
+    return checked[: max(1, min(len(checked), int(room / each)))]
+
+
+def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:
+    """Test, record and report."""
+    since = time.monotonic()
+    if not ended:
+        session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
+    if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
+        evaluate(run, baseline=baseline, by=session.by, listener=session.listener)
+    session.clocked("test", since)
+    whole = time.monotonic() - session.started
+    write_json(run.path / "record.json", record(data=str(session.dataset.root), ended=ended, seconds={**session.spent, "whole": round(whole, 2)},
+                                                processes=process_rank()[1], local_rank=local_rank()))  # fmt: skip
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run wrote, and nothing else."""
+    import shutil
+
+    for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
+                 "weights.safetensors", "metrics.json", "report.html"):  # fmt: skip
+        (folder / name).unlink(missing_ok=True)
+    for path in [folder / "checkpoint", folder / "predictions", *folder.glob("fold_*")]:
+        if path.is_dir():
+            shutil.rmtree(path)

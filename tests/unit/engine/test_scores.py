@@ -127,7 +127,7 @@ def clusters(generator, patients, *, skewed):
 @pytest.mark.parametrize(("patients", "skewed", "least"), [(40, False, 0.91), (12, False, 0.89), (40, True, 0.885)])
 def test_coverage_on_simulated_clusters(patients, skewed, least):
     """About 95 % of the intervals hold the truth; over cases instead of patients they would not (the last line)."""
-    generator, repeats, hits, naive = np.random.default_rng(7), 400, 0, 0
+    generator, repeats, hits, naive = np.random.default_rng(7), 300, 0, 0
     for seed in range(repeats):
         values, truth, owner = clusters(generator, patients, skewed=skewed)
         low, high = intervals(values[:, None], owner.astype(str).tolist(), seed=seed, draws=500)

@@ -47,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `vesalius shelf | head`: the reader has gone, and the interpreter must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as problem:
+        if problem.filename is None or debug:
+            raise
+        complain(f"{problem.filename}: {problem.strerror}.")
+        return 1
     except KeyboardInterrupt:
         complain("Stopped.")
         return 130

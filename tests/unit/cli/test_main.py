@@ -71,6 +71,12 @@ def test_an_error_of_ours_is_one_message_and_1(command, capsys):
     assert capsys.readouterr().err == "scan.nii: broken. Copy it again.\n"
 
 
+def test_a_file_that_cannot_be_opened_is_one_message_and_1(command, capsys):
+    command(lambda: open("/nowhere/scan.nii"))
+    assert main(["probe"]) == 1
+    assert capsys.readouterr().err == "/nowhere/scan.nii: No such file or directory.\n"
+
+
 def test_debug_shows_where(command, capsys):
     command(throw(VesaliusError("broken")))
     assert main(["probe", "--debug"]) == main(["--debug", "probe"]) == 1

@@ -22,8 +22,10 @@ def guarded(path: Path, title: str) -> Iterator[None]:
     """
     try:
         yield
-    except FormatError:
-        raise
+    except FormatError as problem:
+        if str(path) in str(problem):
+            raise
+        raise FormatError(f"{path}: {problem}") from problem
     except VesaliusError as problem:
         raise FormatError(f"{path}: {problem}") from problem
     except FileNotFoundError as problem:

@@ -18,7 +18,7 @@ from vesalius.data.read import read_images, read_mask
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
-from vesalius.engine.scores import scored
+from vesalius.engine.scores import definitions, score_coded, summarise
 from vesalius.io import save
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
@@ -26,6 +26,7 @@ from vesalius.plan.budget import device
 from vesalius.tasks import Shallow
 
 Rows = list[dict[str, Any]]
+TOLERANCE = 1.0  # of the surface Dice, in the unit of the scan
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def evaluate(
     if not scores:
         raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
     unit = "mm" if run.plan.preparation.spacing else "px"
-    found = {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": scores}
+    found = {"version": 1, "unit": unit, "definitions": definitions(tolerance=TOLERANCE, unit=unit), "parts": scores}
     write_json(run.path / "metrics.json", found)
     return found
 
@@ -101,7 +102,7 @@ def _score_part(
         for who, future in waiting:
             (rows[who] if who in rows else raters.setdefault(who, [])).extend(future.result())
     group = {key: {case.name: case.metadata.get(key) for cases, _ in jobs for case in cases} for key in by}
-    made = {who: scored(found, group) for who, found in {**rows, **raters}.items() if found}
+    made = {who: summarise(found, groups=group) for who, found in {**rows, **raters}.items() if found}
     return {"model": made.pop("model"), "baseline": made.pop("baseline", None), "raters": made}
 
 
@@ -115,8 +116,8 @@ def read_case(case: Case, run: Run) -> Read:
 
 def score(run: Run, read: Read, said: Array) -> Rows:
     """One row per label, with the case and the patient."""
-    rows = run.task.score(said, read.truth, space=read.image.space, labels=run.plan.labels)
-    return [{"case": read.case.name, "patient": read.case.patient, **row} for row in rows]
+    case = read.case
+    return score_coded(said, read.truth, read.image.space, labels=run.plan.labels, case=case.name, patient=case.patient, tolerance=TOLERANCE)
 
 
 def shallow_answer(baseline: Shallow, prepared: Prepared) -> Array:
@@ -175,8 +176,8 @@ def evaluate_files(
             tick(done, len(cases), read.case.name)
     group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}
     unit = "mm" if run.plan.preparation.spacing else "px"
-    part = {"model": scored(rows, group), "baseline": None, "raters": {}}
-    return {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": {"test": part}}
+    part = {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
+    return {"version": 1, "unit": unit, "definitions": definitions(tolerance=TOLERANCE, unit=unit), "parts": {"test": part}}
 
 
 def _file_of(folder: Path, case: Case) -> Path:

@@ -1,17 +1,14 @@
 """Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
 
-from typing import Any
-
 import numpy as np
 from torch import nn
 
 from vesalius.core.card import Card
-from vesalius.core.space import Array, Space
+from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
 from vesalius.losses import LOSSES
 from vesalius.tasks import Shallow, Task
-from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
 
@@ -43,12 +40,6 @@ class Segment(Task):
             total = (a & valid).sum() + b.sum()
             scores.append(2 * (a & b).sum() / total if total else 1.0)
         return float(np.mean(scores))
-
-    def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
-        return score_coded(answer, truth, space, labels=labels)
-
-    def definitions(self, unit: str) -> dict[str, str]:
-        return definitions(unit=unit)
 
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:
         return Image(labels.decode(answer)[None], like.space, like.source)

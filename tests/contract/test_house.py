@@ -194,10 +194,11 @@ def test_randomness_is_an_argument():
     ours = {"default_rng", "Generator", "SeedSequence", "BitGenerator", "Philox", "PCG64"}
     problems = []
     for source in sources():
+        plain = any(isinstance(n, ast.Import) and any(a.name == "random" for a in n.names) for n in ast.walk(source.tree))
         for name, node in calls(source):
             head, _, last = name.rpartition(".")
             seeds = head.split(".")[0] == "torch" and last in ("manual_seed", "manual_seed_all", "seed")
-            draws = (head in ("np.random", "numpy.random") and last not in ours) or (head == "random" and last != "Random")
+            draws = (head in ("np.random", "numpy.random") and last not in ours) or (plain and head == "random" and last != "Random")
             if seeds or draws:
                 problems.append(f"{source.at(node.lineno)}: {name} uses the global generator; take a seed or a generator")
     none_of(problems)

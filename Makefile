@@ -42,7 +42,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/python -m mypy
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks
+	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py

@@ -1,0 +1,58 @@
+"""What each measure is called, which way is better, and what it means in plain words."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`better` is +1 where more is better, -1 where less is, 0 where zero is. `size` is "", "length" or "volume"."""
+
+    title: str
+    text: str
+    better: int = 1
+    digits: int = 3
+    size: str = ""
+
+    def unit(self, unit: str, ndim: int) -> str:
+        """mm or px for a length, mm³ (in 2D mm²) for a volume, '' for a ratio."""
+        return {"length": unit, "volume": unit + {2: "²"}.get(ndim, "³")}.get(self.size, "")
+
+    @property
+    def share(self) -> bool:
+        """Whether it lies between 0 and 1, more being better."""
+        return self.better > 0 and not self.size
+
+
+MEASURES = {
+    "dice": Measure("Dice", "Overlap of two outlines: twice what they share, divided by the sum of both. 1 is the same, 0 nothing shared."),
+    "iou": Measure("IoU", "What two outlines share, divided by what they cover together (Jaccard). Below Dice, except at 0 and 1."),
+    "nsd": Measure("NSD", "Normalised surface Dice: the share of both surfaces that lies within a tolerance of the other surface."),
+    "hd": Measure("HD", "The distance of the single worst surface point (Hausdorff): one stray voxel decides it.", -1, 2, "length"),
+    "hd95": Measure("HD95", "The distance that 95 % of the surface points stay below: how bad the bad places are.", -1, 2, "length"),
+    "assd": Measure("ASSD", "Average distance from one surface to the other, both ways: how far off the outline is.", -1, 2, "length"),
+    "sensitivity": Measure("Sensitivity", "The share of the true structure that was found (recall)."),
+    "precision": Measure("Precision", "The share of what was marked that is really there (positive predictive value)."),
+    "volume": Measure("Volume", "Size of the predicted structure.", 0, 0, "volume"),
+    "true_volume": Measure("True volume", "Size of the structure as the rater outlined it.", 0, 0, "volume"),
+    "volume_error": Measure("Volume error", "Predicted size minus true size: below 0 is too small. Its mean is the bias.", 0, 0, "volume"),
+    "lesion_sensitivity": Measure("Lesion sensitivity", "The share of separate lesions that were found at all."),
+    "lesion_precision": Measure("Lesion precision", "The share of separate marked spots that are lesions."),
+    "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
+}
+
+WORDS = {
+    "95 % interval": "Had other patients of the same kind been tested, the mean would likely lie in this range. It is found by drawing "
+    "patients, not images, again and again (bootstrap), so that several scans of one patient are not counted as independent.",
+    "Shallow baseline": "A simple method without a deep network, trained on the same cases; the difference to it is what depth adds.",
+    "Patient-level split": "All scans of one patient lie on one side: no model is tested on a patient that it has learned from.",
+    "Missed": "The structure is there, and the model marked nothing.",
+    "Hallucinated": "The structure is not there, and the model marked something.",
+    "Both empty": "The structure is not there, and the model marked nothing: right, and counted as full agreement.",
+    "Validation": "Cases held back from learning but watched meanwhile. Scores on them may be a little too good.",
+    "Fold": "One of several trainings, each of which holds back other patients (cross-validation).",
+}
+
+
+def measure(name: str) -> Measure:
+    """The measure called `name`; an unknown one goes by its own name."""
+    return MEASURES.get(name) or Measure(name.replace("_", " ").capitalize(), "")

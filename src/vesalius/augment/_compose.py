@@ -137,7 +137,7 @@ class Composed:
             source = batch[names[0]].shape[2:]
             grid = self._grid([draws[row] for row in rows], source, batch[names[0]].device)
             for name in names:
-                moved[name][rows] = self._sampled(batch[name][rows], grid, batch.kinds[name]).to(moved[name].dtype)
+                _put(moved[name], rows, self._sampled(_take(batch[name], rows), grid, batch.kinds[name]))
         return moved
 
     def _sampled(self, tensor: Tensor, grid: Tensor, kind: Kind) -> Tensor:
@@ -181,7 +181,7 @@ class Composed:
             acted = [row for row, drawn in enumerate(values) if place in drawn]
             for rows in self._together(acted, image.device):
                 parameters = stacked([values[row][place] for row in rows], image.device)
-                image[rows] = transform.apply(image[rows], parameters)
+                _put(image, rows, transform.apply(_take(image, rows), parameters))
 
     def _together(self, rows: list[int], device: torch.device) -> list[list[int]]:
         """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""
@@ -200,3 +200,15 @@ def _empty(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Room for `tensor` at the patch's shape; half precision is computed in single."""
     half = tensor.dtype in (torch.float16, torch.bfloat16)
     return torch.empty(*tensor.shape[:2], *shape, dtype=torch.float32 if half else tensor.dtype, device=tensor.device)
+
+
+def _take(tensor: Tensor, rows: list[int]) -> Tensor:
+    """Those samples; a view where it is only one."""
+    return tensor[rows[0] : rows[0] + 1] if len(rows) == 1 else tensor[rows]
+
+
+def _put(tensor: Tensor, rows: list[int], values: Tensor) -> None:
+    if len(rows) == 1:
+        tensor[rows[0] : rows[0] + 1] = values
+    else:
+        tensor[rows] = values.to(tensor.dtype)

@@ -28,12 +28,13 @@ def build(card: Card, ndim: int, spacing: tuple[float, ...] = ()) -> Composed:
 
 def alone(composed: Composed) -> Transform:
     """The only transform of `composed`."""
-    (transform,) = [*composed.spatial, *composed.intensity]
-    return transform
+    known: list[Transform] = [*composed.spatial, *composed.intensity]
+    assert len(known) == 1
+    return known[0]
 
 
 def example(ndim: int, *, batch: int = 4, channels: int = 2, dtype: torch.dtype = torch.float32) -> Batch:
-    """Smooth-free random images (B, channels, *L), masks (B, 1, *L) of `LABELS`, and class labels (B,)."""
+    """Random images (B, channels, *L), masks (B, 1, *L) of `LABELS`, and class labels (B,)."""
     random = torch.Generator().manual_seed(1)
     sides = tuple(side + 5 for side in PATCHES[ndim])
     masks = torch.tensor(LABELS, dtype=torch.uint8)[torch.randint(len(LABELS), (batch, 1, *sides), generator=random)]

@@ -54,14 +54,15 @@ class Leak:
         return self.what + ": " + "; ".join(f"{part}: {', '.join(names[:3])}" for part, names in self.by.items())
 
 
-def split(dataset: Dataset, *, folds: int = 1, seed: int = 0) -> Split:
+def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable[Sequence[str]] = ()) -> Split:
     """Patients parted into test and `folds` folds, the same for the same `seed`.
 
     A given test part is kept; without any given split every fifth patient is test. One fold uses the given val part, or
     every fifth remaining patient; more folds share out train and val together. Sides are kept alike in one metadata column
-    (class, diagnosis, site ...). Files with the same content stay on one side. Raises DataError for a leak and for too few patients.
+    (class, diagnosis, site ...). Files with the same content stay on one side, and so do the cases named `together` (copies
+    that the doctor found). Raises DataError for a leak and for too few patients.
     """
-    groups = grouped(dataset.cases)
+    groups = grouped(dataset.cases, together)
     given = {case.name: case.split for case in dataset.cases}
     refuse_leaks(dataset.cases, given)
     placed, reasons = _placed(dataset.cases, groups)
@@ -88,8 +89,8 @@ def split(dataset: Dataset, *, folds: int = 1, seed: int = 0) -> Split:
     return Split(made, test, f"{len(groups)} patients in {len(dataset.cases)} cases; " + "; ".join(reasons) + ".")
 
 
-def grouped(cases: Sequence[Case]) -> dict[str, list[Case]]:
-    """Cases that must stay together: of one patient, or patients who share an image file of the same content."""
+def grouped(cases: Sequence[Case], together: Iterable[Sequence[str]] = ()) -> dict[str, list[Case]]:
+    """Cases that must stay together: of one patient, patients who share an image file, or who are named `together`."""
     root: dict[str, str] = {case.patient: case.patient for case in cases}
 
     def find(patient: str) -> str:
@@ -97,7 +98,8 @@ def grouped(cases: Sequence[Case]) -> dict[str, list[Case]]:
             patient = root[patient]
         return patient
 
-    for same in same_files(cases):
+    named = {case.name: case for case in cases}
+    for same in [*same_files(cases), *([named[name] for name in names] for names in together)]:
         first, *others = sorted({find(case.patient) for case in same})
         for other in others:
             root[other] = first

@@ -1,0 +1,51 @@
+"""The data doctor: looks at every case once, before anything is learned from it, and says what is wrong and what to do."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vesalius.data.dataset import Dataset
+from vesalius.data.doctor import _content, _files, _together
+from vesalius.data.doctor._draw import draw_findings
+from vesalius.data.doctor._finding import ORDER, Finding, Severity
+from vesalius.data.doctor._look import Look, look
+from vesalius.data.doctor.duplicates import Pair, clusters, duplicates
+from vesalius.data.split import Split
+
+__all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "examine"]
+
+CHECKS = (
+    _files.unreadable, _files.dimensions, _files.missing, _files.components, _files.geometry, _files.channel_grids, _files.spacings,
+    _content.not_finite, _content.constant, _content.modality, _content.mask_values, _content.eight_bit_masks, _content.empty_masks,
+    _content.rare_labels, _together.patients,
+)  # fmt: skip
+
+
+def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
+    """All findings, errors first. Without `split` the split that the data set gives is checked for leaks.
+
+    Every file is read once, by as many threads as there are cores; `progress` is told cases done and in all.
+    """
+    seen = looks(dataset, progress)
+    found = [finding for check in CHECKS for finding in check(dataset, seen)]
+    alike = _together.pairs(dataset, seen)
+    found += [*_together.copies(alike), *_together.leaks(dataset, alike, _together.sides_of(dataset, split))]
+    return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
+
+
+def looks(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Look]:
+    """One look at each case, in order."""
+    seen = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for one in pool.map(lambda case: look(case, dataset.channels, dataset.labels), dataset.cases):
+            seen.append(one)
+            if progress:
+                progress(len(seen), len(dataset.cases))
+    return seen
+
+
+def draw(dataset: Dataset, findings: tuple[Finding, ...], folder: Path) -> list[Path]:
+    """Pictures as PNG in `folder`: a sheet of cases with the outlines of their masks (those with findings first), and the
+    pairs that look like copies side by side. Gives the paths that were written."""
+    return draw_findings(dataset, findings, folder)

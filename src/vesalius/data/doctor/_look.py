@@ -1,0 +1,153 @@
+"""One pass over a case: everything that the checks need to know, in a few kilobytes; each file is read once."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.space import Array, Space
+from vesalius.data.case import Case
+from vesalius.data.doctor.duplicates import content, thumbnails
+from vesalius.data.labels import Labels
+from vesalius.io import load
+from vesalius.io.image import Image
+
+SAMPLES = 100_000  # pixels looked at for percentiles
+CHUNK = 1 << 22
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels."""
+
+    path: Path
+    space: Space
+    components: int
+    grey: bool
+    bad: float
+    constant: bool
+    digest: str
+    stats: dict[str, float]
+    words: dict[str, Any]
+    thumbs: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What is known of one mask. `counts` holds raw values and how often they occur; `problem` why they cannot be told."""
+
+    path: Path
+    space: Space
+    counts: dict[int, int]
+    problem: str = ""
+
+
+@dataclass
+class Look:
+    """One case: images by channel, masks by rater, and (path, words) of the files that could not be read."""
+
+    case: Case
+    images: dict[str, Picture] = field(default_factory=dict)
+    masks: dict[str, Mask] = field(default_factory=dict)
+    unread: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The first channel that could be read."""
+        return next(iter(self.images.values()), None)
+
+    @property
+    def mask(self) -> Mask | None:
+        """The reference rater's mask, where it could be read."""
+        first = next(iter(self.case.masks), "")
+        return self.masks.get(first)
+
+
+def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
+    """Read every file of `case`; what cannot be read is told, never raised."""
+    seen = Look(case)
+    for channel in channels:
+        if channel in case.images:
+            _try(seen, case.images[channel], lambda image, path, c=channel: seen.images.update({c: picture(image, path)}))
+    for rater, path in case.masks.items():
+        _try(seen, path, lambda image, path, r=rater: seen.masks.update({r: mask(image, path, labels)}))
+    return seen
+
+
+def _try(seen: Look, path: Path, use: Any) -> None:
+    try:
+        use(load(path), path)
+    except VesaliusError as problem:
+        seen.unread.append((path, str(problem)))
+
+
+def picture(image: Image, path: Path) -> Picture:
+    """The facts of one image."""
+    pixels = image.array
+    grey = pixels.shape[0] in (3, 4) and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
+    low, high, bad = extremes(pixels)
+    turned = image.space.canonical_turn().apply(pixels[0] if grey or pixels.shape[0] == 1 else pixels[:3].mean(0))
+    return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), sampled(pixels, low),
+                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)}, thumbnails(turned))  # fmt: skip
+
+
+def extremes(pixels: Array) -> tuple[float, float, float]:
+    """Smallest and largest finite value, and the share of values that are neither; (nan, nan, 1) where none is finite."""
+    low, high = float(pixels.min()), float(pixels.max())
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high, 0.0
+    finite = np.isfinite(pixels)
+    good = pixels[finite]
+    ends = (float(good.min()), float(good.max())) if good.size else (float("nan"), float("nan"))
+    return *ends, 1 - float(finite.mean())
+
+
+def sampled(pixels: Array, lowest: float) -> dict[str, float]:
+    """Percentiles of evenly spread pixels, and what tells Hounsfield units (the words of data/normalise)."""
+    flat = pixels.reshape(-1)
+    sample = np.asarray(flat[:: max(1, flat.size // SAMPLES)], np.float64)
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return {}
+    low, median, high = (float(v) for v in np.percentile(sample, [0.5, 50, 99.5]))
+    return {"minimum": lowest, "low": low, "median": median, "high": high, "whole": float(np.mean(sample == np.rint(sample))),
+            "near_water": float(np.mean(np.abs(sample) <= 150)),
+            "below_air": float(np.mean((sample < -1050) & (sample != sample.min())))}  # fmt: skip
+
+
+def mask(image: Image, path: Path, labels: Labels) -> Mask:
+    """The facts of one mask; values that are no whole numbers, or colours without a meaning, are its problem."""
+    pixels = image.array
+    if pixels.shape[0] not in (1, 2, 3, 4):
+        return Mask(path, image.space, {}, f"has {pixels.shape[0]} components; a mask has one, or is colour-coded")
+    try:
+        values = pixels[0] if pixels.shape[0] < 3 else labels.raw_values(pixels[:3])
+        return Mask(path, image.space, counted(values))
+    except VesaliusError as problem:
+        return Mask(path, image.space, {}, str(problem))
+    except ValueError as problem:
+        return Mask(path, image.space, {}, str(problem))
+
+
+def counted(values: Array) -> dict[int, int]:
+    """How often each whole number occurs; ValueError where some are none. Small numbers are counted in chunks, not sorted."""
+    total: dict[int, int] = {}
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, CHUNK):
+        part = flat[start : start + CHUNK]
+        if part.dtype.kind == "f":
+            if not np.isfinite(part).all() or (part != np.rint(part)).any():
+                raise ValueError("holds values that are no whole numbers: is it an image or a map of probabilities?")
+            part = part.astype(np.int64)
+        low, high = int(part.min()), int(part.max())
+        if 0 <= low and high < 1 << 16:
+            counts = np.bincount(part)
+            found = zip(np.flatnonzero(counts).tolist(), counts[counts > 0].tolist(), strict=True)
+        else:
+            found = zip(*(a.tolist() for a in np.unique(part, return_counts=True)), strict=True)
+        for value, count in found:
+            total[value] = total.get(value, 0) + count
+    return total

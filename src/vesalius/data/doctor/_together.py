@@ -1,0 +1,121 @@
+"""Checks of cases with each other: copies, patients, and what lies on both sides of a split."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from vesalius.data import split as splitting
+from vesalius.data.dataset import Dataset
+from vesalius.data.doctor._finding import Finding, some
+from vesalius.data.doctor._look import Look
+from vesalius.data.doctor.duplicates import Pair, exact_pairs, near_pairs
+from vesalius.data.split import Split
+
+Named = tuple[str, str, Pair]  # two cases and how they are alike
+Sides = dict[str, str]
+FEW = 10  # patients
+
+
+def pairs(dataset: Dataset, seen: Sequence[Look]) -> list[Named]:
+    """Pairs of cases of which some channel is an exact copy, or the first channel a near copy (unless of one patient)."""
+    named = [(one.case, channel, p) for one in seen for channel, p in one.images.items() if not p.constant]
+    found: dict[tuple[str, str], Named] = {}
+    for pair in exact_pairs([p.digest for _, _, p in named]):
+        one, other = named[pair.first][0], named[pair.second][0]
+        found.setdefault((one.name, other.name), (one.name, other.name, pair))
+    first = [(case, p) for case, channel, p in named if channel == next(iter(dataset.channels))]
+    for _, group in groupby(sorted(first, key=lambda item: len(item[1].thumbs)), key=lambda item: len(item[1].thumbs)):
+        members = list(group)
+        for pair in near_pairs(np.stack([p.thumbs for _, p in members])):
+            one, other = members[pair.first][0], members[pair.second][0]
+            if one.patient != other.patient and not {(one.name, other.name), (other.name, one.name)} & set(found):
+                found[one.name, other.name] = (one.name, other.name, pair)
+    return list(found.values())
+
+
+def copies(found: Sequence[Named]) -> Iterator[Finding]:
+    """The same image twice, and nearly the same image of two patients."""
+    inside = tuple(one for one, other, pair in found if pair.exact and one == other)
+    if inside:
+        yield Finding("copies", "warning", f"Two channels are the same image in {some(inside)}.", inside,
+                      "Is one copied in place of another?")  # fmt: skip
+    for exact in (True, False):
+        some_pairs = [(one, other, pair) for one, other, pair in found if pair.exact == exact and one != other]
+        if not some_pairs:
+            continue
+        names = tuple(dict.fromkeys(name for one, other, _ in some_pairs for name in (one, other)))
+        what = "are exact copies" if exact else "look like copies (turned, brightened, recompressed, or neighbouring slices of one scan)"
+        turned = sum(pair.turned for _, _, pair in some_pairs)
+        yield Finding("copies", "warning", f"{len(some_pairs)} pair(s) of cases {what}: {some(f'{a} = {b}' for a, b, _ in some_pairs)}."
+                      + (f" {turned} are mirrored or turned." if turned else ""), names,
+                      "Keep one of each, or give both the same patient (--patient REGEX, or a column patient).",
+                      {"pairs": [[a, b, round(pair.alike, 3)] for a, b, pair in some_pairs], "exact": exact})  # fmt: skip
+
+
+def patients(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
+    """Too few patients to learn from and test on; what the headers say of patients."""
+    count = len({case.patient for case in dataset.cases})
+    if count < 3:
+        yield Finding("groups", "error", f"{len(dataset.cases)} cases of {count} patient(s) cannot be parted into training, validation "
+                      "and test.", (), "Add patients; or, if every image is of another person, say so with --patient '.*'.")  # fmt: skip
+    elif count < FEW:
+        yield Finding("groups", "warning", f"{count} patients are few: the intervals of the scores will be wide.", (), "Add patients.")
+    stated = {one.case.name: str(one.picture.words["patient"]) for one in seen if one.picture and one.picture.words.get("patient")}
+    belong = {one.case.name: one.case.patient for one in seen}
+    shared = defaultdict(set)
+    for name, patient in stated.items():
+        shared[patient].add(belong[name])
+    merged = {p: groups for p, groups in shared.items() if len(groups) > 1}
+    if merged:
+        names = tuple(name for name, patient in stated.items() if patient in merged)
+        yield Finding("patients", "warning", f"The headers give one patient to cases that count as different ones: {some(names)}.", names,
+                      "Group them by --patient REGEX, or a leak goes unseen.")  # fmt: skip
+
+
+def sides_of(dataset: Dataset, split: Split | None) -> list[Sides]:
+    """Case -> side, once per fold; the given split where none is made yet."""
+    if split is None:
+        return [{case.name: case.split for case in dataset.cases if case.split}]
+    test = dict.fromkeys(split.test, "test")
+    return [{**dict.fromkeys(fold.train, "train"), **dict.fromkeys(fold.val, "val"), **test} for fold in split.folds]
+
+
+def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[Finding]:
+    """One patient, one file or one image on two sides: errors. Near copies on two sides: a warning."""
+    told: dict[tuple[str, str], Finding] = {}
+    for leak in (leak for sides in folds for leak in splitting.leaks(dataset.cases, sides)):
+        names = tuple(name for side in leak.by.values() for name in side)
+        remedy = "Put each patient (and each image) on one side, or leave the splits out: then they are made by patient."
+        told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by}))
+    crossing = _crossing(found, folds)
+    for one, other, pair in crossing:
+        if pair.exact and not any({one, other} <= set(f.cases) for f in told.values()):
+            told["leak", f"{one}={other}"] = Finding(
+                "leak", "error", f"{one} and {other} are the same image, on two sides of the split.", (one, other),
+                "Keep one of them, or give both the same patient.")  # fmt: skip
+    near = [(one, other, pair) for one, other, pair in crossing if not pair.exact]
+    if near:
+        names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
+        told["near", ""] = Finding("leak", "warning", f"{len(near)} pair(s) that look like copies lie on two sides of the split: "
+                                   f"{some(f'{a} = {b}' for a, b, _ in near)}. A test on them is too good.", names,
+                                   "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient.",
+                                   {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
+    return [*told.values(), *_small(dataset, folds)]
+
+
+def _crossing(found: Sequence[Named], folds: list[Sides]) -> list[Named]:
+    return [(a, b, pair) for a, b, pair in found if any(s.get(a) and s.get(b) and s[a] != s[b] for s in folds)]
+
+
+def _small(dataset: Dataset, folds: list[Sides]) -> Iterator[Finding]:
+    """Sides with very few patients."""
+    patient = {case.name: case.patient for case in dataset.cases}
+    counts = Counter(side for _, side in {(patient[name], side) for name, side in folds[0].items() if name in patient})
+    for side, count in counts.items():
+        if side != "train" and count < 3:
+            of = len(set(patient.values()))
+            yield Finding("groups", "warning", f"The {side} part has {count} patient(s) of {of}: its mean says little.", (),
+                          "Use --folds 5, or give it more patients.")  # fmt: skip
+

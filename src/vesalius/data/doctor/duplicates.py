@@ -1,0 +1,155 @@
+"""Images that are the same, or nearly: by content hash, and by difference hash with a check by correlation.
+
+dHash: Krawetz 2013, "Kind of like that". Ours adds the correlation of fine detail, because images of one organ share their
+coarse layout and a hash alone calls strangers twins (of 1,797 brain slices 13,863 pairs, of which 379 are copies); and
+turned and mirrored copies of pictures are found too.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.core.space import Array
+
+SIDE = 72  # thumbnails are SIDE x SIDE: blocks of 9 x 8 pixels make the 8 x 9 means of the hash
+HAMMING = 8  # bits of 64 that may differ
+ALIKE = 0.85  # correlation of fine detail from which two images count as copies; neighbouring slices of one scan reach it too
+OWN = 0.8  # the same after taking away the detail that all images share (a rim, a table, a template)
+FEW, ALIKE_OF_FEW = 8, 0.95  # of fewer images nothing shared can be told: they must be more alike
+BLUR = 2.0  # pixels of a thumbnail; what is coarser is layout, not detail
+TURN_AT_MOST = 3000  # with more images than this, mirrored and turned copies are not looked for: it costs eight times as much
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images by their places in the list: `exact` or near, the correlation of their detail, and how one was turned."""
+
+    first: int
+    second: int
+    exact: bool
+    alike: float = 1.0
+    turned: bool = False
+
+
+def content(pixels: Array) -> str:
+    """A hash of shape, kind of number and every value."""
+    total = hashlib.blake2b(f"{pixels.shape}{pixels.dtype.kind}".encode(), digest_size=16)
+    total.update(np.ascontiguousarray(pixels).data.cast("B"))
+    return total.hexdigest()
+
+
+def thumbnails(pixels: Array) -> NDArray[np.uint8]:
+    """(1, 72, 72) of a picture (H, W), (3, 72, 72) of the middle slices of a volume (X, Y, Z): area means, full range."""
+    if pixels.ndim == 2:
+        return thumbnail(pixels)[None]
+    middle = [np.take(pixels, side // 2, axis) for axis, side in enumerate(pixels.shape)]
+    return np.stack([thumbnail(section) for section in middle])
+
+
+def thumbnail(picture: Array) -> NDArray[np.uint8]:
+    """(H, W) as 72 x 72 means of areas, its 1st to 99th percentile spread over 0..255."""
+    from PIL import Image
+
+    plain = np.nan_to_num(np.asarray(picture, np.float32), posinf=0, neginf=0)
+    small = np.asarray(Image.fromarray(plain).resize((SIDE, SIDE), Image.Resampling.BOX))
+    low, high = np.percentile(small, [1, 99])
+    return np.asarray((small - low) / max(high - low, 1e-9) * 255).clip(0, 255).astype(np.uint8)
+
+
+def hashes(thumbs: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """(N, V, 72, 72) -> (N, V): bit k is set where a block is brighter than its left neighbour."""
+    blocks = thumbs.reshape(*thumbs.shape[:2], 8, SIDE // 8, 9, SIDE // 9).mean((3, 5))
+    bits = (blocks[..., 1:] > blocks[..., :-1]).reshape(*thumbs.shape[:2], 64)
+    return np.packbits(bits, axis=-1).view(np.uint64)[..., 0]
+
+
+def detail(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, V, 72, 72) -> (N, V * 72 * 72): what is finer than the blur, of mean 0 and length 1 (0 where there is none)."""
+    from scipy.ndimage import gaussian_filter
+
+    sharp = thumbs.astype(np.float32)
+    sharp -= gaussian_filter(sharp, (0, 0, BLUR, BLUR))
+    flat = sharp.reshape(len(thumbs), -1)
+    flat -= flat.mean(1, keepdims=True)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def own_detail(fine: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`fine` (N, D) less what all images share, of length 1 again; an image that is nothing but that keeps all."""
+    rest = fine - fine.mean(0)
+    length = np.linalg.norm(rest, axis=1, keepdims=True)
+    return np.asarray(np.where(length < 0.25, fine, rest / np.maximum(length, 1e-6)), np.float32)
+
+
+def hamming(one: NDArray[np.uint64], many: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Bits that differ between one image (V,) and many (N, V), summed over the V views."""
+    return np.asarray(np.bitwise_count(many ^ one).sum(-1, dtype=np.int64))
+
+
+def exact_pairs(digests: Sequence[str]) -> list[Pair]:
+    """The first of each set of equal digests paired with every other."""
+    first: dict[str, int] = {}
+    return [Pair(first[d], k, True) for k, d in enumerate(digests) if first.setdefault(d, k) != k]
+
+
+def near_pairs(thumbs: NDArray[np.uint8], *, most: int = HAMMING, alike: float = ALIKE, turns: bool = True) -> list[Pair]:
+    """Pairs of `thumbs` (N, V, 72, 72) whose hashes differ by at most `most` bits per view and whose detail correlates by
+    at least `alike`; with `turns`, single views are also compared in their seven mirrored and quarter-turned forms."""
+    views, few = thumbs.shape[1], len(thumbs) < FEW
+    plain, fine = hashes(thumbs), detail(thumbs)
+    own = own_detail(fine)
+    found: dict[tuple[int, int], Pair] = {}
+    for turn in TURNS if turns and views == 1 and len(thumbs) <= TURN_AT_MOST else TURNS[:1]:
+        turned = thumbs if turn is TURNS[0] else turn(thumbs)
+        other, other_fine = (plain, fine) if turned is thumbs else (hashes(turned), detail(turned))
+        other_own = own_detail(other_fine)
+        for k in range(len(thumbs) - 1):
+            near = k + 1 + np.flatnonzero(hamming(plain[k], other[k + 1 :]) <= most * views)
+            likeness = other_fine[near] @ fine[k]
+            copied = likeness >= ALIKE_OF_FEW if few else (likeness >= alike) & (other_own[near] @ own[k] >= OWN)
+            for j, value in zip(near[copied], likeness[copied], strict=True):
+                found.setdefault((k, int(j)), Pair(k, int(j), False, float(value), turned is not thumbs))
+    return list(found.values())
+
+
+def _turning(quarter: int, mirror: bool) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    def turn(thumbs: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        turned = np.rot90(thumbs, quarter, (2, 3))
+        return np.ascontiguousarray(turned[..., ::-1] if mirror else turned)
+
+    return turn
+
+
+TURNS = [_turning(quarter, mirror) for mirror in (False, True) for quarter in range(4)]
+
+
+def duplicates(pictures: Iterable[Array], *, alike: float = ALIKE) -> list[Pair]:
+    """Exact and near copies among grey pictures (H, W), colour ones (C, H, W) or volumes (1, X, Y, Z) of one kind."""
+    digests, thumbs = [], []
+    for pixels in pictures:
+        digests.append(content(pixels))
+        thumbs.append(thumbnails(pixels if pixels.ndim == 2 else np.asarray(pixels, np.float32).mean(0)))
+    if not thumbs:
+        return []
+    exact = exact_pairs(digests)
+    near = near_pairs(np.stack(thumbs), alike=alike)
+    return exact + [pair for pair in near if digests[pair.first] != digests[pair.second]]
+
+
+def clusters(pairs: Iterable[Pair], count: int) -> list[int]:
+    """The number of the cluster of each of `count` images; images joined by any chain of pairs share one."""
+    root = list(range(count))
+
+    def find(k: int) -> int:
+        while root[k] != k:
+            root[k] = root[root[k]]
+            k = root[k]
+        return k
+
+    for pair in pairs:
+        low, high = sorted((find(pair.first), find(pair.second)))
+        root[high] = low
+    return [find(k) for k in range(count)]

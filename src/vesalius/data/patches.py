@@ -4,14 +4,17 @@ Resuming, cross-process training and replay need no stored random state: sample 
 case, the same place and the same augmentation, in whichever process it is drawn (docs/decisions/004).
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vesalius.core.space import Array
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
 
@@ -33,6 +36,12 @@ class Patches:
     seed: int
     device: str = "cpu"
 
+    @cached_property
+    def pixels(self) -> list[tuple[Tensor, Tensor]]:
+        """Image and target of each case where regions are cut: the memory map itself on a CPU, the whole data set in the
+        memory of an accelerator otherwise, so that no sample waits for a disk or a bus."""
+        return [(_tensor(case.image, self.device), _tensor(case.target, self.device)) for case in self.cases]
+
     @property
     def region(self) -> tuple[int, ...]:
         return tuple(p + m for p, m in zip(self.patch, self.margin, strict=True))
@@ -48,10 +57,10 @@ class Patches:
     def sample(self, number: int, *, forced: bool) -> tuple[Tensor, Tensor]:
         """Region number `number`: (C, *region) float32 and (K, *region) uint8; `forced` centres it on foreground."""
         epoch, turn = divmod(number, len(self.cases))
-        case = self.cases[int(self._chooser(ORDER_STREAM, epoch).permutation(len(self.cases))[turn])]
-        start = self._start(case, self._chooser(PLACE_STREAM, number), forced)
-        image, mask = cut(case.image, start, self.region), cut(case.target, start, self.region)
-        return torch.from_numpy(image.astype(np.float32)).to(self.device), torch.from_numpy(mask).to(self.device)
+        which = int(self._chooser(ORDER_STREAM, epoch).permutation(len(self.cases))[turn])
+        start = self._start(self.cases[which], self._chooser(PLACE_STREAM, number), forced)
+        image, mask = self.pixels[which]
+        return cut(image, start, self.region).float(), cut(mask, start, self.region)
 
     def _start(self, case: Stored, chooser: np.random.Generator, forced: bool) -> tuple[int, ...]:
         """First voxel of a region; the patch at its centre lies in the scan wherever the scan is large enough."""
@@ -70,9 +79,16 @@ class Patches:
         return np.random.default_rng((self.seed, stream, number))
 
 
-def cut(array: Array, start: tuple[int, ...], sides: tuple[int, ...]) -> Array:
+def _tensor(array: NDArray[Any], device: str) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a memory map is read-only, and is only read
+        tensor = torch.from_numpy(array)
+    return tensor if device == "cpu" else tensor.to(device)
+
+
+def cut(array: Tensor, start: tuple[int, ...], sides: tuple[int, ...]) -> Tensor:
     """(C, *sides) of `array` (C, *S) from `start`, which may lie outside; what is outside is 0."""
-    out = np.zeros((array.shape[0], *sides), array.dtype)
+    out = array.new_zeros((array.shape[0], *sides))
     source, goal = [slice(None)], [slice(None)]
     for first, side, length in zip(start, sides, array.shape[1:], strict=True):
         low, high = max(first, 0), min(first + side, length)

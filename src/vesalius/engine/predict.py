@@ -125,7 +125,8 @@ def _read(case: Case, plan: Plan) -> Read:
     image = read_images(case, plan.preparation.channels)
     if image.space.ndim != plan.net.ndim:
         raise VesaliusError(f"Case {case.name} has {image.space.ndim} dimensions; the model was trained on {plan.net.ndim}.")
-    return image, prepare(image, plan.preparation)
+    prepared = prepare(image, plan.preparation)
+    return image.with_array(np.broadcast_to(np.float32(0), image.array.shape)), prepared  # only its place is needed from here on
 
 
 def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, read: "Future[Read] | Path", folder: Path) -> Answered:

@@ -28,6 +28,45 @@ LEAST_STEPS, FEW_STEPS = 150, 600  # below the first a patch is shrunk; below th
 VOXELS = {2: 512 * 512, 3: 96 * 96 * 96}
 LEAST_VOXELS = {2: 128 * 128, 3: 48 * 48 * 48}
 
+CONSTANTS = {
+    "version": "of this file",
+    "task": "what the masks ask for",
+    "labels.names": "as found in the data set",
+    "labels.values": "as found in the data set",
+    "labels.ignore": "as the data set says",
+    "labels.colours": "as the data set says",
+    "patch.batch": "small batches: more steps in the same time",
+    "patch.foreground": "half of the samples are centred on a class, so that rare ones are seen",
+    "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
+    "net.ndim": "as the scans",
+    "net.kernels": "1 across a thick axis until the others are as coarse",
+    "augment.outside": "what lies outside a scan looks like its mean",
+    "augment.further": "nothing beyond the standard list",
+    "augment.translation": "patches lie anywhere already",
+    "augment.translation_probability": "patches lie anywhere already",
+    "augment.elastic": "none: rotation and scale do as well (nnU-Net 2) and cost less",
+    "augment.elastic_probability": "none: rotation and scale do as well (nnU-Net 2) and cost less",
+    "augment.bias_field": "none by default",
+    "augment.bias_field_probability": "none by default",
+    "train.method": "masks are there: learn from them",
+    "train.learning_rate": "one-cycle peak for AdamW, chosen on validation data",
+    "train.weight_decay": "as nnU-Net; norms and biases are not decayed",
+    "train.warm_up": "the first tenth, so that early steps do no harm",
+    "train.ema": "the kept weights are an average over the last part of the run",
+    "train.clip": "as nnU-Net",
+    "train.validations": "ten looks at validation cases draw the curve",
+    "predict.overlap": "tiles half over each other, weighted to the middle",
+    "predict.batch": "as in training",
+    "predict.mirror": "off: doubles the time per axis for little",
+    "predict.skip_air": "tiles without any signal are background",
+    "expected.device": "where torch can compute here",
+    "expected.tile_seconds": "measured here",
+    "expected.steps": "a promise, measured before the first step",
+    "expected.epochs": "steps times batch over training cases",
+    "expected.memory_bytes": "bytes that a step keeps, measured, and the program's own",
+    "expected.parameters": "counted",
+}
+
 
 class Request(Settings):
     """What the user asks of a plan: a time and a memory contract, and single values set by hand."""
@@ -68,7 +107,7 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     chosen, limit, kind = choose_shape(shape, preparation, (dataset, task, wish))
     augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
     made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit, kind=kind)
-    made = made.because(**reasons, **why)
+    made = made.because(**{**reasons, **why})
     return made.with_settings(list(wish.settings)) if wish.settings else made
 
 
@@ -170,21 +209,19 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
 
 
 def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
+    """Every value has a reason: those that were measured here, those that the data gave, and published constants."""
     fast = f"{chosen.cost.step:.2f} s a step measured on this {made.expected.device}"
-    return {
-        "task": "what the masks ask for", "version": "of this file", "folds": "as asked for",
-        "labels__names": "as found in the data set", "labels__kind": "classes exclude each other" if made.labels.exclusive else "labels overlap: one yes or no per class",
-        "patch__size": f"{chosen.why_size}; {fast}", "patch__batch": "small batches: more steps in the same time",
-        "patch__foreground": "rare classes are seen in a third of the samples at least",
-        "net__name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited 2024)",
-        "net__ndim": "as the scans", "net__channels": chosen.why_net, "net__kernels": "1 across a thick axis until the others are as coarse",
-        "net__strides": chosen.why_net, "train__precision": why_precision,
-        "train__seconds": "the budget less the time for reading, testing and the report" if made.train.seconds else "no deadline: a fixed number of steps",
-        "train__steps": fast, "train__learning_rate": "one-cycle peak for AdamW, chosen on validation data",
-        "train__ema": "the kept weights are an average over the last part of the run",
-        "predict__overlap": "tiles half over each other, weighted to the middle", "predict__mirror": "off: doubles the time per axis for little",
-        "expected__steps": "a promise, measured before the first step", "expected__memory_bytes": "bytes kept by a step and the program",
+    stages = chosen.why_net
+    overlap = "classes exclude each other" if made.labels.exclusive else "labels overlap: one yes or no per class"
+    ends = "the budget less the time for reading, testing and the report" if made.train.seconds else "no deadline: a fixed number of steps"
+    here = {
+        "labels__kind": overlap, "patch__size": f"{chosen.why_size}; {fast}", "net__channels": stages, "net__strides": stages,
+        "train__precision": why_precision, "train__seconds": ends, "train__steps": fast, "expected__step_seconds": fast,
+        "folds": "as asked for", "train__seed": "as asked for", "train__deterministic": "as asked for",
+        "expected__budget_seconds": "as asked for",
     }  # fmt: skip
+    published = {f"augment__{name}": "the published range and frequency of nnU-Net" for name in type(made.augment).model_fields}
+    return published | {name.replace(".", "__"): why for name, why in CONSTANTS.items()} | here
 
 
 class _Callable(ModuleType):

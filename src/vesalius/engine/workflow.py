@@ -7,29 +7,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import distributed as dist
-from torch import nn
 
-from vesalius.augment import Composed
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import read_json, write_json
 from vesalius.core.record import record
 from vesalius.core.settings import home, local_rank, process_rank
-from vesalius.data.batch import Batch
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import examine
 from vesalius.data.fingerprint import fingerprint
-from vesalius.data.patches import Patches
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
-from vesalius.engine.infer import callables, classes
+from vesalius.engine.member import Sides, learn
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
-from vesalius.engine.train import Loop
-from vesalius.methods import METHODS
-from vesalius.plan import Plan, Request, build
+from vesalius.engine.state import load_weights
+from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
 from vesalius.plan.budget import device
 from vesalius.tasks import TASKS, Shallow, Task
@@ -198,24 +192,26 @@ def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
     """Each fold in turn; True if all ran to their end."""
     folds = run.splits["folds"]
-    torch.use_deterministic_algorithms(run.plan.train.deterministic)
     ended = True
     for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)):
-        final = (member / "weights.safetensors").exists() and _final(member)
-        if final or session.listener.stop():
+        if _final(member):
             continue
+        if session.listener.stop():
+            return False
         since = time.monotonic()
         plan = _with_deadline(session, run, left=len(folds) - k)
         what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
-        ended &= _learn_one(session, plan, member, what, [[stored[n] for n in fold[part]] for part in ("train", "val")])
+        sides = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]])
+        with session.listener.stage(what) as tick:
+            ended &= learn(session.task, plan, member, sides, listener=session.listener, tick=tick)
         session.clocked("learn", since)
     return ended
 
 
 def _final(member: Path) -> bool:
-    from vesalius.engine.state import load_weights
-
-    return bool(load_weights(member / "weights.safetensors")[1].get("final"))
+    """Whether this member has run to its end."""
+    file = member / "weights.safetensors"
+    return file.exists() and bool(load_weights(file)[1].get("final"))
 
 
 def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
@@ -250,51 +246,6 @@ def testing_seconds(run: Run) -> float:
         voxels += size
     mean_tiles, mean_voxels = tiles / len(facts["shapes"]), voxels / len(facts["shapes"])
     return 6 + cases * (1.2 * mean_tiles * plan.expected.tile_seconds + mean_voxels * 1.5e-6 + 0.1)
-
-
-def _learn_one(session: Session, plan: Plan, folder: Path, what: str, sides: list[list[Stored]]) -> bool:
-    """One member: network, method, samples and the loop."""
-    listener, where = session.listener, device()
-    learned, checked = sides
-    net = build(plan.net, plan.preparation.in_channels, session.task.out_channels(plan.labels), seed=plan.train.seed)
-    layout = torch.channels_last_3d if plan.net.ndim == 3 else torch.channels_last
-    method = METHODS[plan.train.method](net.to(where, memory_format=layout), session.task.loss(plan.labels),
-                                        learning_rate=plan.train.learning_rate, weight_decay=plan.train.weight_decay)  # fmt: skip
-    spacing = plan.preparation.spacing or (1.0,) * plan.net.ndim
-    change = Composed(plan.augment, plan.patch.size, spacing)
-    patches = Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where)
-    rank, world = process_rank()
-
-    def draw(step: int, size: int) -> Batch:
-        batch, seeds = patches.batch(step, size, rank=rank, world=world)
-        made = change(batch, seeds)
-        return made.mapped(lambda name, t: t.contiguous(memory_format=layout) if name == "image" else t)
-
-    def validate(trained: nn.Module) -> float:
-        networks = callables([trained.net], plan, where)  # type: ignore[list-item]
-        scores = []
-        for item in _few(checked, plan):
-            said = classes(networks, item.image.astype("float32"), item.target.shape[1:], plan=plan, device=where)
-            scores.append(session.task.quick_score(said, item.target, plan.labels))
-        return sum(scores) / len(scores)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with listener.stage(what) as tick:
-
-        def heard(row: dict[str, Any]) -> None:
-            note = f"step {row['step']}, loss {row['loss']:.3f}"
-            tick(row["progress"], 1.0, note)
-            listener.row(row)
-
-        loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
-        return loop.fit(draw, validate if checked else None)
-
-
-def _few(checked: list[Stored], plan: Plan) -> list[Stored]:
-    """As many validation cases as one look of about a two-hundredth of the budget allows, at least one."""
-    room = (plan.train.seconds or plan.train.steps * plan.expected.step_seconds) / 200
-    each = plan.expected.tile_seconds * 4
-    return checked[: max(1, min(len(checked), int(room / each)))]
 
 
 def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:

@@ -1,0 +1,96 @@
+"""One member of a run learning: its network, its method, its samples and its looks at validation cases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vesalius.augment import Composed
+from vesalius.core.settings import process_rank
+from vesalius.data.batch import Batch, Kind
+from vesalius.data.cache import Stored
+from vesalius.data.patches import Patches
+from vesalius.engine.events import Events
+from vesalius.engine.infer import callables, classes
+from vesalius.engine.progress import Listener, Tick
+from vesalius.engine.train import Draw, Loop, Validate
+from vesalius.methods import METHODS, Method
+from vesalius.plan import Plan, build
+from vesalius.plan.budget import device
+from vesalius.tasks import Task
+
+LOOK = 1 / 200  # part of the budget that one look at the validation cases may take
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Prepared cases to learn from and to look at."""
+
+    learned: Sequence[Stored]
+    checked: Sequence[Stored]
+
+
+def learn(task: Task, plan: Plan, folder: Path, sides: Sides, *, listener: Listener, tick: Tick) -> bool:
+    """Learn one member in `folder` until its plan ends; True if it ran to its end, False if the user stopped it."""
+    where, (rank, _) = device(), process_rank()
+    folder.mkdir(parents=True, exist_ok=True)
+    events = Events(folder / "events") if rank == 0 else None
+
+    def heard(row: dict[str, Any]) -> None:
+        tick(row["progress"], 1.0, f"step {row['step']}, loss {row['loss']:.3f}")
+        listener.row(row)
+        if events:
+            events.scalars(row["step"], {k: row[k] for k in ("loss", "learning_rate", "validation") if row[k] is not None})
+
+    loop = Loop(method_of(task, plan, where), plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(plan.train.deterministic)
+    try:
+        return loop.fit(samples(plan, sides.learned, where), looks(task, plan, sides.checked, where) if sides.checked else None)
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def method_of(task: Task, plan: Plan, where: str) -> Method:
+    """The method that the plan names, around a fresh network."""
+    net = build(plan.net, plan.preparation.in_channels, task.out_channels(plan.labels), seed=plan.train.seed)
+    ready = net.to(where).to(memory_format=_layout(plan))
+    rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
+    made: Method = METHODS[plan.train.method](ready, task.loss(plan.labels), **rates)
+    return made
+
+
+def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
+    """Augmented batches by step number, this process's share of each."""
+    change = Composed(plan.augment, plan.patch.size, plan.preparation.spacing or (1.0,) * plan.net.ndim)
+    patches = Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where)
+    rank, world = process_rank()
+    layout = _layout(plan)
+
+    def draw(step: int, size: int) -> Batch:
+        batch, seeds = patches.batch(step, size, rank=rank, world=world)
+        made = change(batch, seeds)
+        return made.mapped(lambda name, t: t.contiguous(memory_format=layout) if made.kinds[name] == Kind.IMAGE else t)
+
+    return draw
+
+
+def looks(task: Task, plan: Plan, checked: Sequence[Stored], where: str) -> Validate:
+    """Mean quick score over as many whole validation cases as the budget of one look allows."""
+    budget = plan.train.seconds or plan.train.steps * plan.expected.step_seconds
+    some = checked[: max(1, min(len(checked), int(budget * LOOK / (4 * plan.expected.tile_seconds))))]
+
+    def validate(trained: nn.Module) -> float:
+        networks = callables([trained.net], plan, where)  # type: ignore[list-item]
+        answers = ((classes(networks, c.image.astype("float32"), c.target.shape[1:], plan=plan, device=where), c) for c in some)
+        scores = [task.quick_score(said, case.target, plan.labels) for said, case in answers]
+        return sum(scores) / len(scores)
+
+    return validate
+
+
+def _layout(plan: Plan) -> torch.memory_format:
+    return torch.channels_last_3d if plan.net.ndim == 3 else torch.channels_last

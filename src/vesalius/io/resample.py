@@ -70,7 +70,7 @@ def _separable(array: Array, step: Array, shape: tuple[int, ...], *, order: int,
         inside.append((place > -0.5 - 1e-6) & (place < array.shape[1 + old] - 0.5 + 1e-6))
         jobs.append((shape[new] / array.shape[1 + old], new, np.clip(place, 0, array.shape[1 + old] - 1)))
     for _, new, place in sorted(jobs, key=lambda job: job[:2]):
-        out = _along(out, 1 + new, place, order)
+        out = _along(out, 1 + new, place, order=order)
     out = _as_kind(out, kind)
     for new, seen in enumerate(inside):
         if not seen.all():
@@ -79,7 +79,7 @@ def _separable(array: Array, step: Array, shape: tuple[int, ...], *, order: int,
     return np.ascontiguousarray(out)
 
 
-def _along(array: Array, axis: int, place: Array, order: int) -> Array:
+def _along(array: Array, axis: int, place: Array, *, order: int) -> Array:
     """Values of `array` at the fractional indices `place` (within bounds) of one axis."""
     from scipy import ndimage, sparse
 

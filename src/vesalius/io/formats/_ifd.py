@@ -54,12 +54,12 @@ def pages(path: Path) -> list[Page]:
             if place in seen or place >= size or len(found) > _MOST_PAGES:
                 raise FormatError(f"{path}: page {len(found) + 1} lies outside the file or in a circle. {REMEDY}")
             seen.add(place)
-            page, place = _page(path, file, place, size, order + ("Q" if big else "I"))
+            page, place = _page(path, file, place, size=size, kind=order + ("Q" if big else "I"))
             found.append(page)
     return found
 
 
-def _page(path: Path, file: BinaryIO, place: int, size: int, kind: str) -> tuple[Page, int]:
+def _page(path: Path, file: BinaryIO, place: int, *, size: int, kind: str) -> tuple[Page, int]:
     """(tags of the page at `place`, place of the next)."""
     order, big = kind[0], kind[1] == "Q"
     width, entry = (8, 20) if big else (4, 12)

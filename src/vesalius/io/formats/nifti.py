@@ -127,7 +127,7 @@ def _parse(path: Path) -> _Parsed:
         raise FormatError(f"{path} holds {channels} time points of {components} colours: more than one channel axis. Split it in time.")
     slope, intercept = _scale(fields)
     words = _words(fields, head)
-    space = _space(path, spatial, fields, words)
+    space = _space(path, spatial, fields, words=words)
     offset = max(int(fields["vox_offset"]), int(fields["sizeof_hdr"]) + 4 if head == data else 0)
     parsed = _Parsed(fields, data, offset, spatial, channels * components, stored, components, slope, intercept, space, words)
     size = data.stat().st_size
@@ -193,7 +193,7 @@ def _words(fields: Any, head: Path) -> dict[str, Any]:
     return {"header": kept, "description": description} if description else {"header": kept}
 
 
-def _space(path: Path, shape: tuple[int, ...], fields: Any, words: dict[str, Any]) -> Space:
+def _space(path: Path, shape: tuple[int, ...], fields: Any, *, words: dict[str, Any]) -> Space:
     """The place of the grid; what had to be assumed is said in `words["notes"]`."""
     units = int(fields["xyzt_units"]) & 7 if "xyzt_units" in fields else 0
     affine = _affine(path, fields, words)

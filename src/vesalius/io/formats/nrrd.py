@@ -103,10 +103,10 @@ def _parse(path: Path) -> _Parsed:
     if len(sizes) != dimension or not 2 <= dimension <= 4 or min(sizes) < 1:
         raise FormatError(f"{path} has the sizes {sizes} for {dimension} axes; an image has two or three and one of channels. {REMEDY}")
     vectors = _vectors(path, fields, dimension)
-    channel_axis = _channel_axis(path, fields, sizes, vectors)
+    channel_axis = _channel_axis(path, fields, vectors)
     order: Literal["<", ">"] = ">" if fields.get("endian", "little").lower() == "big" else "<"
     words = {key: fields[key] for key in ("content",) if key in fields}
-    space = _space(fields, sizes, channel_axis, vectors)
+    space = _space(fields, sizes, vectors, channel_axis=channel_axis)
     data = _data_file(path, fields)
     return _Parsed(fields, data, offset if data == path else 0, _KIND[kind].newbyteorder(order), sizes, channel_axis, space, words)
 
@@ -140,19 +140,19 @@ def _vectors(path: Path, fields: dict[str, str], dimension: int) -> list[list[fl
     return [None if vector and not np.isfinite(vector).all() else vector for vector in found]
 
 
-def _channel_axis(path: Path, fields: dict[str, str], sizes: tuple[int, ...], vectors: list[list[float] | None]) -> int:
+def _channel_axis(path: Path, fields: dict[str, str], vectors: list[list[float] | None]) -> int:
     """The axis without a direction, or of a kind that is no domain; in four dimensions there must be one."""
-    kinds = [word.lower() for word in fields.get("kinds", "").split()] or ["?"] * len(sizes)
+    kinds = [word.lower() for word in fields.get("kinds", "").split()] or ["?"] * len(vectors)
     spatial = [vector is not None or kind in ("domain", "space") for vector, kind in zip(vectors, kinds, strict=True)]
-    if len(sizes) == 2 or (len(sizes) == 3 and not any(spatial) and kinds == ["?"] * 3):
+    if len(vectors) == 2 or (len(vectors) == 3 and not any(spatial) and kinds == ["?"] * 3):
         return -1
     rest = [axis for axis, is_spatial in enumerate(spatial) if not is_spatial]
-    if len(rest) > 1 or (len(sizes) == 4 and len(rest) != 1):
-        raise FormatError(f"{path} has {len(sizes)} axes and {len(rest)} of them without a place in space. State which in 'kinds'.")
+    if len(rest) > 1 or (len(vectors) == 4 and len(rest) != 1):
+        raise FormatError(f"{path} has {len(vectors)} axes and {len(rest)} of them without a place in space. State which in 'kinds'.")
     return rest[0] if rest else -1
 
 
-def _space(fields: dict[str, str], sizes: tuple[int, ...], channel_axis: int, vectors: list[list[float] | None]) -> Space:
+def _space(fields: dict[str, str], sizes: tuple[int, ...], vectors: list[list[float] | None], *, channel_axis: int) -> Space:
     """RAS+ affine over the spatial axes; in 2D rows are the second axis."""
     axes = [axis for axis in range(len(sizes)) if axis != channel_axis]
     n = len(axes)
@@ -205,13 +205,13 @@ def _bytes(path: Path, parsed: _Parsed) -> Array:
             file.seek(skip, 1)
         if skip == -1:
             file.seek(size - needed)
-        raw = _inflated(path, file, encoding, needed, parsed.dtype)
+        raw = _inflated(path, file, encoding, needed=needed, dtype=parsed.dtype)
     if len(raw) < needed:
         raise FormatError(f"{path} ends after {len(raw):,} of {needed:,} bytes of pixels. {REMEDY}")
     return np.frombuffer(bytearray(raw[:needed]), np.uint8)
 
 
-def _inflated(path: Path, file: BinaryIO, encoding: str, needed: int, dtype: np.dtype[Any]) -> bytes:
+def _inflated(path: Path, file: BinaryIO, encoding: str, *, needed: int, dtype: np.dtype[Any]) -> bytes:
     if encoding in ("gzip", "gz"):
         isal: Any = import_module("isal.isal_zlib")
         return bytes(isal.decompressobj(31).decompress(file.read(), needed))

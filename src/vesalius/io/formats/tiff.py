@@ -190,7 +190,7 @@ def _pixels(path: Path, stack: _Stack, number: int) -> Array:
             top, left = (spot // across) * height, (spot % across) * width
             file.seek(offset)
             lines = height if tiled else min(height, rows - top)
-            part = _block(path, page, file.read(count), (lines, width, depth), stack.dtype)
+            part = _block(path, page, file.read(count), shape=(lines, width, depth), dtype=stack.dtype)
             part = part[: rows - top, : columns - left]
             out[plane : plane + depth, top : top + part.shape[0], left : left + part.shape[1]] = np.moveaxis(part, -1, 0)
     if page.one(PHOTOMETRIC, 1) == 0 and stack.dtype.kind == "u":
@@ -198,7 +198,7 @@ def _pixels(path: Path, stack: _Stack, number: int) -> Array:
     return out[: stack.samples]
 
 
-def _block(path: Path, page: Page, raw: bytes, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
+def _block(path: Path, page: Page, raw: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> Array:
     """One strip or tile (rows, columns, samples), inflated, its horizontal differences summed."""
     needed = int(np.prod(shape)) * dtype.itemsize
     if page.one(COMPRESSION, 1) in _DEFLATE:

@@ -83,10 +83,10 @@ def _understood(place: Path, heads: list[Head], notes: list[str]) -> _Reading:
         return _slide(place, first)
     every = [frame for head in heads for frame in frames(place, head)]
     if every[0].position is None and len(heads) == 1:
-        return _pictures(place, first, every, notes)
+        return _pictures(place, every, notes)
     if len(every) == 1:
         lone = every[0]
-        return _pictures(place, first, every, notes, {"position": lone.position, "orientation": (lone.along_row, lone.along_column)})
+        return _pictures(place, every, notes, more={"position": lone.position, "orientation": (lone.along_row, lone.along_column)})
     return _volume(place, every, notes)
 
 
@@ -97,14 +97,15 @@ def _slide(place: Path, head: Head) -> _Reading:
     def pixels() -> Array:
         flat = np.stack([real(tile, Frame(head, 0), kind) for tile in stored(place, head)])
         spots = tiles.corners(head, keys)
-        return tiles.mosaic(place, flat, [(r, c, key if key in keys else None) for r, c, key in spots], keys, grid.shape)
+        spots = [(r, c, key if key in keys else None) for r, c, key in spots]
+        return tiles.mosaic(place, flat, spots, keys=keys, shape=grid.shape)
 
     return _Reading(grid, samples(head) * len(keys), kind, {"paths": keys} if keys != [None] else {}, pixels)
 
 
-def _pictures(place: Path, head: Head, every: list[Frame], notes: list[str], more: dict[str, Any] | None = None) -> _Reading:
+def _pictures(place: Path, every: list[Frame], notes: list[str], *, more: dict[str, Any] | None = None) -> _Reading:
     """One picture, or several over time, in 2D: channels are frames times samples."""
-    kind = real_kind(every)
+    head, kind = every[0].head, real_kind(every)
     told: dict[str, Any] = {"frames": len(every), "samples": samples(head)} if len(every) > 1 else {}
     told |= {key: np.asarray(value, float).ravel().tolist() for key, value in (more or {}).items()}
 

@@ -108,17 +108,17 @@ def _stated(head: Head) -> float | None:
 def pixels(place: Path, head: Head, frames: list[Frame]) -> Array:
     """(K, *S) as `kind`."""
     raw = stored(place, head)
-    found = _placed(place, head, frames, raw)
+    found = _placed(place, head, frames, raw=raw)
     if kind(head) == np.float32:
         return found.astype(np.float32) / np.float32(head.whole("MaximumFractionalValue", 255))
     return found.astype(kind(head), copy=False)
 
 
-def _placed(place: Path, head: Head, frames: list[Frame], raw: Array) -> Array:
+def _placed(place: Path, head: Head, frames: list[Frame], *, raw: Array) -> Array:
     channels = keys(head)
     if tiles.is_tiled(head):
         shape = (head.whole("TotalPixelMatrixRows", 0), head.whole("TotalPixelMatrixColumns", 0))
-        return tiles.mosaic(place, raw, tiles.corners(head, channels), channels, shape)
+        return tiles.mosaic(place, raw, tiles.corners(head, channels), keys=channels, shape=shape)
     count, steps = 1, np.zeros(len(frames), int)
     if frames[0].position is not None:
         _, step, count = _line(place, head, frames)

@@ -46,10 +46,10 @@ def stack(place: Path, frames: list[Frame]) -> Stack:
         shift = (float(drift @ first.along_row) / first.spacing[1], float(drift @ first.along_column) / first.spacing[0])
         notes.append(f"The gantry was tilted by {tilt:.1f} degrees: slices are shifted (linear interpolation) onto an upright grid.")
         step = normal * (step @ normal)
-    return Stack(times, _space(first, centres[0], step, len(places), shift), shift, words, notes)
+    return Stack(times, _space(first, centres[0], step, count=len(places), shift=shift), shift, words, notes)
 
 
-def _space(first: Frame, origin: Array, step: Array, count: int, shift: tuple[float, float]) -> Space:
+def _space(first: Frame, origin: Array, step: Array, *, count: int, shift: tuple[float, float]) -> Space:
     """LPS to RAS; a tilted stack takes as many more columns and rows as its slices drift."""
     assert first.along_row is not None and first.along_column is not None and first.spacing is not None
     affine = np.eye(4)
@@ -89,8 +89,8 @@ def straightened(array: Array, shift: tuple[float, float]) -> Array:
 
 def _check_alike(place: Path, frames: list[Frame]) -> None:
     """One size, one kind of pixel, one spacing, one orientation, and a position for each."""
-    _one(place, frames, "size", lambda f: (f.head.whole("Rows", 0), f.head.whole("Columns", 0)))
-    _one(place, frames, "number of samples", lambda f: (f.head.samples,))
+    _one(place, frames, what="size", of=lambda f: (f.head.whole("Rows", 0), f.head.whole("Columns", 0)))
+    _one(place, frames, what="number of samples", of=lambda f: (f.head.samples,))
     if len({frame.head.photometric for frame in frames}) > 1:
         models = ", ".join(sorted({frame.head.photometric for frame in frames}))
         raise FormatError(f"{place} mixes the colour models {models}. Keep one in the folder.")
@@ -103,11 +103,11 @@ def _check_alike(place: Path, frames: list[Frame]) -> None:
     lacking = [frame.name for frame in frames if frame.spacing is None]
     if lacking:
         raise FormatError(f"{place} states no pixel spacing for {_some(lacking)}. Export the series again.")
-    _one(place, frames, "pixel spacing", lambda f: f.spacing or ())
-    _one(place, frames, "orientation", lambda f: (*np.asarray(f.along_row).tolist(), *np.asarray(f.along_column).tolist()))
+    _one(place, frames, what="pixel spacing", of=lambda f: f.spacing or ())
+    _one(place, frames, what="orientation", of=lambda f: (*np.asarray(f.along_row).tolist(), *np.asarray(f.along_column).tolist()))
 
 
-def _one(place: Path, frames: list[Frame], what: str, of: Callable[[Frame], tuple[float, ...]]) -> None:
+def _one(place: Path, frames: list[Frame], *, what: str, of: Callable[[Frame], tuple[float, ...]]) -> None:
     """Refuse frames that differ in `of` by more than 0.005 (a third of a degree, 5 micrometres)."""
     groups: list[tuple[tuple[float, ...], list[str]]] = []
     for frame in frames:

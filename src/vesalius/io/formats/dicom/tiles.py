@@ -53,7 +53,7 @@ def paths(head: Head) -> list[Any]:
     return [str(item.OpticalPathIdentifier) for item in head.data.get("OpticalPathSequence") or []] or [None]
 
 
-def mosaic(place: Path, tiles: Array, spots: list[tuple[int, int, Any]], keys: list[Any], shape: tuple[int, ...]) -> Array:
+def mosaic(place: Path, tiles: Array, spots: list[tuple[int, int, Any]], *, keys: list[Any], shape: tuple[int, ...]) -> Array:
     """(keys * samples, rows, columns) of `tiles` (frames, samples, rows, columns) at `spots`; what no tile covers is zero."""
     if len(spots) != len(tiles):
         told = f"{len(tiles)} tiles where {len(spots)} are expected"

@@ -56,7 +56,7 @@ class Labels(Settings):
         if unknown.any():
             found = np.unique(value[unknown])[:10].tolist()
             raise DataError(f"The mask holds values without a meaning: {found}. Known: {self.describe()}. "
-                            "Name them in dataset.json, or pass --labels name=value.")  # fmt: skip
+                            "Name them in dataset.json, or pass --label NAME=VALUE.")  # fmt: skip
         coded[:, ignored] = IGNORE
         return coded
 

@@ -178,7 +178,12 @@ def _by_patient(cases: Iterable[Case]) -> dict[str, list[Case]]:
 
 def _placed(cases: Sequence[Case], groups: dict[str, list[Case]]) -> tuple[dict[str, str], list[str]]:
     """The given part of each group; a group in none goes to train, or where a case of it is."""
-    placed = {name: next((case.split for case in found if case.split), "train") for name, found in groups.items()}
+    given = {name: {case.split for case in found if case.split} for name, found in groups.items()}
+    torn = next((name for name, parts in given.items() if len(parts) > 1), None)
+    if torn is not None:
+        raise DataError(f"The given split tears copies apart: {', '.join(f'{c.name} ({c.split})' for c in groups[torn][:6])}. "
+                        "Put them on one side, or leave the splits out.")  # fmt: skip
+    placed = {name: next(iter(parts), "train") for name, parts in given.items()}
     loose = [case for case in cases if not case.split]
     tested = sum(case.split == "test" for case in cases)
     reasons = [] if len(loose) == len(cases) else [f"test as given ({tested} cases)" if tested else "no test part is given"]

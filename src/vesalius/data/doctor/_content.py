@@ -93,7 +93,7 @@ def mask_values(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     for values, names in strange.items():
         yield Finding("values", "error", f"{cases_word(len(names), len(seen))} hold mask values without a meaning: "
                       f"{some(map(str, values), 10)} (in {some(names)}). Known: {dataset.labels.describe()}.", tuple(dict.fromkeys(names)),
-                      "Name them in dataset.json or with --labels NAME=VALUE, or leave them out of the score with --ignore VALUE.",
+                      "Name them in dataset.json or with --label NAME=VALUE, or leave them out with --label ignore=VALUE.",
                       {"values": list(values)})  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def eight_bit_masks(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]
         yield Finding("values", "repaired", f"The masks of {cases_word(len(names), len(seen))} mark with 255; it is read as 1.", names)
     if both:
         yield Finding("values", "warning", f"{cases_word(len(both), len(seen))} hold both 1 and 255 in one mask: {some(both)}.", both,
-                      "Both are read as 1; if 255 means 'unsure', give --ignore 255.")  # fmt: skip
+                      "Both are read as 1; if 255 means 'unsure', give --label ignore=255.")  # fmt: skip
 
 
 def empty_masks(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:

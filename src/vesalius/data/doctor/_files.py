@@ -110,7 +110,8 @@ def channel_grids(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     unlike = tuple(one.case.name for one in seen if any(_unlike(p, one.picture) for p in one.images.values()))
     if unlike:
         yield Finding("grids", "repaired", f"The channels of {cases_word(len(unlike), len(seen))} lie on unlike grids; they are "
-                      f"resampled onto the first: {some(unlike)}.", unlike, "Check that they are of one frame of reference (registered).")  # fmt: skip
+                      f"resampled onto the first: {some(unlike)}.", unlike,
+                      "Check that they are of one frame of reference (registered).")  # fmt: skip
 
 
 def _unlike(one: Picture, other: Picture | None) -> bool:

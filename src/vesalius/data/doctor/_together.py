@@ -58,8 +58,9 @@ def patients(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     """Too few patients to learn from and test on; what the headers say of patients."""
     count = len({case.patient for case in dataset.cases})
     if count < 3:
+        remedy = "" if count == len(dataset.cases) else " Or, if every image is of another person, say so with --patient '.*'."
         yield Finding("groups", "error", f"{len(dataset.cases)} cases of {count} patient(s) cannot be parted into training, validation "
-                      "and test.", (), "Add patients; or, if every image is of another person, say so with --patient '.*'.")  # fmt: skip
+                      "and test.", (), "Add patients." + remedy)  # fmt: skip
     elif count < FEW:
         yield Finding("groups", "warning", f"{count} patients are few: the intervals of the scores will be wide.", (), "Add patients.")
     stated = {one.case.name: str(one.picture.words["patient"]) for one in seen if one.picture and one.picture.words.get("patient")}

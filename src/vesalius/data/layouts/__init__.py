@@ -43,8 +43,9 @@ def recognise(path: Path, layout: str | None = None, *, labels: Iterable[str] | 
     """The data set at `path`, which may be a folder, a manifest or a dataset.json.
 
     `layout` overrides what would be recognised; `options` are those of the layout's `read` (a wrong one is an error).
-    `labels` ("liver=1", "tumour=2+3") and `regions` ("whole tumour=1+2+3+4") name mask values; `ignore` is a value
-    that is neither learned nor scored; `patient` is a regular expression whose first group is the patient of a case.
+    `labels` ("liver=1", "tumour=2+3") and `regions` ("whole tumour=1+2+3+4", learned each for itself even where they do
+    not overlap) name mask values; `ignore` (or the label "ignore=255") is a value that is neither learned nor scored;
+    `patient` is a regular expression whose first group is the patient of a case.
     """
     root = _root(Path(os.path.abspath(path)))
     options = {name: value for name, value in options.items() if value not in (None, (), [])}
@@ -117,8 +118,8 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
         notes += words
     notes += _groups.suspected(cases)
     words_given = labels if labels is not None else regions
-    named = dataset.labels if words_given is None else _labels.asked(words_given, regions=regions is not None, ignore=ignore)
-    named = named if ignore is None else named.model_copy(update={"ignore": ignore})
+    given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)
+    named = given if given.names else dataset.labels if given.ignore is None else dataset.labels.model_copy(update={"ignore": given.ignore})
     named, words = _labels.settle(named, [case.mask for case in cases if case.mask])
     said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
     return replace(dataset, cases=tuple(cases), labels=named, notes=(*notes, *words, said))

@@ -66,7 +66,7 @@ def _labels(pairs: list[tuple[str, tuple[int, ...]]], ignore: int | None, *, reg
 
 
 def asked(texts: Iterable[str] | Mapping[str, Any], *, regions: bool, ignore: int | None) -> Labels:
-    """Labels from the user's 'liver=1' and 'whole tumour=1+2+3+4' (or a mapping); overlapping ones are regions."""
+    """Labels from the user's 'liver=1', 'whole tumour=1+2+3+4' and 'ignore=255' (or a mapping); overlapping ones are regions."""
     words: dict[str, Any] = dict(texts) if isinstance(texts, Mapping) else {}
     for text in () if isinstance(texts, Mapping) else texts:
         name, equals, values = text.rpartition("=")
@@ -77,7 +77,9 @@ def asked(texts: Iterable[str] | Mapping[str, Any], *, regions: bool, ignore: in
         if not equals or not name.strip():
             raise UsageError(f"Expected NAME=VALUE or NAME=VALUE+VALUE, for instance 'whole tumour=1+2+4'; got {text!r}.")
     tupled = [(name, tuple(v) if isinstance(v, list | tuple) else (int(v),)) for name, v in words.items()]
-    return _labels([(n, v) for n, v in tupled if v != (0,) and n.lower() != "background"], ignore, regions=regions)
+    ignore = next((v[0] for n, v in tupled if n.lower() == "ignore"), ignore)
+    kept = [(n, v) for n, v in tupled if v != (0,) and n.lower() not in ("background", "ignore")]
+    return _labels(kept, ignore, regions=regions)
 
 
 def look(paths: list[Path], most: int | None = None) -> Found:
@@ -152,7 +154,7 @@ def _named(values: list[int], found: Found, ignore: int | None) -> tuple[Labels,
         return Labels(names=("foreground",), values=(raw,), ignore=ignore), [note]
     names = tuple(f"label {v}" for v in values)
     note = (f"No label names are declared: the values {some(map(str, values), 12)} were found in {found.count} masks. "
-            "Name them: --labels NAME=VALUE.")  # fmt: skip
+            "Name them: --label NAME=VALUE.")  # fmt: skip
     return Labels(names=names, values=tuple((v,) for v in values), ignore=ignore), [note]
 
 

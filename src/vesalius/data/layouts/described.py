@@ -32,13 +32,16 @@ class Described(Layout):
         words = _words(root)
         return float("task" in words and ("splits" in words or "group" in words) and "training" not in words)
 
-    def read(self, root: Path, *, mask: str = "") -> Dataset:
-        """`mask` names a kind of mask that would be set aside ("scribble") to be the reference."""
+    def read(self, root: Path, *, take: str = "") -> Dataset:
+        """`take` names a kind of mask that would be set aside ("scribble") to be the reference instead."""
         words = read_json(root / "dataset.json")
         task = task_of(str(words.get("task", "segmentation")))
         if task != "segment":
             raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation; this layout reads images with masks.")
-        paired = with_masks(pair(leaves(root), mask_word=mask))
+        paired = with_masks(pair(leaves(root), mask_word=take))
+        if not paired.cases:
+            raise DataError(f"{root} holds no masks that are read as labels. {' '.join(paired.notes)} A kind that was left aside can "
+                            "be taken as the mask: take='scribble'.")  # fmt: skip
         cases, notes = joined(paired.cases, root)
         cases = with_name_class(cases)
         cases, said = _split(cases, words.get("splits") or {}, root)

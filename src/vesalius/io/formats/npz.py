@@ -68,6 +68,8 @@ class NumPy(Format):
 
     def write(self, image: Image, path: Path) -> None:
         array = np.ascontiguousarray(image.array)
+        if array.dtype.kind not in "biufc":
+            raise FormatError(f"{path.name} holds numbers; these pixels are {array.dtype}. Make them numbers first.")
         if path.name.lower().endswith(".npy"):
             bare = _bare(image, path)
             write_beside(path, lambda beside: np.save(beside, bare, allow_pickle=False))

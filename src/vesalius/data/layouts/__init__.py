@@ -75,6 +75,8 @@ def _best(root: Path, options: dict[str, Any]) -> tuple[str, str, Path]:
     if not able:
         wrong = next(o for o in options if not any(o in _options(name) for name in LAYOUTS))
         raise UsageError(suggest(wrong, {o for name in LAYOUTS for o in _options(name)}, "option of a layout"))
+    if options and len(able) == 1:
+        return able[0], f"as '{able[0]}', the layout that has the options {', '.join(options)}", root
     scores = sorted(((float(_instance(name).recognises(root)), name) for name in able), reverse=True)
     if scores[0][0] <= 0:
         inside = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if root.is_dir() else []

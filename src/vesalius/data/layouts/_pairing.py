@@ -19,6 +19,7 @@ ASIDE = re.compile(
 )  # fmt: skip
 SEQUENCE = r"t1(?:w|c|ce|gd|n|wce)?|t2(?:w|f|star)?|mri?[ _\-]?t[12]c?|flair|adc|dwi|swi|pd|dce"
 CHANNEL = re.compile(rf"{GAP}(?P<word>{SEQUENCE}|pet|pt|suv|ct|cta|cbct|mri?|us)$", re.I)  # fmt: skip
+PLAIN = re.compile(r"[ _.\-](?:image|img|im|scan|volume|vol|orig|original)$", re.I)
 GENERIC = re.compile(r"^(?:image|img|scan|volume|vol|orig|original|raw|data|input|anat)$", re.I)
 IMAGE_FOLDER = re.compile(r"^(?:images?(?:t[rs])?|imgs?|scans?|volumes?|inputs?|anat)$", re.I)
 MASK_FOLDER = re.compile(
@@ -49,13 +50,23 @@ class Paired:
 
 def pair(found: list[Leaf], *, mask_word: str = "") -> Paired:
     """`found` files as cases. `mask_word` names an otherwise set-aside kind of mask to take ("scribble")."""
-    repeated = _recurring(found)
-    roles = [role_of(leaf, repeated) for leaf in found]
+    roles = _roles(found)
     if mask_word:
         roles = [_chosen(role, mask_word) for role in roles if role.kind != "mask"]
     roles, notes = _matched_by_number(roles)
     _refuse_parts(roles)
     return _assembled(roles, notes)
+
+
+def _roles(found: list[Leaf]) -> list[Role]:
+    """The role of each leaf; a folder that holds everything says nothing of a case and is passed over."""
+    repeated = _recurring(found)
+    roles = [role_of(leaf, repeated) for leaf in found]
+    first = {leaf.folders[:1] for leaf in found}
+    if len(first) != 1 or () in first:
+        return roles
+    inner = _roles([replace(leaf, folders=leaf.folders[1:]) for leaf in found])
+    return inner if all(role.key for role in inner) else roles
 
 
 def role_of(leaf: Leaf, repeated: frozenset[str] = frozenset()) -> Role:
@@ -70,6 +81,8 @@ def role_of(leaf: Leaf, repeated: frozenset[str] = frozenset()) -> Role:
     channel = "image"
     if found := CHANNEL.search(stem):
         channel, stem = found["word"], stem[: found.start()]
+    elif plain := PLAIN.search(stem):
+        stem = stem[: plain.start()]
     elif folders and (GENERIC.match(stem) or stem in repeated):
         channel, stem = "image" if GENERIC.match(stem) else stem, ""
     return Role(leaf, _key(folders, stem), kind, word if kind == "mask" else channel, split)
@@ -184,4 +197,5 @@ def with_masks(paired: Paired) -> Paired:
     kept = [case for case in paired.cases if case.masks]
     lost = [case.name for case in paired.cases if not case.masks]
     note = [f"{len(lost)} images have no mask and were left out: {some(lost)}."] if lost and kept else []
-    return Paired(kept, channel_order(kept), paired.notes + note)
+    there = channel_order(kept)
+    return Paired(kept, tuple(channel for channel in paired.channels if channel in there), paired.notes + note)

@@ -44,7 +44,7 @@ class Described(Layout):
                             "be taken as the mask: take='scribble'.")  # fmt: skip
         cases, notes = joined(paired.cases, root)
         cases = with_name_class(cases)
-        cases, said = _split(cases, words.get("splits") or {}, root)
+        cases, said = _split(cases, words.get("splits") or {}, None if take else root)
         grouped, how = by_rule(cases, str(words.get("group", "none")))
         notes = [*paired.notes, *notes, *said, *how]
         about = {key: words[key] for key in ("source", "licence", "note", "group") if key in words}
@@ -85,13 +85,14 @@ def with_name_class(cases: list[Case]) -> list[Case]:
     return [replace(case, metadata={"class": word, **case.metadata}) for case, word in zip(cases, words, strict=True)]
 
 
-def _split(cases: list[Case], splits: dict[str, list[str]], root: Path) -> tuple[list[Case], list[str]]:
-    """Each case in the part that lists it, or lists its patient (p001 for p001_ED and p001_ES)."""
+def _split(cases: list[Case], splits: dict[str, list[str]], root: Path | None) -> tuple[list[Case], list[str]]:
+    """Each case in the part that lists it, or lists its patient (p001 for p001_ED and p001_ES). A name without files is an
+    error that names `root`, or is passed over where that is None."""
     parts = {str(entry): part for part, entries in splits.items() for entry in entries}
     names = {case.name for case in cases}
     wanted = {entry: [c.name for c in cases if c.name == entry or (entry not in names and _belongs(c.name, entry))] for entry in parts}
     absent = [entry for entry, found in wanted.items() if not found]
-    if absent:
+    if absent and root:
         raise DataError(f"{root / 'dataset.json'}: the splits name {len(absent)} cases whose files are not there: {some(absent)}. "
                         "Restore the files, or take the names out of the splits.")  # fmt: skip
     owner = {name: entry for entry, found in wanted.items() for name in found}

@@ -70,8 +70,7 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     if not any(case.masks for case in cases):
         raise DataError(f"No case has both image and mask: images stand for {some(list(of_case), 3)}; masks for "
                         f"{some([k for p in masks for k in p], 3)}. The wildcards must stand for the same words in each glob.")  # fmt: skip
-    kept = with_masks(Paired(cases, order, [f"Channels by globs: {', '.join(order)}."]))
-    return Paired(kept.cases, order, kept.notes)
+    return Paired(cases, order, [f"Channels by globs: {', '.join(order)}."])
 
 
 def _matching(found: list[Leaf], root: Path, glob: str, without: set[Path] | tuple[()]) -> dict[str, Path]:

@@ -20,6 +20,7 @@ class Labels(Settings):
               "bits":      the mask is a bit mask; `values[k]` holds one power of two (sigmoid)
     `ignore`  raw value that is neither learned nor scored
     `colours` for colour-coded masks: the RGB of raw value v is `colours[v]`
+    `background` raw values that are no class (more than 0 where a lossy format smears them)
     """
 
     names: tuple[str, ...]
@@ -27,6 +28,7 @@ class Labels(Settings):
     kind: Literal["exclusive", "regions", "bits"] = "exclusive"
     ignore: int | None = None
     colours: dict[int, tuple[int, int, int]] = {}
+    background: tuple[int, ...] = (0,)
 
     @property
     def exclusive(self) -> bool:
@@ -38,7 +40,7 @@ class Labels(Settings):
         return len(self.names) + self.exclusive
 
     def encode(self, raw: Array) -> NDArray[np.uint8]:
-        """`raw` (1 or 3, *S) as (1, *S) class indices (exclusive) or (K, *S) of 0 / 1 (regions, bits); 255 is ignored.
+        """`raw` (1 to 4, *S) as (1, *S) class indices (exclusive) or (K, *S) of 0 / 1 (regions, bits); 255 is ignored.
 
         Raises DataError for a value that has no meaning here: a mask is never guessed.
         """
@@ -61,7 +63,7 @@ class Labels(Settings):
         return coded
 
     def _indices(self, value: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        index, known = np.zeros(value.shape, np.uint8), value == 0
+        index, known = np.zeros(value.shape, np.uint8), np.isin(value, self.background)
         for k, parts in enumerate(self.values):
             here = np.isin(value, parts)
             index[here] = k + 1
@@ -69,8 +71,8 @@ class Labels(Settings):
         return index[None], ~known
 
     def raw_values(self, raw: Array) -> NDArray[np.int64]:
-        """(1, *S) numbers or (3, *S) colours as whole numbers (*S)."""
-        if raw.shape[0] == 1:
+        """(1, *S) numbers or (3, *S) colours as whole numbers (*S); a 2nd or 4th component is transparency and says nothing."""
+        if raw.shape[0] < 3:
             return np.asarray(np.rint(raw[0])).astype(np.int64)
         if not self.colours:
             if (raw[0] == raw[1]).all() and (raw[0] == raw[2]).all():
@@ -100,5 +102,6 @@ class Labels(Settings):
         return np.asarray(coded == 1)
 
     def describe(self) -> str:
-        """'RV=1, MYO=2' in words."""
-        return ", ".join(f"{n}={'+'.join(map(str, v))}" for n, v in zip(self.names, self.values, strict=True))
+        """'RV=1, MYO=2+3' in words; many values as their range."""
+        words = ["+".join(map(str, v)) if len(v) < 10 else f"{min(v)}..{max(v)}" for v in self.values]
+        return ", ".join(f"{name}={word}" for name, word in zip(self.names, words, strict=True))

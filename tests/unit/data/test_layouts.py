@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from tests.data import data_folder
 from vesalius.core.errors import DataError, UsageError
@@ -12,7 +13,7 @@ from vesalius.core.space import Space
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts._groups import arithmetic
 from vesalius.data.layouts._labels import asked, declared
-from vesalius.io import save
+from vesalius.io import load, save
 from vesalius.io.image import Image
 
 REAL = {  # cases, patients, channels, labels, train / val / test cases
@@ -209,13 +210,16 @@ def test_nnunet_version_1_and_msd_differ_by_the_files(tmp_path):
 def test_manifest(tmp_path):
     picture(tmp_path / "i.png")
     picture(tmp_path / "m.png", 7)
-    (tmp_path / "t.csv").write_text("case;patient;image_a;image_b;mask_x;split;age\nc1;p1;i.png;;m.png;train;61\nc2;p2;i.png;i.png;m.png;test;\n")
+    rows = ["case;patient;image_a;image_b;mask_x;split;age", "c1;p1;i.png;;m.png;train;61", "c2;p2;i.png;i.png;m.png;test;"]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
     dataset = Dataset.open(tmp_path / "t.csv")
     assert dataset.channels == ("a", "b") and dataset.case("c1").metadata == {"age": 61} and list(dataset.case("c1").masks) == ["x"]
     assert [case.split for case in dataset.cases] == ["train", "test"] and dataset.labels.values == ((7,),)
 
 
-@pytest.mark.parametrize(("row", "what"), [("c,i.png,none.png,train", "there is no"), ("c,,m.png,train", "no image"), ("c,i.png,m.png,foo", "foo")])
+@pytest.mark.parametrize(("row", "what"), [
+    ("c,i.png,none.png,train", "there is no"), ("c,,m.png,train", "no image"), ("c,i.png,m.png,foo", "foo"),
+])  # fmt: skip
 def test_manifest_errors_name_the_line(tmp_path, row, what):
     picture(tmp_path / "i.png")
     picture(tmp_path / "m.png", 1)
@@ -283,6 +287,19 @@ def test_colour_coded_masks(tmp_path):
     assert Dataset.open(tmp_path, labels=["red=1", "green=2"]).labels.names == ("red", "green")
 
 
+def test_jpeg_masks_are_read_by_halves(tmp_path):
+    for k in range(2):
+        picture(tmp_path / "images" / f"{k}.png", shape=(64, 64))
+        mask = np.zeros((64, 64), np.uint8)
+        mask[3:7, 4:9] = 255
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Pillow.fromarray(mask).save(tmp_path / "masks" / f"{k}.jpg", quality=60)
+    dataset = Dataset.open(tmp_path)
+    coded = dataset.labels.encode(load(dataset.cases[0].masks["reference"]).array)
+    assert dataset.labels.names == ("foreground",) and any("JPEG" in note for note in dataset.notes)
+    assert coded[0, 4, 5] == 1 and coded[0, 30:].max() == 0 and abs(int(coded.sum()) - 4 * 5) <= 4
+
+
 def test_a_patient_rule_that_misses_is_an_error(tmp_path):
     picture(tmp_path / "images" / "a.png")
     picture(tmp_path / "masks" / "a.png", 1)
@@ -300,7 +317,9 @@ def test_shared_patients_are_suspected(tmp_path):
     assert not any("of one patient" in note for note in Dataset.open(tmp_path, patient=r"(p\d+)").notes)
 
 
-@pytest.mark.parametrize(("rule", "number", "value"), [("(id+1)//2", 7, 4), ("(id+1)//2", 8, 4), ("number", 12, 12), ("id % 10 * 2 - 1", 23, 5)])
+@pytest.mark.parametrize(("rule", "number", "value"), [
+    ("(id+1)//2", 7, 4), ("(id+1)//2", 8, 4), ("number", 12, 12), ("id % 10 * 2 - 1", 23, 5),
+])  # fmt: skip
 def test_arithmetic_of_grouping_rules(rule, number, value):
     assert arithmetic(rule, number) == value
 

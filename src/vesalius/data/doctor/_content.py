@@ -102,7 +102,7 @@ def without_meaning(mask: Mask, labels: Labels) -> tuple[int, ...]:
     if labels.kind == "bits":
         every = sum(parts[0] for parts in labels.values)
         return tuple(v for v in sorted(mask.counts) if v != labels.ignore and v & ~every)
-    known = {0, labels.ignore, *(v for parts in labels.values for v in parts)}
+    known = {*labels.background, labels.ignore, *(v for parts in labels.values for v in parts)}
     return tuple(v for v in sorted(mask.counts) if v not in known)
 
 

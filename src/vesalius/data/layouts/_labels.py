@@ -12,7 +12,7 @@ import numpy as np
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
-from vesalius.data.layouts._files import some
+from vesalius.data.layouts._files import some, suffix_of
 
 UNDECLARED = Labels(names=(), values=())
 LOOK_AT = 16  # masks that are looked at where the labels are declared; all of them where they are not
@@ -133,6 +133,8 @@ def settle(labels: Labels, paths: list[Path]) -> tuple[Labels, list[str]]:
     if found.colours:
         return _coloured(labels, found)
     values = sorted(found.values - {0})
+    if any(suffix_of(path.name) in (".jpg", ".jpeg") for path in paths) and len(values) > max(1, len(labels.names)):
+        return _smeared(labels, values)
     if not labels.names:
         return _named(values, found, labels.ignore)
     if labels.kind == "exclusive" and len(labels.names) == 1 and 255 in found.values and labels.ignore != 255:
@@ -141,6 +143,16 @@ def settle(labels: Labels, paths: list[Path]) -> tuple[Labels, list[str]]:
             remapped = labels.model_copy(update={"values": ((*value, 255),)})
             return remapped, [f"Masks hold 255 where {labels.names[0]!r} is declared as {value[0]}: 255 is read as {value[0]}."]
     return labels, []
+
+
+def _smeared(labels: Labels, values: list[int]) -> tuple[Labels, list[str]]:
+    """One class in JPEG masks: compression smears 0 and 255 into their neighbours, so the half decides."""
+    if len(labels.names) > 1 or max(values) < 128:
+        raise DataError(f"The masks are JPEG files with {len(values) + 1} values: compression has smeared the labels into each other. "
+                        "Export them losslessly (PNG).")  # fmt: skip
+    names = labels.names or ("foreground",)
+    made = Labels(names=names, values=((255, *range(128, 255)),), background=tuple(range(128)), ignore=labels.ignore)
+    return made, [f"The masks are JPEG, which smears values: 128 and more is read as {names[0]!r}, less as background. PNG is better."]
 
 
 def _named(values: list[int], found: Found, ignore: int | None) -> tuple[Labels, list[str]]:

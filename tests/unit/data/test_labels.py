@@ -1,0 +1,60 @@
+"""Labels: what mask values mean, there and back."""
+
+import numpy as np
+import pytest
+
+from vesalius.core.errors import DataError
+from vesalius.data.labels import IGNORE, Labels
+
+EXCLUSIVE = Labels(names=("liver", "tumour"), values=((1,), (2, 3)), ignore=9)
+REGIONS = Labels(names=("whole", "core"), values=((1, 2, 4), (1, 4)), kind="regions", ignore=9)
+BITS = Labels(names=("right", "left"), values=((1,), (4,)), kind="bits")
+
+
+def test_classes_that_exclude_each_other():
+    raw = np.array([[[0, 1, 2], [3, 9, 0]]])
+    assert EXCLUSIVE.encode(raw).tolist() == [[[0, 1, 2], [2, IGNORE, 0]]]
+    assert EXCLUSIVE.out_channels == 3
+
+
+def test_regions_overlap():
+    raw = np.array([[0, 1, 2, 4, 9]])
+    assert REGIONS.encode(raw).tolist() == [[0, 1, 1, 1, IGNORE], [0, 1, 0, 1, IGNORE]]
+    assert REGIONS.out_channels == 2
+
+
+def test_bits():
+    assert BITS.encode(np.array([[0, 1, 4, 5]])).tolist() == [[0, 1, 0, 1], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(("labels", "raw"), [(EXCLUSIVE, [0, 1, 2, 0]), (BITS, [0, 1, 4, 5])])
+def test_there_and_back(labels, raw):
+    assert labels.decode(labels.encode(np.array([raw]))).tolist() == raw
+
+
+@pytest.mark.parametrize(("labels", "raw"), [(EXCLUSIVE, 7), (REGIONS, 3), (BITS, 2), (EXCLUSIVE, -1)])
+def test_a_value_without_a_meaning_is_refused_by_name(labels, raw):
+    with pytest.raises(DataError, match=rf"\[{raw}\]"):
+        labels.encode(np.array([[0, raw]]))
+
+
+def test_the_ignored_are_in_no_mask():
+    masks = EXCLUSIVE.masks(EXCLUSIVE.encode(np.array([[1, 9, 3]])))
+    assert masks.tolist() == [[True, False, False], [False, False, True]]
+
+
+def test_grey_stored_as_colour_is_read_and_colour_without_a_code_refused():
+    grey = np.repeat(np.array([[[0, 1]]], np.uint8), 3, 0)
+    assert EXCLUSIVE.encode(grey).tolist() == [[[0, 1]]]
+    grey[0, 0, 0] = 50
+    with pytest.raises(DataError, match="in colour"):
+        EXCLUSIVE.encode(grey)
+
+
+def test_floats_of_whole_numbers_are_whole_numbers():
+    assert EXCLUSIVE.encode(np.array([[0.0, 1.0, 2.9999998]], np.float32)).tolist() == [[0, 1, 2]]
+
+
+def test_alpha_of_a_grey_mask_is_no_value():
+    raw = np.array([[[1, 0]], [[255, 255]]], np.uint8)
+    assert EXCLUSIVE.encode(raw).tolist() == [[[1, 0]]]

@@ -1,18 +1,26 @@
 """How the command line listens to long work: a progress bar per stage, notes on stderr, and Ctrl-C that ends well."""
 
 import signal
+import time
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from vesalius.cli._console import Progress, say
 from vesalius.engine.progress import Listener, Tick
 
 
-class Console(Listener):
-    """The first Ctrl-C asks the work to end at the next step and keep what it has; the second ends it at once."""
+LIVE_SECONDS = 30.0
 
-    def __init__(self) -> None:
-        self.asked = False
+
+class Console(Listener):
+    """With a `run` folder its report is drawn again every half minute while it learns, so that a browser can follow.
+
+    The first Ctrl-C asks the work to end at the next step and keep what it has; the second ends it at once."""
+
+    def __init__(self, run: Path | None = None) -> None:
+        self.asked, self.run, self.drawn = False, run, time.monotonic()
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGTERM, self._interrupted)
 
@@ -21,6 +29,13 @@ class Console(Listener):
 
     def say(self, text: str) -> None:
         say(text)
+
+    def row(self, row: dict[str, Any]) -> None:
+        if self.run and time.monotonic() - self.drawn > LIVE_SECONDS:
+            from vesalius.report import write
+
+            self.drawn = time.monotonic()
+            write(self.run, live=True)
 
     def stop(self) -> bool:
         return self.asked

@@ -16,10 +16,10 @@ Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s;
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
 Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
-Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel, for instance '*_flair.nii.gz'; repeat.")]
+Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
-Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means, for instance tumour=2+3; repeat.")]
+Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means (tumour=2+3); repeat.")]
 
 
 def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: list[str] | None, patient: str | None,

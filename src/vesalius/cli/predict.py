@@ -12,8 +12,8 @@ from vesalius.core.errors import UsageError, VesaliusError
 
 def predict(
     run: o.RunFolder,
-    inputs: Annotated[Path | None, typer.Argument(metavar="[SCANS]", help="A scan, a DICOM folder or zip, a folder of scans, a data set.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the answers go, one file per case.")] = Path("predictions"),
+    inputs: Annotated[Path | None, typer.Argument(metavar="[SCANS]", help="A scan, a DICOM folder or zip, or a folder of them.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the answers, one file per case.")] = Path("predictions"),
     image: Annotated[list[str] | None, typer.Option(metavar="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
     probabilities: Annotated[bool, typer.Option(help="Keep the probabilities too (.npy beside each answer).")] = False,
     mirror: Annotated[bool, typer.Option(help="Average over mirrored scans: slower, a little better.")] = False,
@@ -39,7 +39,8 @@ def predict(
     if (inputs is None) == (not named):
         raise UsageError("Name the scans: vesalius predict RUN SCANS, or --image CHANNEL=FILE for each channel of one case.")
     changes = [*(settings or []), *(["predict.mirror=true"] if mirror else [])]
-    options = Options(probabilities=probabilities, settings=tuple(changes), overwrite=overwrite, skip_bad=skip_bad, parts=num_parts, part=part_id)
+    options = Options(probabilities=probabilities, settings=tuple(changes), overwrite=overwrite, skip_bad=skip_bad,
+                      parts=num_parts, part=part_id)  # fmt: skip
     done = work(run, inputs or Path(), output, images=named, options=options, listener=Console())
     rows = [{"case": a.case, "file": a.path, "problem": a.problem or None, "volumes": a.volumes} for a in done]
     if json:

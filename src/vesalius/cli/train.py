@@ -43,7 +43,7 @@ def train(
 
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
                             "deterministic": deterministic, "settings": settings or []}, where="the options")  # fmt: skip
-    listener = Console()
+    listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)
     from vesalius.core.settings import process_rank

@@ -33,7 +33,7 @@ class Sides:
     checked: Sequence[Stored]
 
 
-def learn(task: Task, plan: Plan, folder: Path, sides: Sides, *, listener: Listener, tick: Tick) -> bool:
+def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Listener, tick: Tick) -> bool:
     """Learn one member in `folder` until its plan ends; True if it ran to its end, False if the user stopped it."""
     where, (rank, _) = device(), process_rank()
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def learn(task: Task, plan: Plan, folder: Path, sides: Sides, *, listener: Liste
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(plan.train.deterministic)
     try:
-        return loop.fit(samples(plan, sides.learned, where), looks(task, plan, sides.checked, where) if sides.checked else None)
+        return loop.fit(samples(plan, sides.learned, where), looks(task, plan, sides.checked, where=where) if sides.checked else None)
     finally:
         torch.use_deterministic_algorithms(before)
 
@@ -78,7 +78,7 @@ def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
     return draw
 
 
-def looks(task: Task, plan: Plan, checked: Sequence[Stored], where: str) -> Validate:
+def looks(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> Validate:
     """Mean quick score over as many whole validation cases as the budget of one look allows."""
     budget = plan.train.seconds or plan.train.steps * plan.expected.step_seconds
     some = checked[: max(1, min(len(checked), int(budget * LOOK / (4 * plan.expected.tile_seconds))))]

@@ -76,8 +76,8 @@ def predict(
     folder.mkdir(parents=True, exist_ok=True)
     done: list[Answered] = []
     with listener.stage("predicting") as tick:
-        for case, read in _read_ahead(mine, plan, folder, options):
-            done.append(_one(run, (plan, options, networks), case, read, folder))
+        for case, read in _read_ahead(mine, plan, folder, overwrite=options.overwrite):
+            done.append(_one(run, (plan, options, networks), case, read=read, folder=folder))
             tick(len(done), len(mine), case.name)
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
@@ -96,11 +96,11 @@ def share(cases: Sequence[Case], options: Options) -> list[Case]:
 Read = tuple[Image, Prepared]
 
 
-def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, options: Options) -> Iterator[tuple[Case, "Future[Read] | Path"]]:
+def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, *, overwrite: bool) -> Iterator[tuple[Case, "Future[Read] | Path"]]:
     """Each case with what was read of it (or the answer that is there); the next is read while this one is computed."""
 
     def begin(case: Case) -> Future[Read] | Path:
-        there = None if options.overwrite else existing(folder, case)
+        there = None if overwrite else existing(folder, case)
         return there or pool.submit(_read, case, plan)
 
     with ThreadPoolExecutor(1) as pool:
@@ -129,7 +129,7 @@ def _read(case: Case, plan: Plan) -> Read:
     return image.with_array(np.broadcast_to(np.float32(0), image.array.shape)), prepared  # only its place is needed from here on
 
 
-def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, read: "Future[Read] | Path", folder: Path) -> Answered:
+def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
     plan, options, networks = how
     if isinstance(read, Path):
         return Answered(case.name, read)

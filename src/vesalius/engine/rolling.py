@@ -18,7 +18,9 @@ from vesalius.engine.tiles import Cut, Index
 
 AIR = 10.0  # logit of the background where a tile is skipped: softmax 0.999 among 25 classes
 LIMIT = 6e4  # half precision ends at 65504
-CHUNK = 2**19  # elements of a tile that are added at once on a CPU: 2 MB, so that they stay in its cache
+CHUNK = 2**18  # elements of a tile that are added at once on a CPU: 1 MB, so that they stay in its cache
+WORK = {"cpu": 2**20, "cuda": 2**24}  # output voxels of one class that are decided at once
+LANES = 16  # rows that are interpolated together: float32 numbers in the widest vector register
 
 
 class Rolling:
@@ -123,6 +125,15 @@ class Grid:
             self.high = self.low
         self.device = device
         self.plane = [a for a in range(len(self.old)) if a != axis]
+
+    def chunk(self) -> int:
+        """Output rows that are worked on together: few enough for the cache, and where planes are interpolated enough to
+        fill a vector register (half of one where planes are large)."""
+        plane = math.prod(self.new) // self.new[self.axis]
+        rows = WORK.get(self.device.type, WORK["cpu"]) // plane
+        if all(self.old[a] == self.new[a] for a in self.plane):
+            return max(1, rows)
+        return max(LANES // 2, rows // LANES * LANES)
 
     def ready(self, final: int) -> int:
         """How many output rows can be made of the model rows below `final`."""

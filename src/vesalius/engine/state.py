@@ -47,7 +47,7 @@ def pack(method: nn.Module, average: Weights, optimisers: dict[str, Optimizer]) 
     return packed
 
 
-def unpack(packed: Weights, method: nn.Module, average: Weights, optimisers: dict[str, Optimizer]) -> None:
+def unpack(packed: Weights, method: nn.Module, average: Weights, *, optimisers: dict[str, Optimizer]) -> None:
     """The inverse of `pack`, in place."""
     method.load_state_dict(_under("model.", packed))
     for name, value in _under("average.", packed).items():

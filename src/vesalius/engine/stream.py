@@ -27,8 +27,7 @@ from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource,
 
 Network = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
-WORK = 2**22  # output voxels of one class that are decided at once
-LANES = 16  # rows in a chunk are a multiple of this: one vector register of float32
+KEPT = 2**24  # probabilities that are held at once on the way to their file
 
 
 def stream_labels(
@@ -141,10 +140,10 @@ class _Export:
         self.labels: Array = np.empty((1 if self.exclusive else classes, *target.shape), np.uint8)
         self.file = _Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None
         self.done = 0  # output rows that are decided
-        plane = math.prod(target.shape) // target.shape[self.cut.axis]
-        self.chunk = max(LANES, WORK // plane // LANES * LANES)
-        if self.file is not None:
-            self.chunk = max(1, min(self.chunk, 4 * WORK // (plane * classes)))
+        self.chunk = self.grid.chunk()
+        if self.file is not None:  # every class at once
+            plane = math.prod(target.shape) // target.shape[self.cut.axis]
+            self.chunk = max(1, min(self.chunk, KEPT // (plane * classes)))
 
     def add(self, tiles: list[Index], logits: Tensor) -> None:
         """`logits` (b, K, *patch) of `tiles`."""

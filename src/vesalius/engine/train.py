@@ -28,6 +28,7 @@ from vesalius.methods import Method
 from vesalius.plan.plan import Train
 
 STATE_SECONDS = 20.0  # between two states on disk
+LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss is not a number before the last state is taken again
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
 Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
@@ -100,7 +101,9 @@ class Loop:
                 due = int(progress * self.train.validations)
                 score = self._look(validate) if validate and looked < due < self.train.validations else None
                 looked = max(looked, due)
-                self._tell(log, progress, loss, score)
+                self._tell(log, progress, loss, score=score)
+                if time.monotonic() - log.flushed > LOG_SECONDS:
+                    log.flush()
                 if time.monotonic() - saved > STATE_SECONDS:
                     self.save(log)
                     saved = time.monotonic()
@@ -210,7 +213,7 @@ class Loop:
         with averaged(self.method, self.average) as method:
             return validate(method)
 
-    def _tell(self, log: "Log", progress: float, loss: float, score: float | None) -> None:
+    def _tell(self, log: "Log", progress: float, loss: float, *, score: float | None) -> None:
         rate = next(iter(self.optimisers.values())).param_groups[0]["lr"]
         row = {"step": self.step, "seconds": round(self.clock.seconds, 3), "progress": round(progress, 6), "loss": loss,
                "learning_rate": rate, "validation": score}  # fmt: skip
@@ -228,7 +231,7 @@ class Loop:
         if not self.state_file.exists():
             return
         packed, words = load_weights(self.state_file)
-        unpack(packed, self.method, self.average, self.optimisers)
+        unpack(packed, self.method, self.average, optimisers=self.optimisers)
         self.step, self.batch = words["step"], words["batch"]
         self.clock = Clock(self.train, spent=words["seconds"])
 
@@ -282,7 +285,7 @@ class Log:
     """log.csv: rows are kept until `flush`, which rewrites the file whole; rows after a resumed step are dropped."""
 
     def __init__(self, path: Path, step: int, *, active: bool) -> None:
-        self.path, self.active = path, active
+        self.path, self.active, self.flushed = path, active, time.monotonic()
         self.rows: list[dict[str, Any]] = []
         if active and path.exists():
             with open(path, encoding="utf-8", newline="") as file:
@@ -293,6 +296,7 @@ class Log:
             self.rows.append(row)
 
     def flush(self) -> None:
+        self.flushed = time.monotonic()
         if self.active:
             lines = [",".join("" if row[c] is None else str(row[c]) for c in COLUMNS) for row in self.rows]
             write_text(self.path, "\n".join([",".join(COLUMNS), *lines]) + "\n")

@@ -20,7 +20,7 @@ def per_axis(size: int | Sides, ndim: int) -> tuple[int, ...]:
     return (size,) * ndim if isinstance(size, int) else tuple(size)
 
 
-def convolution(ndim: int, channels: tuple[int, int], kernel: Sides, stride: Sides | int = 1, *, bias: bool = True) -> nn.Module:
+def convolution(ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, bias: bool = True) -> nn.Module:
     """A convolution that keeps the size at stride 1 (odd kernels, zero padding)."""
     padding = tuple(k // 2 for k in kernel)
     layer: nn.Module = CONV[ndim](*channels, tuple(kernel), per_axis(stride, ndim), padding, bias=bias)
@@ -38,7 +38,7 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, norm: str = "instance") -> None:
         activation: nn.Module = nn.LeakyReLU(SLOPE, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
-        super().__init__(convolution(ndim, channels, kernel, stride), normalisation(norm, ndim, channels[1]), activation)
+        super().__init__(convolution(ndim, channels, kernel, stride=stride), normalisation(norm, ndim, channels[1]), activation)
 
 
 class ResidualBlock(nn.Module):

@@ -184,7 +184,7 @@ def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[float, ..
     lacking = max(facts["missing"].values(), default=0)
     drop = 0.2 if lacking and len(facts["missing"]) > 1 else 0.0
     made = Augment(mirror=flips, rotation=turn, channel_dropout_probability=drop)
-    why_drop = f"{lacking} training cases lack a channel: channels are dropped so that the network bears it" if drop else "no channel is missing"
+    why_drop = f"{lacking} training cases lack a channel: dropping teaches the network to bear it" if drop else "no channel is missing"
     return made, {"augment__mirror": why_flips, "augment__rotation": why_turn, "augment__channel_dropout_probability": why_drop}
 
 

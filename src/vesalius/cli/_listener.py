@@ -10,7 +10,6 @@ from typing import Any
 from vesalius.cli._console import Progress, say
 from vesalius.engine.progress import Listener, Tick
 
-
 LIVE_SECONDS = 30.0
 
 

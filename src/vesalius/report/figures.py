@@ -129,11 +129,11 @@ def _column(curve: Curve, column: str, k: int) -> list[Line]:
 def strips(groups: Sequence[tuple[str, Sequence[Strip]]], *, title: str, digits: int = 3,
            domain: tuple[float, float] | None = None) -> Markup:  # fmt: skip
     """Each group (a label) holds one strip per method: a dot per case, a box from the first to the third quartile with the median,
-    and below it the mean as a diamond with its interval."""
+    and below it the mean as a diamond with its interval. What lies beyond the axis is drawn hollow at its end."""
     everything = [v for _, group in groups for strip in group for v in strip.values]
     if not everything:
         return Markup("")
-    low, high = domain or nice_range(everything)
+    low, high = domain or nice_range([0.0, reach(everything)])
     left, row, gap = 92.0, 42.0, 30.0
     height = sum(gap + row * len(group) for _, group in groups) + 46
     scale = Scale(low, high, left, WIDTH - 14)
@@ -147,6 +147,13 @@ def strips(groups: Sequence[tuple[str, Sequence[Strip]]], *, title: str, digits:
     return drawing(WIDTH, height, *parts, label=title)
 
 
+def reach(values: Sequence[float]) -> float:
+    """How far an axis has to go: to the largest value, or, where a few far ones would press all others together, only a little beyond
+    nine tenths of them."""
+    most, far = float(np.percentile(values, 90)), float(max(values))
+    return 1.5 * most if far > 3 * most > 0 else far
+
+
 def _strip(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
     values = np.asarray(strip.values, float)
     parts = [element("text", strip.name, x=4, y=y + 4, class_="tick")]
@@ -155,15 +162,16 @@ def _strip(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
     shown = np.argsort(values, kind="stable")
     if len(shown) > DOTS:
         shown = shown[np.unique(np.linspace(0, len(shown) - 1, DOTS).round().astype(int))]
-    shift = swarm([scale(float(values[k])) for k in shown])
+    x = [scale.within(float(values[k])) for k in shown]
     parts.append(_box(values, scale, y, strip.kind))
-    for k, offset in zip(shown, shift, strict=True):
-        parts.append(_dot(scale(float(values[k])), y + offset, f"{strip.names[k]}: {number(float(values[k]), digits)}", strip.kind, 2.3))
+    for k, at, offset in zip(shown, x, swarm(x), strict=True):
+        kind = strip.kind if values[k] <= scale.high else f"beyond {strip.kind}"
+        parts.append(_dot(at, y + offset, f"{strip.names[k]}: {number(float(values[k]), digits)}", kind))
     return Markup("").join([*parts, _mean(strip, scale, y + 15, digits)])
 
 
 def _box(values: np.ndarray, scale: Scale, y: float, kind: str) -> Markup:
-    first, middle, third = (scale(float(q)) for q in np.percentile(values, [25, 50, 75]))
+    first, middle, third = (scale.within(float(q)) for q in np.percentile(values, [25, 50, 75]))
     box = element("rect", x=first, y=y - 9, width=max(1.0, third - first), height=18, rx=2, class_=f"box {kind}")
     return box + element("line", x1=middle, x2=middle, y1=y - 9, y2=y + 9, class_=f"median {kind}")
 
@@ -171,10 +179,11 @@ def _box(values: np.ndarray, scale: Scale, y: float, kind: str) -> Markup:
 def _mean(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
     if strip.mean is None:
         return Markup("")
-    x, words = scale(strip.mean), f"mean {number(strip.mean, digits)}"
+    x, words = scale.within(strip.mean), f"mean {number(strip.mean, digits)}"
     parts = [element("path", d=f"M{x - 4:.1f} {y}L{x:.1f} {y - 4}L{x + 4:.1f} {y}L{x:.1f} {y + 4}Z", class_=f"solid {strip.kind}")]
     if strip.low is not None and strip.high is not None:
-        parts.insert(0, element("line", x1=scale(strip.low), x2=scale(strip.high), y1=y, y2=y, class_=f"interval {strip.kind}"))
+        ends = scale.within(strip.low), scale.within(strip.high)
+        parts.insert(0, element("line", x1=ends[0], x2=ends[1], y1=y, y2=y, class_=f"interval {strip.kind}"))
         words += f", 95 % interval {interval(strip.low, strip.high, digits)}"
     return element("g", element("title", f"{strip.name}: {words}"), *parts)
 

@@ -5,6 +5,7 @@ written beside it, so that a name in the data can never become code.
 """
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,17 @@ def write(run_folder: Path | str, *, live: bool = False) -> Path:
 
 def render(facts: Facts) -> str:
     """The page as text."""
+    return str(_environment().get_template("report.html.j2").render(context(facts)))
+
+
+@cache
+def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = FileSystemLoader(TEMPLATES)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": numbers.number, "measure": measure, "duration": numbers.duration}
-    return environment.get_template("report.html.j2").render(context(facts))
+    return environment
 
 
 def context(facts: Facts) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def context(facts: Facts) -> dict[str, Any]:
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return {
         "facts": facts, "title": facts.dataset.name if facts.dataset else facts.folder.name, "verdict": verdict(facts),
+        "date": str(facts.record.get("date") or "")[:10],
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
         "results": _results(facts), "curves": figures.learning_curves(facts.curves), "data": _data(facts),
@@ -112,8 +118,9 @@ def _data(facts: Facts) -> dict[str, Any] | None:
 
 def _findings(facts: Facts) -> list[tuple[str, list[dict[str, Any]]]]:
     """(severity, findings), the gravest first."""
-    order = dict.fromkeys([*SEVERITIES, *(str(f.get("severity")) for f in facts.doctor)])
-    found = [(severity, [f for f in facts.doctor if str(f.get("severity")) == severity]) for severity in order]
+    findings = [{"severity": "note", "message": "", "remedy": "", "cases": [], **finding} for finding in facts.doctor]
+    order = dict.fromkeys([*SEVERITIES, *(str(f["severity"]) for f in findings)])
+    found = [(severity, [f for f in findings if str(f["severity"]) == severity]) for severity in order]
     return [(severity, group) for severity, group in found if group]
 
 

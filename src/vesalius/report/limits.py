@@ -73,9 +73,9 @@ def _part(facts: Facts) -> Limits:
 
 def _patients(facts: Facts) -> Limits:
     if facts.dataset is not None and all(case.patient == case.name for case in facts.dataset.cases):
-        yield "Patients assumed", (
-            "No patient is named in the data: every case was taken for a patient of its own. If some belong together, the intervals "
-            "are too narrow and the split may leak. Name them with --patient."
+        yield "One case, one patient", (
+            "Every case counts as a patient of its own. Should some belong together after all, the intervals are too narrow and the "
+            "split may leak; say who is who with --patient."
         )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vesalius.engine.scores import intervals
 
@@ -83,25 +84,46 @@ def patients(rows: Rows) -> int:
 
 
 def case_means(rows: Rows, metric: str) -> dict[str, float]:
-    """Mean over the labels of each case, undefined numbers left out."""
+    """Mean over the labels of each case, of what is defined and not merely absent from truth and prediction alike."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        if row.get(metric) is not None:
+        if row.get(metric) is not None and row.get("state") != "both_empty":
             found[str(row["case"])].append(row[metric])
     return {case: sum(v) / len(v) for case, v in found.items()}
 
 
 def difference(ours: Rows, theirs: Rows, metric: str, *, label: str | None = None) -> Interval | None:
-    """Mean of (ours - theirs) over cases, of one label or of the mean over the labels that both define; the interval is that of all other
-    means (see `engine.scores`): patients are drawn, never cases. None where no case is left."""
-    other = {(row["case"], row["label"]): row.get(metric) for row in theirs}
-    gaps: dict[tuple[str, str], list[float]] = defaultdict(list)
+    """`differences` of one metric; None where no case is left."""
+    return differences(ours, theirs, [metric], label=label).get(metric)
+
+
+def differences(ours: Rows, theirs: Rows, metrics: Sequence[str], *, label: str | None = None) -> dict[str, Interval]:
+    """By metric the mean of (ours - theirs) over cases, of one label or of the mean over the labels that both define; the interval is that
+    of all other means (see `engine.scores`): patients are drawn, never cases. A metric without a case is left out."""
+    other = {(row["case"], row["label"]): row for row in theirs}
+    cases: dict[tuple[str, str], list[list[float]]] = defaultdict(list)
     for row in ours:
-        mine, yours = row.get(metric), other.get((row["case"], row["label"]))
-        if mine is not None and yours is not None and label in (None, row["label"]):
-            gaps[str(row["case"]), str(row.get("patient") or row["case"])].append(mine - yours)
-    if not gaps:
-        return None
-    values, owners = np.array([[sum(g) / len(g)] for g in gaps.values()]), [patient for _, patient in gaps]
-    low, high = (None if np.isnan(end[0]) else float(end[0]) for end in intervals(values, owners))
-    return Interval(float(values.mean()), low, high, len(gaps), len(set(owners)))
+        if (row["case"], row["label"]) in other and label in (None, row["label"]):
+            gaps = [_gap(row.get(m), other[row["case"], row["label"]].get(m)) for m in metrics]
+            cases[str(row["case"]), str(row.get("patient") or row["case"])].append(gaps)
+    if not cases:
+        return {}
+    values, owners = np.array([_means(np.array(gaps)) for gaps in cases.values()]), np.array([patient for _, patient in cases])
+    low, high = intervals(values, owners.tolist())
+    known = ~np.isnan(values)
+    return {m: Interval(float(values[known[:, k], k].mean()), _or_none(low[k]), _or_none(high[k]), int(known[:, k].sum()),
+                        len(set(owners[known[:, k]]))) for k, m in enumerate(metrics) if known[:, k].any()}  # fmt: skip
+
+
+def _gap(mine: float | None, yours: float | None) -> float:
+    return np.nan if mine is None or yours is None else mine - yours
+
+
+def _means(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Means over the rows of (labels, metrics), NaN left out; NaN where nothing is left."""
+    known = ~np.isnan(gaps)
+    return np.asarray(np.where(known.any(0), np.where(known, gaps, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan))
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

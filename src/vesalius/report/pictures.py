@@ -149,7 +149,7 @@ def embedded(image: NDArray[np.uint8], size: tuple[int, int]) -> str:
     larger = size[0] > image.shape[1]
     picture = Image.fromarray(image).resize(size, Image.Resampling.BICUBIC if larger else Image.Resampling.BOX)
     file, form = BytesIO(), "PNG" if image.ndim == 2 else "JPEG"
-    picture.save(file, form, **({"optimize": True} if form == "PNG" else {"quality": 85}))
+    picture.save(file, form, quality=85)
     return f"data:image/{form.lower()};base64,{b64encode(file.getvalue()).decode()}"
 
 
@@ -196,12 +196,20 @@ def draw(view: View, labels: Sequence[str], *, by_label: bool = False) -> Drawin
     return Drawing(view.title, markup, size[0] / size[1])
 
 
+def is_thin(mask: Mask, scale: tuple[float, float], *, least: float = 9.0) -> bool:
+    """Whether the structure (rows, cols) is on average narrower than `least` picture units, so that a wide line would hide it: twice the
+    area over the length of its border."""
+    across, down = np.diff(np.pad(mask, 1).astype(np.int8), axis=1), np.diff(np.pad(mask, 1).astype(np.int8), axis=0)
+    border = float(np.abs(across).sum()) * scale[0] + float(np.abs(down).sum()) * scale[1]
+    return 2 * float(mask.sum()) * scale[0] * scale[1] < least * border
+
+
 def _outlines(view: View, scale: tuple[float, float], labels: Sequence[str], by_label: bool) -> list[Markup]:
     """One path per label that shows in the picture; truth is drawn wider, so that it frames a prediction lying upon it."""
     found = []
     for kind, masks in (("truth", view.truth), ("prediction", view.prediction)):
         for k, (mask, label) in enumerate(zip(masks if masks is not None else (), labels, strict=False)):
             if mask.any():
-                look = f"outline hue{k % 6}" if by_label else f"outline {kind}"
+                look = f"outline{' thin' if is_thin(mask, scale) else ''} {f'hue{k % 6}' if by_label else kind}"
                 found.append(element("path", element("title", f"{label}, {kind}"), d=contours(mask, scale), class_=look))
     return found

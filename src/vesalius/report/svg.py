@@ -37,6 +37,10 @@ class Scale:
         span = self.high - self.low or 1.0
         return self.start + (value - self.low) / span * (self.end - self.start)
 
+    def within(self, value: float) -> float:
+        """Like calling it, but what lies outside the range is put at its end."""
+        return self(min(max(value, self.low), self.high))
+
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) within `low` .. `high`, about `most` of them."""
@@ -44,7 +48,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
         return [low]
     rough = (high - low) / most
     power = 10.0 ** floor(log10(rough))
-    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+    step = power * next((s for s, least in ((10, 50**0.5), (5, 10**0.5), (2, 2**0.5)) if rough / power >= least), 1)
     first = ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, floor(high / step + 1e-9) + 1)]
 

@@ -9,7 +9,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.report.facts import Facts
 from vesalius.report.glossary import MEASURES, measure
-from vesalius.report.numbers import DASH, Interval, difference, duration, interval, labels, listed, number, plural
+from vesalius.report.numbers import DASH, Interval, differences, duration, interval, labels, listed, number, plural
 
 SHOWN = ("dice", "nsd", "hd95", "assd", "volume_error", "sensitivity", "precision", "iou",
          "lesion_f1", "lesion_sensitivity", "lesion_precision")  # fmt: skip
@@ -84,8 +84,8 @@ def summary_cell(entry: dict[str, Any] | None, metric: str) -> Cell:
 
 def _difference_line(model: dict[str, Any], baseline: dict[str, Any], label: str, columns: list[str]) -> Line:
     one = None if label == "all" else label
-    found = [difference(model.get("rows") or [], baseline.get("rows") or [], metric, label=one) for metric in columns]
-    return Line("difference", "difference", [_difference_cell(d, metric) for d, metric in zip(found, columns, strict=True)])
+    found = differences(model.get("rows") or [], baseline.get("rows") or [], columns, label=one)
+    return Line("difference", "difference", [_difference_cell(found.get(metric), metric) for metric in columns])
 
 
 def _difference_cell(found: Interval | None, metric: str) -> Cell:
@@ -131,20 +131,21 @@ def groups(scores: dict[str, Any], columns: list[str]) -> list[tuple[str, list[L
         for value, summary in by_value.items():
             overall: dict[str, Any] = summary.get("all") or next(iter(summary.values()), {})
             n = max((e.get("n") or 0 for m, e in overall.items() if m != "counts" and isinstance(e, dict)), default=0)
-            lines.append(Line(str(value), "group", [summary_cell(overall.get(metric), metric) for metric in columns], plural(n, "value")))
+            lines.append(Line(str(value), "group", [summary_cell(overall.get(metric), metric) for metric in columns], plural(n, "case")))
         found.append((str(key), lines))
     return found
 
 
 def plan_groups(plan: dict[str, Any]) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """(group, [(setting, value, reason)]); deeper nesting gives dotted names, loose values stand under 'general'."""
+    """(group, [(setting, value, reason)]); deeper nesting gives dotted names, loose values stand under 'general', last."""
     found: dict[str, list[tuple[str, str, str]]] = {}
     for key, value in plan.items():
         if key == "version":
             continue
         deeper = isinstance(value, dict) and not _is_leaf(value)
         found.setdefault(key if deeper else "general", []).extend(_leaves(value, "" if deeper else key))
-    return [(key.replace("_", " "), lines) for key, lines in found.items() if lines]
+    order = sorted(found, key=lambda key: key == "general")
+    return [(key.replace("_", " "), found[key]) for key in order if found[key]]
 
 
 def _is_leaf(value: Any) -> bool:

@@ -179,7 +179,7 @@ def _figures(facts: Facts, gain: Interval | None, metric: str) -> list[tuple[str
         figures.append(("deep learning adds", number(gain.mean, how.digits, sign=True), small))
     distance = overall(facts.scores("model"), "hd95")
     if distance:
-        figures.append(("HD95", f"{number(distance['mean'], 2)} {facts.unit}", interval(distance.get("low"), distance.get("high"), 2)))
+        figures.append(("HD95, median", f"{number(distance.get('median'), 2)} {facts.unit}", f"mean {number(distance['mean'], 2)}"))
     found = states(facts.rows)
     if found["missed"]:
         figures.append(("missed", str(found["missed"]), f"of {found['scored'] + found['missed']} structures"))

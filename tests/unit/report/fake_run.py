@@ -21,10 +21,10 @@ SHAPE = {3: (35, 50, 36), 2: (180, 220)}
 
 
 def make(folder: Path, *, tests: int = 42, drawn: int = 42, ndim: int = 3, labels: tuple[str, ...] = LABELS, rater: str = "",
-         folds: int = 1, seed: int = 0) -> Path:  # fmt: skip
-    """A complete run; scans exist for the first `drawn` test cases and three training cases alone."""
-    names = [f"case_{k:03d}" for k in range(tests)]
-    rng = np.random.default_rng(seed)
+         folds: int = 1, name: str = "case") -> Path:  # fmt: skip
+    """A complete run; scans exist for the first `drawn` test cases, the last one, and six training cases alone."""
+    names = [f"{name}_{k:03d}" for k in range(tests)]
+    rng = np.random.default_rng(0)
     rows = {who: scores(names, labels, rng, mean) for who, mean in (("model", 0.875), ("baseline", 0.72), ("rater", 0.86))}
     files(folder, dataset(folder, names, ndim=ndim, labels=labels, drawn=drawn, rng=rng), names, folds)
     test = {"model": rows["model"], "baseline": rows["baseline"], "raters": {rater: rows["rater"]} if rater else {}}

@@ -17,10 +17,10 @@
   const compare = (k, sign) => (a, b) => {
     const x = value(a, k), y = value(b, k);
     if (x === "" || y === "") return (x === "") - (y === "");
-    const gap = row0number(k) ? x - y : x.localeCompare(y, undefined, {numeric: true});
+    const gap = isNumber(k) ? x - y : x.localeCompare(y, undefined, {numeric: true});
     return sign * gap;
   };
-  const row0number = (k) => rows.some((row) => row.cells[k].dataset.v);
+  const isNumber = (k) => rows.some((row) => row.cells[k].dataset.v);
   heads.forEach((head, k) => head.firstElementChild.addEventListener("click", () => {
     const up = head.getAttribute("aria-sort") !== "ascending";
     heads.forEach((other) => other.removeAttribute("aria-sort"));

@@ -1,5 +1,6 @@
 """Load and save images: pixels in real units, (C, *S), with their place in RAS+ millimetres; the format is found by itself."""
 
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
@@ -57,9 +58,8 @@ def existing(path: Path) -> Path:
     place = Path(str(path).rpartition("#")[0])
     if "#" in path.name and place.exists():
         return place
-    near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    hint = suggest(path.name, near, "file") if near and len(near) < 1000 else "Check the path."
-    raise FormatError(f"{path} does not exist. {hint if 'Did you mean' in hint else 'Check the path.'}")
+    near = get_close_matches(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=2)
+    raise FormatError(f"{path} does not exist. " + (f"Did you mean {' or '.join(near)}?" if near else "Check the path."))
 
 
 @cache

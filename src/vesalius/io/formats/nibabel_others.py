@@ -1,7 +1,5 @@
 """Formats that nibabel reads for us: FreeSurfer MGH, Philips PAR/REC, MINC 1 (and 2 where h5py is installed). Read only."""
 
-import logging
-import warnings
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Space
 from vesalius.io.formats import Format, Header
+from vesalius.io.formats._nibabel import listening
 from vesalius.io.formats._values import real_dtype
 from vesalius.io.guard import DEFLATE_RATIO, check_size
 from vesalius.io.image import Image, Source
@@ -43,8 +42,7 @@ class NibabelOthers(Format):
     def read(self, path: Path) -> Image:
         picture = _open(path)
         _, sides, axis = _layout(path, picture)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with listening():
             array = np.asarray(picture.dataobj)
         array = np.moveaxis(array, axis, 0) if axis is not None else array
         array = array.reshape(-1, *sides).astype(_kind(picture), copy=False)
@@ -55,15 +53,8 @@ def _open(path: Path) -> Any:
     """nibabel's image, its declared size checked against the file."""
     nibabel: Any = import_module("nibabel")
     name, pixels = _pair(path)
-    quiet = logging.getLogger("nibabel.global")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            picture = nibabel.load(name)
-    finally:
-        quiet.setLevel(level)
+    with listening():
+        picture = nibabel.load(name)
     needed = int(np.prod(picture.shape, dtype=object)) * np.dtype(picture.get_data_dtype()).itemsize
     packed = path.suffix.lower() in (".mgz", ".gz", ".mnc")
     check_size(path, needed, pixels.stat().st_size * (DEFLATE_RATIO if packed else 1))

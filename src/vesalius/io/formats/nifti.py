@@ -18,6 +18,7 @@ from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
+from vesalius.io.formats._nibabel import listening
 from vesalius.io.formats._values import real_dtype, storable, to_real
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size, read_exactly, skip
 from vesalius.io.image import Image, Source
@@ -115,7 +116,8 @@ def _parse(path: Path) -> _Parsed:
         if not part.is_file():
             raise FormatError(f"{path} is half of a pair and {part.name} is missing. Put it beside.")
     with _open(head) as file:
-        fields = _fields(head, file.read(540))
+        with listening() as said:
+            fields = _fields(head, file.read(540))
     if 3000 <= int(fields["intent_code"] if "intent_code" in fields else 0) < 3100:
         raise FormatError(f"{path} is CIFTI: values per surface vertex or parcel, not an image. Use nibabel or wb_command to get at it.")
     shape = tuple(int(side) for side in fields.get_data_shape())
@@ -126,7 +128,7 @@ def _parse(path: Path) -> _Parsed:
     if components > 1 and channels > 1:
         raise FormatError(f"{path} holds {channels} time points of {components} colours: more than one channel axis. Split it in time.")
     slope, intercept = _scale(fields)
-    words = _words(fields, head)
+    words = _words(fields, said)
     space = _space(path, spatial, fields, words=words)
     offset = max(int(fields["vox_offset"]), int(fields["sizeof_hdr"]) + 4 if head == data else 0)
     parsed = _Parsed(fields, data, offset, spatial, channels * components, stored, components, slope, intercept, space, words)
@@ -180,17 +182,18 @@ def _scale(fields: Any) -> tuple[float, float]:
     return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0))
 
 
-def _words(fields: Any, head: Path) -> dict[str, Any]:
-    """What a reader or the writer wants again; numbers as plain Python."""
+def _words(fields: Any, said: list[str]) -> dict[str, Any]:
+    """What a reader or the writer wants again, as plain Python; `said` are nibabel's remarks on the header."""
+    notes = {"notes": [f"Header: {remark}." for remark in said]} if said else {}
     if "magic" not in fields:
-        return {"header": {"version": 0}}
+        return {"header": {"version": 0}, **notes}
     kept: dict[str, Any] = {name: float(fields[name]) for name in _KEPT} | {name: int(fields[name]) for name in _KEPT[:2]}
     rows = [fields[f"srow_{axis}"].tolist() for axis in "xyz"]
     version = 2 if int(fields["sizeof_hdr"]) == 540 else 1
     kept |= {"version": version, "pixdim": fields["pixdim"].tolist(), "srow": rows, "xyzt_units": int(fields["xyzt_units"])}
     kept |= {"rgb": bool(fields.get_data_dtype().fields), "intent_name": _intent(fields).decode("latin-1")}
     description = bytes(fields["descrip"].tobytes().split(b"\0")[0]).decode("latin-1").strip()
-    return {"header": kept, "description": description} if description else {"header": kept}
+    return {"header": kept, **notes, **({"description": description} if description else {})}
 
 
 def _space(path: Path, shape: tuple[int, ...], fields: Any, *, words: dict[str, Any]) -> Space:
@@ -207,9 +210,9 @@ def _space(path: Path, shape: tuple[int, ...], fields: Any, *, words: dict[str, 
 def _affine(path: Path, fields: Any, words: dict[str, Any]) -> Array:
     """sform, else qform, else the voxel sizes alone; a singular or unreadable one is passed over with a word."""
     if "magic" not in fields:
-        words["notes"] = ["Analyze states no orientation: the first axis is taken to grow to the left, about SPM's origin where given."]
+        words["notes"] = [*words.get("notes", []), "Analyze states no orientation: the first axis is taken to grow to the left."]
         return np.asarray(fields.get_best_affine(), np.float64)
-    notes: list[str] = []
+    notes: list[str] = words.get("notes", [])
     for name, code in (("sform", int(fields["sform_code"])), ("qform", int(fields["qform_code"]))):
         if code > 0:
             try:

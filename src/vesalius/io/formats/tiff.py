@@ -181,8 +181,9 @@ def _pixels(path: Path, stack: _Stack, number: int) -> Array:
     across, down = -(-columns // max(width, 1)), -(-rows // max(height, 1))
     if len(offsets) != planes * across * down or len(counts) != len(offsets):
         raise FormatError(f"{path} has {len(offsets)} strips or tiles where {planes * across * down} are needed. {REMEDY}")
+    size = path.stat().st_size
     ratio = DEFLATE_RATIO if page.one(COMPRESSION, 1) in _DEFLATE else 1
-    check_size(path, rows * columns * total * stack.dtype.itemsize, sum(counts) * ratio)
+    check_size(path, rows * columns * total * stack.dtype.itemsize, min(sum(counts), size) * ratio)
     out = np.zeros((total, rows, columns), stack.dtype)
     with open(path, "rb") as file:
         for index, (offset, count) in enumerate(zip(offsets, counts, strict=True)):
@@ -190,7 +191,7 @@ def _pixels(path: Path, stack: _Stack, number: int) -> Array:
             top, left = (spot // across) * height, (spot % across) * width
             file.seek(offset)
             lines = height if tiled else min(height, rows - top)
-            part = _block(path, page, file.read(count), shape=(lines, width, depth), dtype=stack.dtype)
+            part = _block(path, page, file.read(min(count, size)), shape=(lines, width, depth), dtype=stack.dtype)
             part = part[: rows - top, : columns - left]
             out[plane : plane + depth, top : top + part.shape[0], left : left + part.shape[1]] = np.moveaxis(part, -1, 0)
     if page.one(PHOTOMETRIC, 1) == 0 and stack.dtype.kind == "u":

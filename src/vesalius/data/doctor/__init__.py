@@ -25,7 +25,7 @@ CHECKS = (
 def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
     """All findings, errors first. Without `split` the split that the data set gives is checked for leaks.
 
-    Every file is read once, by as many threads as there are cores; `progress` is told cases done and in all.
+    Every file is read once, by up to eight threads; `progress` is told cases done and in all.
     """
     seen = looks(dataset, progress)
     found = [finding for check in CHECKS for finding in check(dataset, seen)]
@@ -37,7 +37,7 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
 def looks(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Look]:
     """One look at each case, in order."""
     seen = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for one in pool.map(lambda case: look(case, dataset.channels, dataset.labels), dataset.cases):
             seen.append(one)
             if progress:

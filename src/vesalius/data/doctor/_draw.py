@@ -69,14 +69,14 @@ def _sheet(path: Path, cases: list[Captioned], dataset: Dataset, *, columns: int
             pen.multiline_text((left, top + TEXT), wrapped(panel), fill=ALARM, font=font)
         else:
             sheet.paste(Pictures.fromarray(panel), (left + (SIDE - panel.shape[1]) // 2, top + TEXT + (SIDE - panel.shape[0]) // 2))
-    _legend(pen, font, dataset, sheet.height - 22)
+    _legend(pen, font, dataset.labels.names, top=sheet.height - 22)
     write_beside(path, lambda beside: sheet.save(beside, format="PNG"))
     return path
 
 
-def _legend(pen: Any, font: Any, dataset: Dataset, top: int) -> None:
+def _legend(pen: Any, font: Any, names: Sequence[str], *, top: int) -> None:
     left = float(GAP)
-    for name, colour in zip(dataset.labels.names, COLOURS, strict=False):
+    for name, colour in zip(names, COLOURS, strict=False):
         pen.rectangle((left, top + 4, left + 9, top + 13), fill=colour)
         pen.text((left + 14, top + 2), name, fill=INK, font=font)
         left += 26 + font.getlength(name)

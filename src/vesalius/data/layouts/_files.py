@@ -33,6 +33,7 @@ def suffix_of(name: str) -> str:
 
 
 def stem_of(name: str) -> str:
+    """A file name without its image suffix."""
     suffix = suffix_of(name)
     return name[: -len(suffix)] if suffix else name
 

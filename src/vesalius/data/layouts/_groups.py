@@ -45,6 +45,7 @@ def by_rule(cases: list[Case], rule: str) -> tuple[list[Case], list[str]]:
 
 
 def last_number(name: str) -> int:
+    """The last run of digits in a name (12 of 'scan3_012')."""
     found = re.findall(r"\d+", name)
     if not found:
         raise DataError(f"The grouping rule needs a number in the name of each case; {name!r} has none. Give --patient REGEX instead.")

@@ -20,6 +20,7 @@ from vesalius.data.layouts._tables import joined
 
 CARD = Card(entry="Described", title="dataset.json with splits", summary="A dataset.json with task, labels, group and splits")
 TASKS = {"segment": "segment", "classif": "classify", "detect": "detect", "registr": "register", "reconstr": "reconstruct"}
+WITH_MASKS = ("segment",)  # tasks whose target is a mask file; the others have layouts of their own
 
 
 class Described(Layout):
@@ -36,7 +37,7 @@ class Described(Layout):
         """`take` names a kind of mask that would be set aside ("scribble") to be the reference instead."""
         words = read_json(root / "dataset.json")
         task = task_of(str(words.get("task", "segmentation")))
-        if task != "segment":
+        if task not in WITH_MASKS:
             raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation; this layout reads images with masks.")
         paired = with_masks(pair(leaves(root), mask_word=take))
         if not paired.cases:

@@ -52,9 +52,10 @@ class Pairs(Layout):
 def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     """Cases whose name is what the wildcards stand for, the same in every glob. Without `mask`, files named like masks are."""
     found = leaves(root)
-    masks = [_matching(found, root, glob, ()) for glob in mask]
+    masks = [_matching(found, root, glob) for glob in mask]
     taken = {path for rater in masks for path in rater.values()}
-    images = {_channel(glob): _matching(found, root, glob.rpartition("=")[2], taken) for glob in image}
+    unmarked = [leaf for leaf in found if leaf.path not in taken]
+    images = {_channel(glob): _matching(unmarked, root, glob.rpartition("=")[2]) for glob in image}
     if len(images) < len(image):
         raise UsageError(f"Two --image globs name one channel ({', '.join(map(_channel, image))}): write NAME=GLOB.")
     if not mask:
@@ -73,13 +74,13 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     return Paired(cases, order, [f"Channels by globs: {', '.join(order)}."])
 
 
-def _matching(found: list[Leaf], root: Path, glob: str, without: set[Path] | tuple[()]) -> dict[str, Path]:
+def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:
     """Case -> file for every file that `glob` matches; a bare name is looked for in any folder."""
     pattern = re.compile(_expression(glob))
     matched: dict[str, Path] = {}
     for leaf in found:
         match = pattern.fullmatch(leaf.path.relative_to(root).as_posix())
-        if not match or leaf.path in without:
+        if not match:
             continue
         key = _case_name(match)
         if key in matched:

@@ -13,7 +13,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
 from vesalius.report.facts import Facts
 from vesalius.report.numbers import case_means
-from vesalius.report.pictures import Drawing, Mask, Scene, clearest_channel, draw, views
+from vesalius.report.pictures import Drawing, Scene, clearest_channel, draw, views
 
 SUFFIXES = (".nii.gz", ".nii", ".png", ".nrrd", ".mha", ".mhd", ".tif", ".tiff", ".npz", ".npy")
 
@@ -68,9 +68,9 @@ def picture(facts: Facts, case: str, *, role: str, score: float | None = None, s
         if facts.dataset is None:
             raise DataError("dataset.json is not in the run folder, so that the scans cannot be found.")
         prediction = prediction_path(facts.folder / "predictions" / facts.part, case) if predicted else None
-        scene, channel = load_scene(facts.dataset, case, prediction, facts.fingerprint.get("channels"))
+        scene, channel = load_scene(facts.dataset, case, prediction=prediction, channels=facts.fingerprint.get("channels"))
         flat = views(scene) if predicted else views(scene)[:1] if scene.ndim == 3 else views(scene)[-1:]
-        drawings = tuple(draw(view, scene.labels, by_label=not predicted) for view in flat)
+        drawings = tuple(draw(view, scene.labels.names, by_label=not predicted) for view in flat)
     except (VesaliusError, OSError) as problem:
         return Picture(role, case, score, list(scores), problem=str(problem))
     return Picture(role, case, score, list(scores), channel, drawings)
@@ -85,7 +85,7 @@ def prediction_path(folder: Path, case: str) -> Path:
     raise DataError(f"No prediction of this case in {folder.parent.name}/{folder.name}.")
 
 
-def load_scene(dataset: Dataset, name: str, prediction: Path | None, channels: dict[str, int] | None) -> tuple[Scene, str]:
+def load_scene(dataset: Dataset, name: str, *, prediction: Path | None, channels: dict[str, int] | None) -> tuple[Scene, str]:
     """What is drawn of a case, in canonical orientation, and the name of the channel that shows it best."""
     from vesalius.data.fingerprint import components
     from vesalius.data.read import read_images, read_mask
@@ -94,15 +94,15 @@ def load_scene(dataset: Dataset, name: str, prediction: Path | None, channels: d
     case = dataset.case(name)
     image = read_images(case, channels or components(dataset, [case]))
     turn = image.space.canonical_turn()
-    truth = dataset.labels.masks(read_mask(case.mask, dataset.labels, image.space)) if case.mask else None
+    truth = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
     answer = None
     if prediction is not None:
-        answer = written_masks(load(prediction).array, dataset.labels)
+        answer = written_classes(load(prediction).array, dataset.labels)
         if answer.shape[1:] != image.space.shape:
             raise DataError(f"The prediction {prediction.name} has shape {answer.shape[1:]}, its scan {image.space.shape}.")
     truth, answer = (None if m is None else np.asarray(turn.apply(m)) for m in (truth, answer))
     space = image.space.turned(turn)
-    scene = Scene(np.asarray(turn.apply(image.array)), truth, answer, space.spacing, dataset.labels.names)
+    scene = Scene(np.asarray(turn.apply(image.array)), truth, answer, space.spacing, dataset.labels)
     return with_one_channel(scene, channels or {}, dataset)
 
 
@@ -117,9 +117,9 @@ def with_one_channel(scene: Scene, channels: dict[str, int], dataset: Dataset) -
     return one, names[best] if len(scene.image) > 1 and best < len(names) else ""
 
 
-def written_masks(array: NDArray[np.generic], labels: Labels) -> Mask:
-    """(K, *S) masks from a prediction file: regions are written as bits (see Labels.decode), all else as the raw values are."""
+def written_classes(array: NDArray[np.generic], labels: Labels) -> NDArray[np.uint8]:
+    """A prediction file as `labels.encode` codes a mask: regions are written as bits (see Labels.decode), all else as the raw values."""
     if labels.kind != "regions":
-        return labels.masks(labels.encode(array))
+        return labels.encode(array)
     bits = labels.raw_values(array)
-    return np.stack([(bits >> k) & 1 == 1 for k in range(len(labels.names))])
+    return np.stack([(bits >> k) & 1 for k in range(len(labels.names))]).astype(np.uint8)

@@ -44,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Facts:
-    """The files of a run folder as plain JSON; {} or [] where a file is not there (yet)."""
+    """The files of a run folder as plain JSON; {} where a file is not there (yet), and None where the doctor has not been."""
 
     folder: Path
     live: bool
@@ -52,11 +52,16 @@ class Facts:
     record: dict[str, Any]
     dataset: Dataset | None
     splits: dict[str, Any]
-    doctor: Rows
+    doctor: Rows | None
     fingerprint: dict[str, Any]
     metrics: dict[str, Any]
     curves: tuple[Curve, ...]
     trained: bool
+
+    @property
+    def name(self) -> str:
+        """Name of the run folder."""
+        return self.folder.resolve().name
 
     @property
     def parts(self) -> dict[str, dict[str, Any]]:
@@ -104,7 +109,7 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
     return Facts(
         folder=folder, live=live, plan=_json(folder / "plan.json", {}), record=_json(folder / "record.json", {}),
         dataset=Dataset.from_json(dataset) if dataset else None, splits=_json(folder / "splits.json", {}),
-        doctor=_json(folder / "doctor.json", []), fingerprint=_json(folder / "fingerprint.json", {}),
+        doctor=_json(folder / "doctor.json", None), fingerprint=_json(folder / "fingerprint.json", {}),
         metrics=_json(folder / "metrics.json", {}), curves=tuple(read_log(path, name) for name, path in logs),
         trained=any(folder.glob("weights.safetensors")) or any(folder.glob("fold_*/weights.safetensors")),
     )  # fmt: skip

@@ -75,12 +75,12 @@ def _line(line: Line, x: Scale, y: Scale) -> Markup:
     drawn = element("path", element("title", line.name) if line.name else "", d=path(points), class_=f"{shape} {line.kind}")
     if not line.dots and len(points) > 1:
         return drawn
-    dots = [_dot(px, py, f"{line.name} {number(float(v))}".strip(), line.kind) for (px, py), v in zip(points, line.y, strict=True)]
-    return drawn + Markup("").join(dots)
+    titles = [f"{line.name} {number(float(value))}".strip() for value in line.y]
+    return drawn + Markup("").join(_dot(*point, title=title, kind=line.kind) for point, title in zip(points, titles, strict=True))
 
 
-def _dot(x: float, y: float, title: str, kind: str, radius: float = 2.6) -> Markup:
-    return element("circle", element("title", title), cx=x, cy=y, r=radius, class_=f"dot {kind}")
+def _dot(x: float, y: float, *, title: str, kind: str) -> Markup:
+    return element("circle", element("title", title), cx=x, cy=y, r=2.5, class_=f"dot {kind}")
 
 
 def _mark(x: float, bottom: float, text: str) -> Markup:
@@ -142,19 +142,19 @@ def strips(groups: Sequence[tuple[str, Sequence[Strip]]], *, title: str, digits:
         parts.append(element("text", name, x=4, y=y + 24, class_="label"))
         y += gap
         for strip in group:
-            parts.append(_strip(strip, scale, y + row / 2 - 4, digits))
+            parts.append(_strip(strip, scale, y + row / 2 - 4, digits=digits))
             y += row
     return drawing(WIDTH, height, *parts, label=title)
 
 
 def reach(values: Sequence[float]) -> float:
-    """How far an axis has to go: to the largest value, or, where a few far ones would press all others together, only a little beyond
-    nine tenths of them."""
-    most, far = float(np.percentile(values, 90)), float(max(values))
-    return 1.5 * most if far > 3 * most > 0 else far
+    """How far an axis has to go: to the largest value, or, where far ones (missed objects) would press all others together, to three
+    times what three quarters of them stay below."""
+    most, far = float(np.percentile(values, 75)), float(max(values))
+    return 3 * most if far > 8 * most > 0 else far
 
 
-def _strip(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
+def _strip(strip: Strip, scale: Scale, y: float, *, digits: int) -> Markup:
     values = np.asarray(strip.values, float)
     parts = [element("text", strip.name, x=4, y=y + 4, class_="tick")]
     if not len(values):
@@ -163,20 +163,20 @@ def _strip(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
     if len(shown) > DOTS:
         shown = shown[np.unique(np.linspace(0, len(shown) - 1, DOTS).round().astype(int))]
     x = [scale.within(float(values[k])) for k in shown]
-    parts.append(_box(values, scale, y, strip.kind))
+    parts.append(_box(values, scale, y, kind=strip.kind))
     for k, at, offset in zip(shown, x, swarm(x), strict=True):
         kind = strip.kind if values[k] <= scale.high else f"beyond {strip.kind}"
-        parts.append(_dot(at, y + offset, f"{strip.names[k]}: {number(float(values[k]), digits)}", kind))
-    return Markup("").join([*parts, _mean(strip, scale, y + 15, digits)])
+        parts.append(_dot(at, y + offset, title=f"{strip.names[k]}: {number(float(values[k]), digits)}", kind=kind))
+    return Markup("").join([*parts, _mean(strip, scale, y + 15, digits=digits)])
 
 
-def _box(values: np.ndarray, scale: Scale, y: float, kind: str) -> Markup:
+def _box(values: np.ndarray, scale: Scale, y: float, *, kind: str) -> Markup:
     first, middle, third = (scale.within(float(q)) for q in np.percentile(values, [25, 50, 75]))
     box = element("rect", x=first, y=y - 9, width=max(1.0, third - first), height=18, rx=2, class_=f"box {kind}")
     return box + element("line", x1=middle, x2=middle, y1=y - 9, y2=y + 9, class_=f"median {kind}")
 
 
-def _mean(strip: Strip, scale: Scale, y: float, digits: int) -> Markup:
+def _mean(strip: Strip, scale: Scale, y: float, *, digits: int) -> Markup:
     if strip.mean is None:
         return Markup("")
     x, words = scale.within(strip.mean), f"mean {number(strip.mean, digits)}"

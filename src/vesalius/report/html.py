@@ -54,7 +54,7 @@ def context(facts: Facts) -> dict[str, Any]:
     """Everything that the template names."""
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     return {
-        "facts": facts, "title": facts.dataset.name if facts.dataset else facts.folder.name, "verdict": verdict(facts),
+        "facts": facts, "title": facts.dataset.name if facts.dataset else facts.name, "verdict": verdict(facts),
         "date": str(facts.record.get("date") or "")[:10],
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
@@ -85,7 +85,8 @@ def strip_chart(facts: Facts, metric: str) -> Markup:
     people = {"model": facts.scores("model"), "baseline": facts.scores("baseline"), **facts.raters}
     how = measure(metric)
     known = {name: scores for name, scores in people.items() if scores}
-    groups = [(label, [_strip(name, scores, label, metric) for name, scores in known.items()]) for label in numbers.labels(facts.rows)]
+    groups = [(label, [_strip(name, scores, label=label, metric=metric) for name, scores in known.items()])
+              for label in numbers.labels(facts.rows)]  # fmt: skip
     worst = min((v for _, group in groups for strip in group for v in strip.values), default=0.0)
     domain = (0.0 if worst < 0.3 else 0.3 if worst < 0.5 else 0.5, 1.0) if how.share else None
     unit = how.unit(facts.unit, facts.ndim)
@@ -93,7 +94,7 @@ def strip_chart(facts: Facts, metric: str) -> Markup:
     return figures.strips(groups, title=title, digits=how.digits, domain=domain)
 
 
-def _strip(name: str, scores: dict[str, Any], label: str, metric: str) -> figures.Strip:
+def _strip(name: str, scores: dict[str, Any], *, label: str, metric: str) -> figures.Strip:
     rows = [r for r in scores.get("rows") or [] if r["label"] == label and r.get(metric) is not None]
     entry = ((scores.get("summary") or {}).get(label) or {}).get(metric) or {}
     kind = name if name in ("model", "baseline") else "rater"
@@ -118,7 +119,7 @@ def _data(facts: Facts) -> dict[str, Any] | None:
 
 def _findings(facts: Facts) -> list[tuple[str, list[dict[str, Any]]]]:
     """(severity, findings), the gravest first."""
-    findings = [{"severity": "note", "message": "", "remedy": "", "cases": [], **finding} for finding in facts.doctor]
+    findings = [{"severity": "note", "message": "", "remedy": "", "cases": [], **finding} for finding in facts.doctor or []]
     order = dict.fromkeys([*SEVERITIES, *(str(f["severity"]) for f in findings)])
     found = [(severity, [f for f in findings if str(f["severity"]) == severity]) for severity in order]
     return [(severity, group) for severity, group in found if group]

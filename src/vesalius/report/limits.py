@@ -102,7 +102,7 @@ def _failures(facts: Facts) -> Limits:
 def _empty(facts: Facts, count: int) -> str:
     metric = leading(facts)
     there = [row[metric] for row in facts.rows if row.get("state") in ("scored", "missed") and row.get(metric) is not None]
-    words = f"{plural(count, 'structure')} of the cases are absent from truth and prediction alike, which counts as full agreement"
+    words = f"{plural(count, 'time')} a structure is absent from truth and prediction alike, which counts as full agreement"
     if not there:
         return words + ": there is no structure to be measured on."
     return words + f". Of the {len(there)} that are there, the mean {measure(metric).title} is {number(sum(there) / len(there))}."
@@ -127,7 +127,7 @@ def _training(facts: Facts) -> Limits:
 
 
 def _data(facts: Facts) -> Limits:
-    counts = Counter(str(finding.get("severity")) for finding in facts.doctor)
+    counts = Counter(str(finding.get("severity")) for finding in facts.doctor or [])
     left = [plural(counts[word], word) for word in ("error", "warning") if counts[word]]
     if left:
         yield "Findings in the data", f"The data doctor left {listed(left)} standing; see there what that may do to the figures."

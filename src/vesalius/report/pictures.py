@@ -13,6 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from vesalius.data.labels import IGNORE, Labels
 from vesalius.report.svg import element, path
 
 Mask = NDArray[np.bool_]
@@ -22,13 +23,14 @@ HEIGHT, WIDEST = 300, 640  # pixels of a picture; planes stand beside each other
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn of a case: `image` (C, *S) in canonical order, `truth` and `prediction` (K, *S) or None, mm per voxel, label names."""
+    """What is drawn of a case: `image` (C, *S) in canonical order, `truth` and `prediction` coded as `labels` codes them (one volume for
+    any number of classes) or None, and mm per voxel."""
 
     image: NDArray[np.generic]
-    truth: Mask | None
-    prediction: Mask | None
+    truth: NDArray[np.uint8] | None
+    prediction: NDArray[np.uint8] | None
     spacing: tuple[float, ...]
-    labels: tuple[str, ...]
+    labels: Labels
 
     @property
     def ndim(self) -> int:
@@ -36,10 +38,14 @@ class Scene:
 
     def focus(self) -> Mask:
         """Where to look (*S): the truth, else the prediction, else nothing."""
-        for mask in (self.truth, self.prediction):
-            if mask is not None and mask.any():
-                return np.asarray(mask.any(axis=0))
+        for coded in (self.truth, self.prediction):
+            if coded is not None and (marked := ((coded > 0) & (coded != IGNORE)).any(axis=0)).any():
+                return np.asarray(marked)
         return np.zeros(self.image.shape[1:], bool)
+
+    def masks(self, coded: NDArray[np.generic] | None) -> Mask | None:
+        """(K, rows, cols) of a flat part (1 or K, rows, cols) of the truth or prediction."""
+        return None if coded is None else self.labels.masks(coded)
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def views(scene: Scene) -> list[View]:
         spacing, plain = (scene.spacing[0], scene.spacing[1]), np.moveaxis(scene.image, 0, -1)
         plain = plain if plain.shape[-1] == 3 else plain[..., 0]
         return [View("the image", plain, None, None, spacing),
-                View("with contours", luminance(plain), scene.truth, scene.prediction, spacing)]  # fmt: skip
+                View("with contours", luminance(plain), scene.masks(scene.truth), scene.masks(scene.prediction), spacing)]  # fmt: skip
     focus = scene.focus()
     return [cropped(_plane(scene, axis, slice_with_most(focus, axis))) for axis in PLANES]
 
@@ -98,7 +104,7 @@ def _plane(scene: Scene, axis: int, index: int) -> View:
     def flat(volume: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.asarray(np.take(volume, index, axis=axis + volume.ndim - 3)[..., ::-1, ::-1].swapaxes(-1, -2))
 
-    truth, prediction = (None if m is None else flat(m).astype(bool) for m in (scene.truth, scene.prediction))
+    truth, prediction = (scene.masks(None if coded is None else flat(coded)) for coded in (scene.truth, scene.prediction))
     return View(f"{title}, slice {index + 1} of {scene.image.shape[axis + 1]}", flat(scene.image[0]), truth, prediction,
                 (scene.spacing[up], scene.spacing[across]), left, top)  # fmt: skip
 
@@ -188,7 +194,7 @@ def draw(view: View, labels: Sequence[str], *, by_label: bool = False) -> Drawin
     scale = (size[1] / rows, size[0] / cols)
     uri = embedded(as_bytes(view.image), size)
     parts = [element("image", href=uri, x=0, y=0, width=size[0], height=size[1], preserveAspectRatio="none")]
-    parts += _outlines(view, scale, labels, by_label)
+    parts += _outlines(view, scale, labels, by_label=by_label)
     parts.append(element("text", view.left, x=7, y=size[1] / 2 + 5, class_="side"))
     parts.append(element("text", view.top, x=size[0] / 2, y=17, class_="side middle"))
     name = f"{view.title}, with contours"
@@ -204,7 +210,7 @@ def is_thin(mask: Mask, scale: tuple[float, float], *, least: float = 9.0) -> bo
     return 2 * float(mask.sum()) * scale[0] * scale[1] < least * border
 
 
-def _outlines(view: View, scale: tuple[float, float], labels: Sequence[str], by_label: bool) -> list[Markup]:
+def _outlines(view: View, scale: tuple[float, float], labels: Sequence[str], *, by_label: bool) -> list[Markup]:
     """One path per label that shows in the picture; truth is drawn wider, so that it frames a prediction lying upon it."""
     found = []
     for kind, masks in (("truth", view.truth), ("prediction", view.prediction)):

@@ -12,7 +12,7 @@ SHOWN = ("date", "command", "machine", "versions")
 
 def commands(facts: Facts) -> list[tuple[str, str]]:
     """(what it does, command line)."""
-    folder = shlex.quote(facts.folder.name)
+    folder = shlex.quote(facts.name)
     version = (facts.record.get("versions") or {}).get("vesalius")
     lines = [("Install the same version", f"pip install vesalius=={version}")] if version else []
     started = command_line(facts.record.get("command") or [])

@@ -60,15 +60,16 @@ def results(part: dict[str, Any], columns: list[str]) -> list[Line]:
     names = labels(model.get("rows") or [])
     lines = []
     for label in [*names, "all"] if len(names) != 1 else names:
-        lines.append(_summary_line("model", "model", model, label, columns))
+        lines.append(_summary_line("model", model, label, columns=columns))
         if baseline:
-            lines.append(_summary_line("baseline", "baseline", baseline, label, columns))
-            lines.append(_difference_line(model, baseline, label, columns))
-        lines += [_summary_line(name, "rater", scores, label, columns) for name, scores in raters.items() if scores]
+            lines.append(_summary_line("baseline", baseline, label, columns=columns))
+            lines.append(_difference_line(model, baseline, label, columns=columns))
+        lines += [_summary_line(name, scores, label, columns=columns) for name, scores in raters.items() if scores]
     return lines
 
 
-def _summary_line(name: str, kind: str, scores: dict[str, Any], label: str, columns: list[str]) -> Line:
+def _summary_line(name: str, scores: dict[str, Any], label: str, *, columns: list[str]) -> Line:
+    kind = name if name in ("model", "baseline") else "rater"
     summary = (scores.get("summary") or {}).get(label) or {}
     cells = [summary_cell(summary.get(metric), metric) for metric in columns]
     return Line(name, kind, cells, ("all labels" if label == "all" else label) if kind == "model" else "")
@@ -82,7 +83,7 @@ def summary_cell(entry: dict[str, Any] | None, metric: str) -> Cell:
     return Cell(number(entry["mean"], digits), interval(entry.get("low"), entry.get("high"), digits), entry["mean"])
 
 
-def _difference_line(model: dict[str, Any], baseline: dict[str, Any], label: str, columns: list[str]) -> Line:
+def _difference_line(model: dict[str, Any], baseline: dict[str, Any], label: str, *, columns: list[str]) -> Line:
     one = None if label == "all" else label
     found = differences(model.get("rows") or [], baseline.get("rows") or [], columns, label=one)
     return Line("difference", "difference", [_difference_cell(found.get(metric), metric) for metric in columns])
@@ -242,7 +243,7 @@ def _ranges(rows: list[list[float]], digits: int, unit: str) -> str:
 
 
 def label_table(facts: Facts) -> list[tuple[str, str, str, str]]:
-    """(label, raw values, training cases that have it, its share of the volume)."""
+    """(label, raw values, how many of the cases learned from have it, its share of the scan)."""
     if facts.dataset is None:
         return []
     seen, total = facts.fingerprint.get("classes") or {}, facts.fingerprint.get("cases")

@@ -30,7 +30,7 @@ def verdict(facts: Facts) -> Verdict:
         return _training(facts)
     if facts.trained:
         return Verdict("neutral", "The model is trained, but not evaluated yet.",
-                       [f"To learn how well it works: vesalius evaluate {facts.folder.name}.", _so_far(facts.curves)])  # fmt: skip
+                       [f"To learn how well it works: vesalius evaluate {facts.name}.", _so_far(facts.curves)])  # fmt: skip
     if facts.curves:
         words = [f"It stands at {100 * done(facts):.0f} % of its schedule.", _so_far(facts.curves), "The same command takes it up again."]
         return Verdict("neutral", "Training has begun, but is not done.", words)
@@ -75,6 +75,8 @@ def _evaluated(facts: Facts) -> Verdict:
     gain = gain_over(facts, "baseline", metric)
     tone, headline = _headline(gain, measure(metric))
     sentences = [_reach(facts, metric), _gain(facts, gain, metric), *_raters(facts, metric), _weakest(facts, metric), _lost(facts)]
+    if tone == "bad" and facts.curves:
+        sentences.append(f"It learned for {_effort(facts.curves)}: more time is the first thing to try.")
     return Verdict(tone, headline, [s for s in sentences if s], _figures(facts, gain, metric))
 
 
@@ -82,6 +84,11 @@ def gain_over(facts: Facts, who: str, metric: str) -> Interval | None:
     """Model minus baseline (or minus the rater called `who`) with its interval; None where there is nothing to compare."""
     other = facts.scores("baseline") if who == "baseline" else facts.raters.get(who) or {}
     return difference(facts.rows, other.get("rows") or [], metric)
+
+
+def _effort(curves: Sequence[Curve]) -> str:
+    steps = int(sum(curve.step[-1] for curve in curves if curve.step))
+    return f"{duration(sum(curve.seconds[-1] for curve in curves if curve.seconds))} ({plural(steps, 'step')})"
 
 
 def _headline(gain: Interval | None, how: Measure) -> tuple[str, str]:
@@ -121,9 +128,9 @@ def _gain(facts: Facts, gain: Interval | None, metric: str) -> str:
         return ""
     range_ = interval(gain.low, gain.high, how.digits, sign=gain.mean < 0 or not gain.clear)
     spread = f" (95 % interval {range_})" if range_ else ""
-    does = "adds" if gain.mean * (how.better or 1) > 0 else "changes that by"
+    does = "deep learning adds" if gain.mean * (how.better or 1) > 0 else "with deep learning that changes by"
     shallow, more = number(entry["mean"], how.digits), number(gain.mean, how.digits)
-    return f"The shallow baseline reaches {shallow}; deep learning {does} {more}{spread}."
+    return f"The shallow baseline reaches {shallow}; {does} {more}{spread}."
 
 
 def _raters(facts: Facts, metric: str) -> list[str]:

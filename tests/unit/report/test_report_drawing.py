@@ -75,7 +75,7 @@ def test_a_strip_shows_every_case_by_name_up_to_a_limit():
 def test_far_values_do_not_press_the_others_together():
     assert reach([1.0, 2.0, 3.0]) == 3.0
     far = [1.0] * 95 + [500.0] * 5
-    assert reach(far) == 1.5
+    assert reach(far) == 3.0 and reach([1.0] * 95 + [7.0] * 5) == 7.0
     made = strips([("x", [Strip("model", "m", far, ["c"] * 100, 26.0)])], title="HD95")
     assert len(re.findall("dot beyond model", made)) == 5 and "c: 500.000" in made
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
-from vesalius.data.labels import Labels
-from vesalius.report.cases import chosen, written_masks
+from vesalius.data.labels import IGNORE, Labels
+from vesalius.report.cases import chosen, written_classes
 from vesalius.report.pictures import (
     HEIGHT,
     Scene,
@@ -66,8 +66,9 @@ def test_planes_are_shown_as_radiologists_read_them():
     """A mark at the patient's right, front and head (RAS+: the high ends) lies at the left and top of each picture."""
     image = np.zeros((1, 10, 12, 14), np.float32)
     image[0, 9, 11, 13] = 1
-    truth = box((1, 10, 12, 14), (0, 1), (9, 10), (11, 12), (13, 14))
-    axial, coronal, sagittal = views(Scene(image, truth, None, (1.0, 1.0, 1.0), ("x",)))
+    truth = box((1, 10, 12, 14), (0, 1), (9, 10), (11, 12), (13, 14)).astype(np.uint8)
+    truth[0, 0, 0, 0] = IGNORE
+    axial, coronal, sagittal = views(Scene(image, truth, None, (1.0, 1.0, 1.0), Labels(names=("x",), values=((1,),))))
     for view in (axial, coronal, sagittal):
         row, column = np.unravel_index(view.image.argmax(), view.image.shape)
         assert (row, column) == (0, 0)
@@ -127,10 +128,10 @@ def test_grey_is_stretched_and_colour_stays():
 def test_predictions_of_regions_are_bits():
     labels = Labels(names=("whole", "core"), values=((1, 2), (2,)), kind="regions")
     coded = np.array([[[1, 1, 0]], [[0, 1, 0]]], np.uint8)
-    assert (written_masks(labels.decode(coded)[None], labels) == (coded == 1)).all()
+    assert (written_classes(labels.decode(coded)[None], labels) == coded).all()
     exclusive = Labels(names=("a", "b"), values=((5,), (7,)))
     indices = np.array([[[0, 1, 2]]], np.uint8)
-    assert (written_masks(exclusive.decode(indices)[None], exclusive) == exclusive.masks(indices)).all()
+    assert (written_classes(exclusive.decode(indices)[None], exclusive) == indices).all()
 
 
 def test_best_median_and_worst_are_chosen():

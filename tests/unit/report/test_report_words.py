@@ -19,7 +19,7 @@ from vesalius.report.verdict import done, seconds_left, verdict
 
 
 def facts(**more: Any) -> Facts:
-    nothing: dict[str, Any] = {"plan": {}, "record": {}, "dataset": None, "splits": {}, "doctor": [], "fingerprint": {}, "metrics": {}}
+    nothing: dict[str, Any] = {"plan": {}, "record": {}, "dataset": None, "splits": {}, "doctor": None, "fingerprint": {}, "metrics": {}}
     return Facts(**{"folder": Path("run"), "live": False, **nothing, "curves": (), "trained": False, **more})
 
 
@@ -41,7 +41,10 @@ def test_the_verdict_follows_the_interval_of_the_difference():
     mean = np.mean([row["dice"] for row in evaluated(0.87, 0.70).rows])
     assert f"On 39 cases of 20 patients that it never saw while learning, the model reaches a mean Dice of {mean:.3f}" in said
     assert "deep learning adds 0.1" in said and "No structure was missed entirely." in said and "The hardest label is b" in said
-    assert verdict(evaluated(0.70, 0.87)).tone == "bad"
+    short = Curve("", [23], [48], [1.0], [1.0], [None], [None])
+    worse = verdict(evaluated(0.70, 0.87, curves=(short,)))
+    assert worse.tone == "bad" and "changes by −0.1" in worse.sentences[1]
+    assert worse.sentences[-1] == "It learned for 48 s (23 steps): more time is the first thing to try."
     same = evaluated(0.80, 0.80)
     assert verdict(same).tone == "unsure" and "Test set too small to tell" in titles(same)
     alone = evaluated(0.87, None)

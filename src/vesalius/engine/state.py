@@ -22,7 +22,14 @@ Weights = dict[str, Tensor]
 def save_weights(path: Path, weights: Weights, words: dict[str, Any] | None = None) -> None:
     """`weights` by name, with `words` as JSON in the header."""
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in weights.items()}
-    write_beside(path, lambda beside: save_file(plain, beside, metadata={"vesalius": json.dumps(words or {})}))
+
+    def write(beside: Path) -> None:
+        try:
+            save_file(plain, beside, metadata={"vesalius": json.dumps(words or {})})
+        except SafetensorError as problem:  # its own error even where the disk is full
+            raise OSError(str(problem)) from problem
+
+    write_beside(path, write)
 
 
 def load_weights(path: Path) -> tuple[Weights, dict[str, Any]]:
@@ -53,11 +60,17 @@ def unpack(packed: Weights, method: nn.Module, average: Weights, *, optimisers: 
     for name, value in _under("average.", packed).items():
         average[name].copy_(value)
     for name, optimiser in optimisers.items():
+        order = [weight for group in optimiser.param_groups for weight in group["params"]]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(f"optimiser.{name}.", packed).items():
             index, _, what = key.partition(".")
-            moments.setdefault(int(index), {})[what] = value
+            moments.setdefault(int(index), {})[what] = _laid_out(value, order[int(index)])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _laid_out(value: Tensor, weight: Tensor) -> Tensor:
+    """`value` in the memory layout of its weight: a fused optimiser walks both as flat memory, without a look at strides."""
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value) if value.shape == weight.shape else value
 
 
 def _under(prefix: str, packed: Weights) -> Weights:

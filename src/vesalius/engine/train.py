@@ -9,17 +9,17 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import Optimizer
 
-from vesalius.core.errors import VesaliusError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_text
 from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch
@@ -27,9 +27,10 @@ from vesalius.engine.state import Weights, load_weights, pack, save_weights, unp
 from vesalius.methods import Method
 from vesalius.plan.plan import Train
 
-STATE_SECONDS = 20.0  # between two states on disk
+STATE_SHARE = 0.02  # of the time goes into states on disk ...
+STATE_SECONDS = 2.0, 60.0  # ... with at least and at most so long between two of them
 LOG_SECONDS = 10.0  # between two versions of log.csv on disk
-PATIENCE = 5  # steps in a row whose loss is not a number before the last state is taken again
+PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
 Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
 Validate = Callable[[nn.Module], float]
@@ -70,11 +71,14 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.rank, self.world = process_rank()
+        if self.batch < self.world:
+            raise UsageError(f"A batch of {self.batch} cannot be shared by {self.world} processes. "
+                             f"Start fewer, or plan with --set patch.batch={self.world}")  # fmt: skip
         self.optimisers = self.method.optimisers()
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.average: Weights = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
         self.clock = Clock(self.train)
-        self.step, self.bad, self.slower = 0, 0, 1.0
+        self.step, self.bad, self.slower, self.unsaved = 0, 0, 1.0, False
         self.stepper: nn.Module = Turns(self.method)
         if self.world > 1:
             self.stepper = nn.parallel.DistributedDataParallel(self.stepper, find_unused_parameters=len(self.optimisers) > 1)
@@ -85,28 +89,22 @@ class Loop:
         """Learn until the clock says 1 or the user stops; True if it ran to its end. The averaged weights are on disk."""
         self.resume()
         log = Log(self.folder / "log.csv", self.step, active=self.rank == 0)
-        saved, looked = time.monotonic(), 0
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(draw, self.step, self.batch)
-            progress, stopped = self._now()
+        progress, stopped = self._now()
+        looked = int(progress * self.train.validations)
+        due = self.save(log)
+        with Ahead(draw) as ahead:
             while progress < 1 and not stopped:
-                batch = coming.result()
-                coming = ahead.submit(draw, self.step + 1, self.batch)
-                loss = self._guarded(batch, progress)
+                loss = self._guarded(ahead, progress)
                 if loss is None:  # out of memory: the same step again with half the batch
-                    coming = ahead.submit(draw, self.step, self.batch)
                     continue
                 self.step += 1
                 progress, stopped = self._now()
-                due = int(progress * self.train.validations)
-                score = self._look(validate) if validate and looked < due < self.train.validations else None
-                looked = max(looked, due)
+                turn = int(progress * self.train.validations)
+                score = self._look(validate) if validate and looked < turn < self.train.validations else None
+                looked = max(looked, turn)
                 self._tell(log, progress, loss, score=score)
-                if time.monotonic() - log.flushed > LOG_SECONDS:
-                    log.flush()
-                if time.monotonic() - saved > STATE_SECONDS:
-                    self.save(log)
-                    saved = time.monotonic()
+                if time.monotonic() > due and not self.bad:
+                    due = self.save(log)
         self.save(log)
         self._keep(final=progress >= 1)
         return progress >= 1
@@ -118,27 +116,33 @@ class Loop:
             dist.broadcast(now, 0)
         return min(float(now[0]), 1.0), bool(now[1])
 
-    def _guarded(self, batch: Batch, progress: float) -> float | None:
+    def _guarded(self, ahead: "Ahead", progress: float) -> float | None:
         try:
-            return self._turns(batch, progress)
+            return self._turns(ahead.take(self.step, self.batch), progress)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
             if not _is_memory(problem):
                 raise
-            if self.batch <= self.world:
+            if self.world > 1:  # the other processes wait in the middle of this step and cannot be told
+                raise VesaliusError(f"Out of memory in one of {self.world} processes at step {self.step}; the last state is kept. "
+                                    "Plan with less: --memory 4G, or --set patch.size=[...]") from problem  # fmt: skip
+            if self.batch == 1:
                 raise VesaliusError(
                     "Out of memory with a single sample. Plan with less: --memory 4G, or --set patch.size=[...]"
                 ) from problem
-            self.batch = max(self.world, self.batch // 2)
+            self.batch //= 2
             self.say(f"Out of memory at step {self.step}: the batch is halved to {self.batch}.")
             for optimiser in self.optimisers.values():
                 optimiser.zero_grad(set_to_none=True)
             return None
 
     def _turns(self, batch: Batch, progress: float) -> float:
-        """One step: each turn of the method is summed, sent back and stepped before the next is asked for."""
+        """One step: each turn of the method is summed, sent back and stepped before the next is asked for.
+
+        Processes mean their gradients; a share that is not the same everywhere counts by its size."""
         self._rate(progress)
         self.method.train()
         total = 0.0
+        share = len(batch) * self.world / self.batch if self.world > 1 else 1.0
         turns = self.method.steps(batch)
         while True:
             with torch.autocast(self.device, torch.bfloat16, enabled=self.train.precision == "bf16"):
@@ -147,47 +151,41 @@ class Loop:
                 except StopIteration:
                     break
             loss = torch.stack([term.float() for term in losses.values()]).sum()
-            if not self._finite(loss):
-                self._discard(name, loss)
+            if not self._descend(self.optimisers[name], loss * share):
+                self._left_out()
                 return math.nan
-            self._descend(self.optimisers[name], loss)
             total += float(loss.detach())
-        self._blend()
+        self.bad = 0
+        self._blend(progress)
         return total
 
-    def _descend(self, optimiser: Optimizer, loss: Tensor) -> None:
+    def _descend(self, optimiser: Optimizer, loss: Tensor) -> bool:
+        """Backward, clip and step; no step and False where the loss or the gradient of any process is not a number."""
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         weights = [p for group in optimiser.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(weights, self.train.clip)
-        optimiser.step()
-
-    def _discard(self, name: str, loss: Tensor) -> None:
-        """Finish the turn without a step, so that every process is ready for the next."""
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers[name].zero_grad(set_to_none=True)
-
-    def _finite(self, loss: Tensor) -> bool:
-        """Whether every process has a loss; a few bad steps are left out, many bring the last state back."""
-        good = torch.isfinite(loss.detach()).float()
+        norm = nn.utils.clip_grad_norm_(weights, self.train.clip)
+        good = torch.isfinite(loss.detach() + norm).float()
         if self.world > 1:
             dist.all_reduce(good, dist.ReduceOp.MIN)
-        if bool(good):
-            self.bad = 0
-            return True
-        self.bad += 1
-        if self.bad >= PATIENCE:
-            self._back_up()
-        return False
+        if not bool(good):
+            optimiser.zero_grad(set_to_none=True)
+            return False
+        optimiser.step()
+        return True
 
-    def _back_up(self) -> None:
-        self.slower /= 2
+    def _left_out(self) -> None:
+        """A few steps without a number are left out; many bring the last state back, at a smaller rate."""
+        self.bad += 1
+        if self.bad < PATIENCE:
+            return
+        self.bad, self.slower = 0, self.slower / 2
         if self.slower < 0.1:
             raise VesaliusError(f"The loss is not a number, again and again (step {self.step}). Look at the data with "
                                 "vesalius inspect, or try --set train.precision=fp32 --set train.learning_rate=0.0003")  # fmt: skip
         self.say(f"The loss is not a number at step {self.step}: back to the last state with half the learning rate.")
-        self.resume()
-        self.bad = 0
+        if self.state_file.exists():
+            unpack(load_weights(self.state_file)[0], self.method, self.average, optimisers=self.optimisers)
 
     def _rate(self, progress: float) -> None:
         factor = one_cycle(progress, self.train.warm_up) * self.slower
@@ -196,10 +194,9 @@ class Loop:
                 group["lr"] = peak * factor
 
     @torch.no_grad()
-    def _blend(self) -> None:
+    def _blend(self, progress: float) -> None:
         """The averaged weights follow the weights over the last `ema` part of the run."""
-        done = max(self.clock.progress(self.step), 1e-6)
-        horizon = max(10.0, self.train.ema * (self.step + 1) / done)
+        horizon = max(10.0, self.train.ema * (self.step + 1) / max(progress, 1e-6))
         keep = min(1 - 1 / horizon, (1 + self.step) / (10 + self.step))
         for name, value in self.method.state_dict().items():
             kept = self.average[name]
@@ -218,6 +215,8 @@ class Loop:
         row = {"step": self.step, "seconds": round(self.clock.seconds, 3), "progress": round(progress, 6), "loss": loss,
                "learning_rate": rate, "validation": score}  # fmt: skip
         log.add(row)
+        if time.monotonic() - log.flushed > LOG_SECONDS:
+            self._write(log.flush)
         self.tick(row)
 
     # -- the state on disk -------------------------------------------------------------------------------------------------
@@ -228,30 +227,67 @@ class Loop:
 
     def resume(self) -> None:
         """Continue from the state on disk, if there is one."""
+        if self.rank == 0:
+            for part in self.state_file.parent.glob(f".*{self.state_file.name}"):  # of a process that was killed while it wrote
+                part.unlink()
         if not self.state_file.exists():
             return
         packed, words = load_weights(self.state_file)
         unpack(packed, self.method, self.average, optimisers=self.optimisers)
-        self.step, self.batch = words["step"], words["batch"]
+        self.step, self.batch, self.slower = words["step"], words["batch"], words["slower"]
         self.clock = Clock(self.train, spent=words["seconds"])
 
-    def save(self, log: "Log") -> None:
-        """The state and the log; a disk that is full is told and tried again later."""
-        if self.rank:
-            return
-        try:
-            log.flush()
-            words = {"step": self.step, "batch": self.batch, "seconds": self.clock.seconds}
-            save_weights(self.state_file, pack(self.method, self.average, self.optimisers), words)
+    def save(self, log: "Log") -> float:
+        """The log, the state and the weights on disk. Returns when it is due again."""
+        begun = time.monotonic()
+        if self.rank == 0:
+            self._write(lambda: self._save(log))
+        now = time.monotonic()
+        return now + min(max((now - begun) / STATE_SHARE, STATE_SECONDS[0]), STATE_SECONDS[1])
+
+    def _save(self, log: "Log") -> None:
+        log.flush()
+        words = {"step": self.step, "batch": self.batch, "seconds": self.clock.seconds, "slower": self.slower}
+        save_weights(self.state_file, pack(self.method, self.average, self.optimisers), words)
+        if self.step:
             self._keep(final=False)
+
+    def _write(self, work: Callable[[], None]) -> None:
+        """What learning can do without for a while: a disk that is full is told once and tried again later."""
+        try:
+            work()
+            self.unsaved = False
         except VesaliusError as problem:
-            self.say(f"The state was not saved: {problem} Learning goes on.")
+            if not self.unsaved:
+                self.say(f"The state was not saved: {problem} Learning goes on.")
+            self.unsaved = True
 
     def _keep(self, *, final: bool) -> None:
         if self.rank == 0:
             prefix = "net."
             net = {name[len(prefix) :]: value for name, value in self.average.items() if name.startswith(prefix)}
             save_weights(self.folder / "weights.safetensors", net, {"step": self.step, "final": final})
+
+
+class Ahead:
+    """The next batch is drawn while this one is learned from; one that was drawn for another step or size is drawn anew."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.pool = ThreadPoolExecutor(1)
+        self.coming: dict[tuple[int, int], Future[Batch]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def take(self, step: int, size: int) -> Batch:
+        """Batch number `step` of `size` samples in all."""
+        now = self.coming.get((step, size)) or self.pool.submit(self.draw, step, size)
+        self.coming = {(step + 1, size): self.pool.submit(self.draw, step + 1, size)}
+        return now.result()
 
 
 class Turns(nn.Module):

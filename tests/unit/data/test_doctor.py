@@ -14,7 +14,8 @@ from vesalius.core.files import plain
 from vesalius.core.space import Space
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine
+from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine, looks
+from vesalius.data.doctor._content import FLIPS, flipped
 from vesalius.data.doctor.duplicates import hamming, hashes, near_pairs, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.data.split import Fold, Split
@@ -342,6 +343,26 @@ def test_breast_ultrasound_holds_a_copy_across_its_split():
 def test_two_observers_of_fundus_photographs():
     findings = examine(Dataset.open(data_folder("vessels_chase_db1")))
     assert {f.check for f in findings} == {"values", "groups"} and not any(f.severity == "error" for f in findings)
+
+
+@pytest.mark.parametrize("name", ["vessels_chase_db1", "cxr_lungs_lesions_seg", "us_breast_seg", "cardiac_cine_mr"])
+def test_flipped_masks_are_found_in_real_sets(name):
+    """A flipped mask has the edge strengths of the true one in another order: flips form a group."""
+    dataset = Dataset.open(data_folder(name))
+    seen = looks(dataset)
+    assert list(flipped(dataset, seen)) == []
+    for turn in (1, 2, 3):
+        turned = [replace(one, edges=tuple(one.edges[k ^ turn] for k in range(4)) if one.edges else ()) for one in seen]
+        found = list(flipped(dataset, turned))
+        assert len(found) == 1 and FLIPS[turn - 1] in found[0].message
+
+
+def test_flipped_masks_in_the_file(cohort):
+    def change(k, image, mask, space):
+        bright = image * 0.1 + 300 * gaussian_filter((mask > 0).astype(np.float32), 0.5)
+        return bright.astype(np.float32), (mask[:, ::-1] if k < 12 else mask).copy()
+
+    assert only(examine(cohort(change)), "flipped").message.count("second axis") == 1
 
 
 def test_near_pairs_of_few_must_be_very_alike():

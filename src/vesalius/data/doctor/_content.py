@@ -4,6 +4,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding, cases_word, some
 from vesalius.data.doctor._look import Look, Mask, Picture
@@ -11,6 +13,8 @@ from vesalius.data.labels import Labels
 from vesalius.data.normalise import looks_like_hounsfield
 
 NOT_CT = set("mr mri t1 t1w t1c t1ce t2 t2w flair adc dwi pet pt suv us ultrasound fundus xray".split())
+FLIPS = ("the first axis", "the second axis", "both axes")
+VOTERS, AGREE, CLEARER = 8, 0.9, 1.35  # cases; share of them that a flip fits better; how many times better (geometric mean)
 CT = {"ct", "cbct", "cta", "ldct"}
 CODES = {"CT": "CT", "MR": "MR", "PT": "PET", "US": "ultrasound"}  # DICOM's words and ours
 
@@ -137,6 +141,23 @@ def empty_masks(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     elif empty:
         yield Finding("empty", "warning", f"The masks of {cases_word(len(empty), len(masks))} are empty: {some(empty)}.", empty,
                       "Right if nothing is there to be found; if they are just not drawn yet, leave the cases out.")  # fmt: skip
+
+
+def flipped(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
+    """Masks that fit their images clearly better when flipped: a common accident of export that no header shows.
+
+    It is a vote of the whole data set: one case says little, and where borders are faint nothing is said."""
+    votes = np.array([one.edges for one in seen if one.edges])
+    if len(votes) < VOTERS:
+        return
+    ratio = np.maximum(votes[:, 1:], 1e-6) / np.maximum(votes[:, :1], 1e-6)
+    better, mean = (ratio > 1).mean(0), np.exp(np.log(ratio).mean(0))
+    k = int(mean.argmax())
+    if better[k] >= AGREE and mean[k] >= CLEARER:
+        yield Finding("flipped", "warning", f"In {better[k]:.0%} of the cases the outlines of the masks lie on clearer edges of the "
+                      f"image when flipped along {FLIPS[k]} ({mean[k]:.1f} times as clear).", (),
+                      "Look at cases.png (vesalius inspect DATA -o FOLDER): were the masks written with another origin than the images?",
+                      {"better": better.tolist(), "times": mean.tolist()})  # fmt: skip
 
 
 def rare_labels(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:

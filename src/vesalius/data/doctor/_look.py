@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array, Space
 from vesalius.data.case import Case
+from vesalius.data.doctor._edges import edges_under
 from vesalius.data.doctor.duplicates import content, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.io import load
@@ -47,12 +48,14 @@ class Mask:
 
 @dataclass
 class Look:
-    """One case: images by channel, masks by rater, and (path, words) of the files that could not be read."""
+    """One case: images by channel, masks by rater, and (path, words) of the files that could not be read. `edges` tell
+    how well the reference mask fits the first channel, as it is and flipped (see _edges)."""
 
     case: Case
     images: dict[str, Picture] = field(default_factory=dict)
     masks: dict[str, Mask] = field(default_factory=dict)
     unread: list[tuple[Path, str]] = field(default_factory=list)
+    edges: tuple[float, ...] = ()
 
     @property
     def picture(self) -> Picture | None:
@@ -68,20 +71,26 @@ class Look:
 
 def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
     """Read every file of `case`; what cannot be read is told, never raised."""
-    seen = Look(case)
+    seen, pixels, marked = Look(case), None, None
     for channel in channels:
-        if channel in case.images:
-            _try(seen, case.images[channel], lambda image, path, c=channel: seen.images.update({c: picture(image, path)}))
+        if channel in case.images and (image := _read(seen, case.images[channel])):
+            seen.images[channel] = picture(image, case.images[channel])
+            pixels = image if pixels is None else pixels
     for rater, path in case.masks.items():
-        _try(seen, path, lambda image, path, r=rater: seen.masks.update({r: mask(image, path, labels)}))
+        if image := _read(seen, path):
+            seen.masks[rater] = mask(image, path, labels)
+            marked = image if marked is None else marked
+    if pixels and marked and pixels.space.shape == marked.space.shape:
+        seen.edges = edges_under(pixels.array.mean(0), ~np.isin(marked.array[0], [*labels.background, labels.ignore or 0]))
     return seen
 
 
-def _try(seen: Look, path: Path, use: Any) -> None:
+def _read(seen: Look, path: Path) -> Image | None:
     try:
-        use(load(path), path)
+        return load(path)
     except VesaliusError as problem:
         seen.unread.append((path, str(problem)))
+        return None
 
 
 def picture(image: Image, path: Path) -> Picture:

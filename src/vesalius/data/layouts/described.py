@@ -91,7 +91,7 @@ def _split(cases: list[Case], splits: dict[str, list[str]], root: Path | None) -
     error that names `root`, or is passed over where that is None."""
     parts = {str(entry): part for part, entries in splits.items() for entry in entries}
     names = {case.name for case in cases}
-    wanted = {entry: [c.name for c in cases if c.name == entry or (entry not in names and _belongs(c.name, entry))] for entry in parts}
+    wanted = {entry: [entry] if entry in names else [c.name for c in cases if _belongs(c.name, entry)] for entry in parts}
     absent = [entry for entry, found in wanted.items() if not found]
     if absent and root:
         raise DataError(f"{root / 'dataset.json'}: the splits name {len(absent)} cases whose files are not there: {some(absent)}. "

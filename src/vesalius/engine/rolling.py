@@ -40,6 +40,7 @@ class Rolling:
 
     def add(self, index: Index, logits: Tensor) -> None:
         """`logits` (K, *patch) of tile `index`, by its share of each voxel."""
+        logits = logits.to(self.sums.device)
         rest = math.prod(logits.shape[2:]) * len(logits)
         step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
         for inside, place in self._segments(index):
@@ -77,7 +78,7 @@ class Rolling:
         """Float32 copy of `logits` (K, *box) times `weight` (*box), checked."""
         if logits.stride(-1) != 1:
             logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
-        logits = logits.to(self.sums.device, torch.float32)
+        logits = logits.float()
         weighted = (logits - logits.amax(0)).mul_(weight) if self.exclusive else logits * weight
         low, high = torch.aminmax(weighted)
         if not (low.item() > -LIMIT and high.item() < LIMIT):

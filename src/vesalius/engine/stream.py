@@ -11,6 +11,7 @@ buffer, (R, *plane) for R rows of one class.
 
 import math
 import mmap
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,9 @@ class _Probabilities:
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         self.path, self.shape = path, shape
         np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a signal in the middle of a mapped page
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def write(self, values: Tensor, axis: int, span: slice) -> None:
         """`values` (K, R, *plane) are the rows `span` along `axis`."""

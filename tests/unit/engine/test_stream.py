@@ -1,5 +1,7 @@
 """Streamed labels against the plain way: keep the logits of the whole volume, interpolate them all, then decide."""
 
+import errno
+import os
 import sys
 from itertools import product
 
@@ -249,6 +251,18 @@ def test_a_failed_prediction_leaves_no_file(tmp_path):
             exclusive=True,
             keep_probabilities=tmp_path / "case.npy",
         )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="reserves room where the system can")
+def test_a_full_disk_is_told_before_the_work(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    path = tmp_path / "case.npy"
+    with pytest.raises(VesaliusError, match="No space left"):
+        stream_labels(lambda x: x, noise(2, (8, 8)), (8, 8), tiling=Tiling((8, 8)), exclusive=True, keep_probabilities=path)
     assert not list(tmp_path.iterdir())
 
 

@@ -44,7 +44,7 @@ def hulls(p: Points) -> Hulls:
     temporal = ellipsoid(turned(q, (45, -12, -22), -14, plane=(1, 2)), (44, -8, -21), (21, 43, 20))
     cerebrum = union(main, temporal, 8)
     tent = np.interp(y, BASE_Y[:5], (-16, -14, -7, -1, -1)).astype(np.float32) - 0.10 * x
-    lobe = union(ellipsoid(q, (25, -65, -35), (31, 33, 28)), ellipsoid(q, (0, -63, -30), (17, 30, 25)), 8)
+    lobe = union(ellipsoid(q, (23, -63, -33), (28, 29, 25)), ellipsoid(q, (0, -61, -29), (16, 27, 23)), 8)
     return Hulls(cerebrum, intersection(lobe, z - tent, 6), _stem(q))
 
 
@@ -86,7 +86,7 @@ def falx_plane(head: Head, p: Points) -> Array:
 
 def _sheet(offset: Array, below: Array, depth: Array) -> Array:
     """Distance to a sheet that ends `depth` under the surface."""
-    return np.hypot(offset, np.maximum(below - depth, 0))
+    return np.asarray(np.hypot(offset, np.maximum(below - depth, 0)))
 
 
 def _sylvian(head: Head, q: Points, *, open_: Array | float, bend: Array) -> Array:

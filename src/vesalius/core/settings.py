@@ -67,3 +67,11 @@ def process_rank() -> tuple[int, int]:
 def local_rank() -> int:
     """Which device of this machine the process owns under `torchrun`."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def share_processors() -> None:
+    """Let idle compute threads sleep instead of spin, unless the user has said otherwise; before torch is imported.
+
+    Spinning threads that wait for each other stop a machine that does anything else beside: benchmarks/threads.py.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,12 +1,8 @@
 """Planning: from what the data look like and what the machine can do to a plan in which every value has its reason."""
 
-import math
 import sys
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
-
-import torch
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError
@@ -15,19 +11,13 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
-from vesalius.nets import NETS
-from vesalius.nets._blocks import initialise
 from vesalius.plan import rules
-from vesalius.plan.budget import Measured, device, measure, precision, seconds, size_in_bytes
-from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
+from vesalius.plan.budget import device, precision, seconds, size_in_bytes
+from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
+from vesalius.plan.search import BASE_MEMORY, Limits, Shape, build, search
 from vesalius.tasks import TASKS, Task
 
-BASE_MEMORY = 600 << 20  # bytes: interpreter, torch and the mapped cache of a small data set
-WIDTHS = (32, 16)
-LEAST_STEPS, FEW_STEPS = 150, 600  # below the first a patch is shrunk; below the second a wide network is not worth it
-VOXELS = {2: 512 * 512, 3: 96 * 96 * 96}
-LEAST_VOXELS = {2: 128 * 128, 3: 48 * 48 * 48}
-
+LEARNING = 0.85  # of the budget: the rest is for reading, testing and the report
 CONSTANTS = {
     "version": "of this file",
     "task": "what the masks ask for",
@@ -35,7 +25,6 @@ CONSTANTS = {
     "labels.values": "as found in the data set",
     "labels.ignore": "as the data set says",
     "labels.colours": "as the data set says",
-    "patch.batch": "small batches: more steps in the same time",
     "patch.foreground": "half of the samples are centred on a class, so that rare ones are seen",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
     "net.ndim": "as the scans",
@@ -79,18 +68,6 @@ class Request(Settings):
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A candidate: patch, topology and what it costs on this machine."""
-
-    size: tuple[int, ...]
-    why_size: str
-    net: Net
-    why_net: str
-    batch: int
-    cost: Measured
-
-
 def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:
     """The plan for `data` (a Dataset or the path of one). Wishes: `budget="20m"`, `memory="8G"`,
     `settings=["train.learning_rate=0.001"]`, `folds`, `deterministic`, `seed` (see Request).
@@ -104,9 +81,12 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     task: Task = TASKS[dataset.task]()
     preparation, reasons = prepare_rules(facts)
     shape = rules.median_shape(facts, preparation.spacing)
-    chosen, limit, kind = choose_shape(shape, preparation, (dataset, task, wish))
+    limit = None if wish.budget is None else seconds(wish.budget) * LEARNING / wish.folds
+    ends = (preparation.in_channels, task.out_channels(dataset.labels))
+    limits = Limits(limit, None if wish.memory is None else size_in_bytes(wish.memory))
+    chosen = search(shape, preparation.spacing, limits, ends=ends, net=task.nets[0])
     augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
-    made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit, kind=kind)
+    made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit)
     made = made.because(**{**reasons, **why})
     return made.with_settings(list(wish.settings)) if wish.settings else made
 
@@ -126,55 +106,6 @@ def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:
     }
 
 
-def choose_shape(shape: tuple[int, ...], preparation: Preparation, asked: tuple[Dataset, Task, Request]) -> tuple[Shape, float | None, str]:
-    """The widest network on the largest patch that the budget and the memory allow, by measurement.
-
-    Per width the patch shrinks until at least 150 steps fit; a network of width 32 must leave 600 steps, else 16 is taken.
-    """
-    dataset, task, wish = asked
-    where = device()
-    kind, _ = precision(where)
-    limit = None if wish.budget is None else seconds(wish.budget) * 0.85 / wish.folds
-    room = None if wish.memory is None else size_in_bytes(wish.memory)
-    ndim = len(shape)
-    best: Shape | None = None
-    for base in WIDTHS:
-        voxels = VOXELS[ndim]
-        while True:
-            candidate = _candidate(shape, preparation, (dataset, task), base=base, voxels=voxels, where=where, kind=kind)
-            steps = math.inf if limit is None else limit / candidate.cost.step
-            fits = room is None or candidate.cost.memory + BASE_MEMORY <= room
-            best = candidate
-            if (fits and steps >= (LEAST_STEPS if base == WIDTHS[-1] else FEW_STEPS * 3)) or voxels <= LEAST_VOXELS[ndim]:
-                break
-            if base != WIDTHS[-1]:
-                break
-            voxels //= 2
-        if fits and (base == WIDTHS[-1] or steps >= FEW_STEPS * 3):
-            break
-    assert best is not None
-    return best, limit, kind
-
-
-def _candidate(shape: tuple[int, ...], preparation: Preparation, on: tuple[Dataset, Task], *, base: int, voxels: int,
-               where: str, kind: str) -> Shape:
-    dataset, task = on
-    size, why = rules.patch(shape, preparation.spacing, voxels)
-    size, kernels, strides, words = rules.topology(size, preparation.spacing)
-    ndim = len(size)
-    net = Net(name=task.nets[0], ndim=ndim, channels=rules.channels(len(strides), base, ndim), kernels=kernels, strides=strides)
-    batch = 4
-    built = build(net, preparation.in_channels, task.out_channels(dataset.labels))
-    cost = measure(built, (batch, preparation.in_channels, *size), where=where, kind=kind)
-    return Shape(size, why, net, f"{words}; width {base}", batch, cost)
-
-
-def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
-    """The network that `net` names, its weights drawn from `seed`."""
-    made = NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
-    return initialise(made, torch.Generator().manual_seed(seed))
-
-
 def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[float, ...]],
                   facts: dict[str, Any]) -> tuple[Augment, dict[str, str]]:
     """What is varied, with its reasons."""
@@ -189,11 +120,12 @@ def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[float, ..
 
 
 def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], parts: tuple[Preparation, Shape, Augment], *,
-             limit: float | None, kind: str) -> Plan:
+             limit: float | None) -> Plan:
     """The plan out of its parts, with what it promises."""
     task, wish, facts = asked
     preparation, chosen, augment = parts
     where = device()
+    kind, why_kind = precision(where)
     budget = None if wish.budget is None else seconds(wish.budget)
     steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
     train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
@@ -205,7 +137,7 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
     patch = Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground)
     made = Plan(task=dataset.task, folds=wish.folds, labels=dataset.labels, preparation=preparation, patch=patch, net=chosen.net,
                 augment=augment, train=train, predict=Predict(batch=chosen.batch), expected=expected)  # fmt: skip
-    return made.because(**_reasons(made, chosen, precision(where)[1]))
+    return made.because(**_reasons(made, chosen, why_kind))
 
 
 def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
@@ -215,7 +147,8 @@ def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
     overlap = "classes exclude each other" if made.labels.exclusive else "labels overlap: one yes or no per class"
     ends = "the budget less the time for reading, testing and the report" if made.train.seconds else "no deadline: a fixed number of steps"
     here = {
-        "labels__kind": overlap, "patch__size": f"{chosen.why_size}; {fast}", "net__channels": stages, "net__strides": stages,
+        "labels__kind": overlap, "patch__size": f"{chosen.why_size}; {fast}", "patch__batch": chosen.why_batch,
+        "net__channels": stages, "net__strides": stages,
         "train__precision": why_precision, "train__seconds": ends, "train__steps": fast, "expected__step_seconds": fast,
         "folds": "as asked for", "train__seed": "as asked for", "train__deterministic": "as asked for",
         "expected__budget_seconds": "as asked for",

@@ -46,7 +46,7 @@ def topology(size: Sides, target: Spacing) -> tuple[Sides, tuple[Sides, ...], tu
     3 on an axis once its spacing is within a factor of 2. Returns patch padded to whole poolings, kernels, strides."""
     now, left = np.array(target or (1.0,) * len(size)), np.array(size, float)
     strides: list[Sides] = [(1,) * len(size)]
-    kernels: list[Sides] = [_kernel(now, left)]
+    kernels: list[Sides] = [_kernel(now, left, (1,) * len(size))]
     while len(strides) < 7:
         can = [a for a in range(len(size)) if left[a] >= 2 * SMALLEST and now[a] / now.min() < 2]
         if not can or (len(can) == 1 and left[can[0]] < 3 * SMALLEST):
@@ -54,15 +54,16 @@ def topology(size: Sides, target: Spacing) -> tuple[Sides, tuple[Sides, ...], tu
         stride = tuple(2 if a in can else 1 for a in range(len(size)))
         now, left = now * stride, np.ceil(left / stride)
         strides.append(stride)
-        kernels.append(_kernel(now, left))
+        kernels.append(_kernel(now, left, kernels[-1]))
     total = np.prod(strides, axis=0)
     padded = tuple(int(np.ceil(s / t) * t) for s, t in zip(size, total, strict=True))
     words = f"{len(strides)} stages: pooled by {'x'.join(map(str, total))} until {SMALLEST}-voxel maps; thick axes wait"
     return padded, tuple(kernels), tuple(strides), words
 
 
-def _kernel(now: np.ndarray[Any, Any], left: np.ndarray[Any, Any]) -> Sides:
-    return tuple(3 if now[a] / now.min() < 2 and left[a] > 1 else 1 for a in range(len(now)))
+def _kernel(now: np.ndarray[Any, Any], left: np.ndarray[Any, Any], before: Sides) -> Sides:
+    """3 on an axis within a factor of 2 of the finest spacing, and from then on; 1 where there is only one voxel."""
+    return tuple(3 if (before[a] == 3 or now[a] / now.min() < 2) and left[a] > 1 else 1 for a in range(len(now)))
 
 
 def patch(shape: Sides, target: Spacing, voxels: int) -> tuple[Sides, str]:

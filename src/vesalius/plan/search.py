@@ -1,0 +1,110 @@
+"""How large a network, a patch and a batch the budget and the memory allow: candidates are measured, the first that does is taken."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from vesalius.core.errors import DataError
+from vesalius.nets import NETS
+from vesalius.nets._blocks import initialise
+from vesalius.plan import rules
+from vesalius.plan.budget import Measured, device, measure, precision
+from vesalius.plan.plan import Net
+
+BASE_MEMORY = 600 << 20  # bytes: interpreter, torch and the mapped cache of a small data set
+WIDE, NARROW = 32, 16  # features of the first stage
+MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
+ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
+VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
+LEAST_VOXELS = {2: 128**2, 3: 48**3}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds for learning and bytes for everything; None where there is no limit."""
+
+    seconds: float | None
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A candidate: patch, topology, batch and what it costs on this machine (`cost` is that of its batch)."""
+
+    size: tuple[int, ...]
+    why_size: str
+    net: Net
+    why_net: str
+    batch: int
+    why_batch: str
+    cost: Measured
+
+    def steps(self, limits: Limits) -> float:
+        """Steps that the time allows."""
+        return math.inf if limits.seconds is None else limits.seconds / self.cost.step
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether the memory is enough."""
+        return limits.memory is None or self.cost.memory + BASE_MEMORY <= limits.memory
+
+    def halved(self) -> "Shape":
+        """Half the batch; time and memory go with it (weights and their moments are the smaller part)."""
+        cost = replace(self.cost, step=self.cost.step / 2, memory=self.cost.memory // 2 + 10 * self.cost.parameters)
+        return replace(self, batch=self.batch // 2, cost=cost, why_batch="halved, for more steps in the time or less memory")
+
+
+def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int], net: str) -> Shape:
+    """The first candidate that leaves enough steps and fits the memory, else the one with the most steps that fits.
+
+    `shape` is the median scan on the network's grid, `ends` the numbers of input and output channels.
+    """
+    fitting: list[Shape] = []
+    for candidate, wanted in ladder(shape, spacing, ends=ends, net=net):
+        if not candidate.fits(limits):
+            continue
+        fitting.append(candidate)
+        if candidate.steps(limits) >= wanted:
+            return candidate
+    if not fitting:
+        raise DataError(f"Not even the smallest plan fits into {(limits.memory or 0) / 2**30:.1f} GiB. Allow more with --memory.")
+    return max(fitting, key=lambda candidate: candidate.steps(limits))
+
+
+def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], *, ends: tuple[int, int], net: str) -> Iterator[tuple[Shape, int]]:
+    """Candidates from the most to the least costly, each with the steps that it needs to be worth it."""
+    ndim = len(shape)
+    voxels = VOXELS[device()][ndim]
+    yield measured(shape, spacing, (WIDE, voxels), ends=ends, net=net), MANY_STEPS
+    seen: set[tuple[int, ...]] = set()
+    while voxels >= LEAST_VOXELS[ndim]:
+        candidate = measured(shape, spacing, (NARROW, voxels), ends=ends, net=net, skip=seen)
+        voxels //= 2
+        if candidate is None:
+            continue
+        seen.add(candidate.size)
+        yield candidate, ENOUGH_STEPS
+        yield candidate.halved(), LEAST_STEPS
+        yield candidate.halved().halved(), 10**9  # only where memory asks for it
+
+
+def measured(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, ends: tuple[int, int], net: str,
+             skip: set[tuple[int, ...]] | None = None) -> Any:
+    """The candidate with `of` = (first width, voxels per patch), timed here; None where its patch is in `skip`."""
+    base, voxels = of
+    size, why = rules.patch(shape, spacing, voxels)
+    size, kernels, strides, words = rules.topology(size, spacing)
+    if skip and size in skip:
+        return None
+    made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
+    where = device()
+    cost = measure(build(made, *ends), (4, ends[0], *size), where=where, kind=precision(where)[0])
+    return Shape(size, why, made, f"{words}; width {base}", 4, "small batches: more steps in the same time", cost)
+
+
+def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
+    """The network that `net` names, its weights drawn from `seed`."""
+    made = NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
+    return initialise(made, torch.Generator().manual_seed(seed))

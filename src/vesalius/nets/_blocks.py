@@ -1,10 +1,13 @@
 """Pieces that several networks share: convolution, normalisation and activation for 2D and 3D from one code."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from vesalius.core.errors import UsageError, VesaliusError
 
 Sides = Sequence[int]
 
@@ -18,6 +21,42 @@ SLOPE = 0.01  # of the leaky ReLU
 def per_axis(size: int | Sides, ndim: int) -> tuple[int, ...]:
     """One number per spatial axis."""
     return (size,) * ndim if isinstance(size, int) else tuple(size)
+
+
+def stages(
+    ndim: int, channels: Sides, *, kernels: Sequence[int | Sides] = (), strides: Sequence[int | Sides] = (), ends: Sides = ()
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(kernel, stride) per stage and axis; by default kernels of 3, and every stage but the first halves each side.
+
+    `ends` are the numbers of input and output channels. What no network can be made of is refused.
+    """
+    sizes = [per_axis(k, ndim) for k in kernels or (3,) * len(channels)]
+    steps = [per_axis(s, ndim) for s in strides or (1, *(2,) * (len(channels) - 1))]
+    if ndim not in CONV:
+        raise UsageError(f"A network has 2 or 3 axes; got {ndim}.")
+    if not channels or not len(channels) == len(sizes) == len(steps):
+        raise UsageError(f"channels, kernels and strides need one entry per stage; got {len(channels)}, {len(sizes)} and {len(steps)}. "
+                         "Change all three together.")  # fmt: skip
+    if min((*channels, *ends)) < 1:
+        raise UsageError(f"Every number of channels must be at least 1; got {tuple(channels)} with {tuple(ends)} at the ends.")
+    if any(len(k) != ndim or min(k) < 1 or any(side % 2 == 0 for side in k) for k in sizes):
+        raise UsageError(f"Kernels need {ndim} odd sides per stage; got {sizes}.")
+    if any(len(s) != ndim or min(s) < 1 for s in steps) or max(steps[0]) > 1:
+        raise UsageError(f"Strides need {ndim} whole numbers per stage, 1 at the first; got {steps}.")
+    return list(zip(sizes, steps, strict=True))
+
+
+def pooling(strides: Sequence[Sides]) -> tuple[int, ...]:
+    """By how much each axis shrinks from the first stage to the last."""
+    return tuple(prod(axis) for axis in zip(*strides, strict=True))
+
+
+def whole(x: Tensor, total: Sides) -> Tensor:
+    """`x` (B, C, *S) as it is; refused where a side cannot be halved as often as the network does."""
+    if any(side % t for side, t in zip(x.shape[2:], total, strict=True)):
+        raise VesaliusError(f"The network pools by {tuple(total)}, so sides must be multiples of that; got {tuple(x.shape[2:])}. "
+                            "Change patch.size or net.strides.")  # fmt: skip
+    return x
 
 
 def convolution(ndim: int, channels: tuple[int, int], kernel: Sides, *, stride: Sides | int = 1, bias: bool = True) -> nn.Module:

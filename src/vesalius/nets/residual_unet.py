@@ -1,6 +1,8 @@
 """U-Net with a residual encoder (Isensee et al. 2024, "nnU-Net Revisited", arXiv:2404.09556; blocks of He et al. 2016).
 
 The encoder stacks residual blocks, one convolution block per decoder stage is enough. Same arguments as the plain U-Net.
+The count on the card is that of the preset ResEnc-L (102,350,575 in the authors' code, dynamic-network-architectures 0.4.1)
+less its head at the coarsest decoder scale, which nnU-Net gives the weight 0 and ours leaves out.
 """
 
 from collections.abc import Sequence
@@ -8,12 +10,15 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._blocks import ConvBlock, ResidualBlock, Up, convolution, per_axis
+from vesalius.core.errors import UsageError
+from vesalius.nets._blocks import ConvBlock, ResidualBlock, Up, convolution, pooling, stages, whole
 
 CARD = Card(
     entry="ResidualUNet", title="Residual-encoder U-Net", tasks=("segment",),
     summary="U-Net whose encoder stages are stacks of residual blocks.",
     paper="Isensee et al. 2024, arXiv:2404.09556; He et al. 2016, arXiv:1512.03385",
+    facts={"parameters": 102349612, "arguments": {"ndim": 3, "in_channels": 1, "out_channels": 3,
+           "channels": (32, 64, 128, 256, 320, 320)}},
 )  # fmt: skip
 
 BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)  # per stage, as the published presets
@@ -29,8 +34,10 @@ class ResidualUNet(nn.Module):
                  kernels: Sequence[int | Sequence[int]] = (), strides: Sequence[int | Sequence[int]] = (),
                  blocks: Sequence[int] = BLOCKS) -> None:
         super().__init__()
-        size = [per_axis(k, ndim) for k in kernels or (3,) * len(channels)]
-        step = [per_axis(s, ndim) for s in strides or (1, *(2,) * (len(channels) - 1))]
+        size, step = zip(*stages(ndim, channels, kernels=kernels, strides=strides, ends=(in_channels, out_channels)), strict=True)
+        if len(blocks) < len(channels) or min(blocks) < 1:
+            raise UsageError(f"Each of the {len(channels)} stages needs at least one block; got {tuple(blocks)}.")
+        self.pooling = pooling(step)
         self.stem = ConvBlock(ndim, (in_channels, channels[0]), size[0])
         self.down = nn.ModuleList()
         for s, width in enumerate(channels):
@@ -46,11 +53,11 @@ class ResidualUNet(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Decoder features, finest first."""
-        x, skips = self.stem(x), []
+        x, skips = self.stem(whole(x, self.pooling)), []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
-        scales: list[Tensor] = []
+        scales: list[Tensor] = [] if self.ups else [x]
         for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
             x = block(up(x, skip))
             scales.insert(0, x)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._blocks import ConvBlock, Up, convolution, per_axis
+from vesalius.nets._blocks import ConvBlock, Up, convolution, pooling, stages, whole
 
 CARD = Card(
     entry="UNet", title="U-Net", tasks=("segment",),
@@ -31,8 +31,8 @@ class UNet(nn.Module):
                  kernels: Sequence[int | Sequence[int]] = (), strides: Sequence[int | Sequence[int]] = (),
                  norm: str = "instance", pool: bool = False) -> None:
         super().__init__()
-        size = [per_axis(k, ndim) for k in kernels or (3,) * len(channels)]
-        step = [per_axis(s, ndim) for s in strides or (1, *(2,) * (len(channels) - 1))]
+        size, step = zip(*stages(ndim, channels, kernels=kernels, strides=strides, ends=(in_channels, out_channels)), strict=True)
+        self.pooling = pooling(step)
         self.down = nn.ModuleList()
         for s, width in enumerate(channels):
             entry = in_channels if s == 0 else channels[s - 1]
@@ -49,11 +49,11 @@ class UNet(nn.Module):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Decoder features, finest first."""
-        skips = []
+        x, skips = whole(x, self.pooling), []
         for stage in self.down:
             x = stage(x)
             skips.append(x)
-        scales: list[Tensor] = []
+        scales: list[Tensor] = [] if self.ups else [x]
         for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
             x = block(up(x, skip))
             scales.insert(0, x)

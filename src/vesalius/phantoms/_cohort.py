@@ -56,7 +56,7 @@ def write_cohort(phantom: Phantom, folder: Path, *, cases: int, shape: Sequence[
         (partial / "imagesTr").mkdir(parents=True)
         (partial / "labelsTr").mkdir()
         facts = _make(phantom, partial, visits, shape=shape, workers=workers or machine()["cores"], progress=progress)
-        _write_words(phantom, partial, visits, facts)
+        _write_words(phantom, partial, visits, facts=facts)
         partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -97,7 +97,7 @@ def _make(phantom: Phantom, folder: Path, visits: list[Visit], *, shape: Sequenc
           progress: Progress | None) -> dict[str, dict[str, Any]]:  # fmt: skip
     facts: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(workers) as pool:
-        pending = {pool.submit(_write_case, phantom, folder, visit, shape): visit for visit in visits}
+        pending = {pool.submit(_write_case, phantom, folder, visit, shape=shape): visit for visit in visits}
         try:
             for done, future in enumerate(as_completed(pending), 1):
                 visit = pending[future]
@@ -109,7 +109,7 @@ def _make(phantom: Phantom, folder: Path, visits: list[Visit], *, shape: Sequenc
     return facts
 
 
-def _write_case(phantom: Phantom, folder: Path, visit: Visit, shape: Sequence[int]) -> dict[str, Any]:
+def _write_case(phantom: Phantom, folder: Path, visit: Visit, *, shape: Sequence[int]) -> dict[str, Any]:
     sample = phantom.sample(shape, seed=visit.seed, site=visit.site, visit=visit.visit)
     for number, channel in enumerate(sample["images"]):
         save(Image(channel[None].astype(np.int16), sample["space"]), folder / "imagesTr" / f"{visit.case}_{number:04d}.nii.gz")
@@ -117,7 +117,7 @@ def _write_case(phantom: Phantom, folder: Path, visit: Visit, shape: Sequence[in
     return sample["facts"]
 
 
-def _write_words(phantom: Phantom, folder: Path, visits: list[Visit], facts: dict[str, dict[str, Any]]) -> None:
+def _write_words(phantom: Phantom, folder: Path, visits: list[Visit], *, facts: dict[str, dict[str, Any]]) -> None:
     """dataset.json, facts.json and cases.csv."""
     rows = [{"case": v.case, "patient": v.patient, "visit": v.visit, "site": v.site, "split": v.split} for v in visits]
     volumes = [{f"{name}_ml": round(ml, 3) for name, ml in facts[v.case]["volumes_ml"].items()} for v in visits]

@@ -32,7 +32,7 @@ def ellipsoid(p: Points, centre: Place, semi_axes: Place) -> Array:
     return np.asarray(radius * (radius - 1) / np.sqrt(outer))
 
 
-def capsule(p: Points, start: Place, end: Place, radii: tuple[float, float]) -> Array:
+def capsule(p: Points, start: Place, end: Place, *, radii: tuple[float, float]) -> Array:
     """A rod from `start` to `end` whose radius runs from radii[0] to radii[1], with round ends."""
     along = [e - s for s, e in zip(start, end, strict=True)]
     length = sum(a * a for a in along)
@@ -44,9 +44,9 @@ def capsule(p: Points, start: Place, end: Place, radii: tuple[float, float]) -> 
 
 def chain(p: Points, places: Sequence[Place], radii: Sequence[float], *, blend: float = 2.0) -> Array:
     """Rods from place to place, smoothly joined."""
-    total = capsule(p, places[0], places[1], (radii[0], radii[1]))
+    total = capsule(p, places[0], places[1], radii=(radii[0], radii[1]))
     for k in range(1, len(places) - 1):
-        total = union(total, capsule(p, places[k], places[k + 1], (radii[k], radii[k + 1])), blend)
+        total = union(total, capsule(p, places[k], places[k + 1], radii=(radii[k], radii[k + 1])), blend)
     return total
 
 

@@ -16,7 +16,7 @@ from vesalius.phantoms._cohort import schedule, write_cohort
 
 
 @cache
-def sample(name: str, seed: int = 3, factor: float = 1.0, visit: int = 0, site: int = 0) -> Sample:
+def sample(name: str, *, seed: int = 3, factor: float = 1.0, visit: int = 0, site: int = 0) -> Sample:
     """A scan whose sides are `factor` times the smallest that show everything; made once."""
     phantom: Phantom = PHANTOMS[name]()
     shape = [max(4, round(side * factor)) for side in phantom.shape]

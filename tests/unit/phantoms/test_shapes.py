@@ -30,7 +30,7 @@ def test_an_ellipsoid_is_right_near_its_surface(theta, phi, off):
 
 def test_a_capsule_is_a_rod_with_round_ends():
     p = points((5, 3, 0), (-4, 0, 0), (12, 0, 0), (0, 0, 0))
-    assert _shapes.capsule(p, (0, 0, 0), (10, 0, 0), (2, 2)) == pytest.approx([1, 2, 0, -2], abs=1e-5)
+    assert _shapes.capsule(p, (0, 0, 0), (10, 0, 0), radii=(2, 2)) == pytest.approx([1, 2, 0, -2], abs=1e-5)
 
 
 def test_union_and_intersection_are_exact_away_from_the_seam():

@@ -58,7 +58,7 @@ def generate(
     wanted = (lesion or draw_lesion(_stream(seed, 1), head)).at_visit(visit, _stream(seed, 2, visit))
     tumour = grow(_stream(seed, 3), head, wanted) if wanted.volume else None
     scanner = _stream(seed, 4, visit)
-    pose, space = draw_pose(scanner), grid(sides, steps, place, scanner)
+    pose, space = draw_pose(scanner), grid(sides, steps, site=place, generator=scanner)
     signals, parts = render(Scene(head, tumour, pose, table), space)
     labels = np.where(parts.sum(0) >= 0.5, parts.argmax(0) + 1, 0).astype(np.uint8)
     images = np.rint(acquire(signals, space, site=place, sequences=tuple(sequences), generator=scanner)).clip(0, 32767)

@@ -49,10 +49,10 @@ def hulls(p: Points) -> Hulls:
 
 
 def _stem(q: Points) -> Array:
-    midbrain = capsule(q, (0, -22, 2), (0, -26, -20), (13, 12))
+    midbrain = capsule(q, (0, -22, 2), (0, -26, -20), radii=(13, 12))
     pons = ellipsoid(turned(q, (0, -26, -29), 12, plane=(1, 2)), (0, -25, -29), (17, 13, 15))
-    medulla = capsule(q, (0, -32, -38), (0, -44, -74), (9.5, 6.5))
-    cord = capsule(q, (0, -44, -74), (0, -50, -150), (6.5, 6.0))
+    medulla = capsule(q, (0, -32, -38), (0, -44, -74), radii=(9.5, 6.5))
+    cord = capsule(q, (0, -44, -74), (0, -50, -150), radii=(6.5, 6.0))
     return union(union(union(midbrain, pons, 5), medulla, 6), cord, 3)
 
 
@@ -108,13 +108,13 @@ def ventricles(head: Head, p: Points) -> Array:
     flat = (x, y, z)
     body = chain(flat, [(11, 29, 6), (8, 17, 13), (9, -10, 20), (17, -32, 17), (24, -42, 10)], [4.0, 5.6, 5.2, 5.6, 6.6], blend=6)
     horn = chain(flat, [(24, -42, 10), (33, -33, -4), (34, -14, -16), (32, -8, -17)], [5.2, 3.6, 2.6, 1.8], blend=4)
-    back = capsule(flat, (24, -42, 10), (25, -66, 4), (5.2, 1.8))
+    back = capsule(flat, (24, -42, 10), (25, -66, 4), radii=(5.2, 1.8))
     lateral = np.minimum(np.minimum(body, horn), back) - 2.2 * (size - 0.8)
     lateral = intersection(lateral, 1.0 - x, 2)  # the septum
     lateral = intersection(lateral, -_caudate(q), 1.5)
     third = ellipsoid(q, (0, -12, -1), (1.6 + 1.8 * head.atrophy, 14, 10))
     fourth = ellipsoid(q, (0, -44, -32), (6.5, 5.5, 11))
-    aqueduct = capsule(q, (0, -26, -6), (0, -40, -24), (0.9, 1.3))
+    aqueduct = capsule(q, (0, -26, -6), (0, -40, -24), radii=(0.9, 1.3))
     return np.minimum(np.minimum(lateral, third), np.minimum(fourth, aqueduct))
 
 
@@ -169,7 +169,7 @@ def _paint_cerebellum(canvas: Canvas, head: Head, p: Points, *, outline: Array, 
     canvas.paint("grey", coverage(-depth + 0.9 * np.maximum(leaf, 0) * step(depth, 9, 2), width), where)
     canvas.paint("fluid", 0.45 * step(leaf, 0.55, 1.0) * step(depth, 9, 1), where)
     core = ellipsoid(mirrored(q), (19, -58, -37), (16, 15, 9)) + 3.5 * leaf
-    core = np.minimum(core, capsule(mirrored(q), (17, -56, -37), (9, -34, -30), (7, 7)))
+    core = np.minimum(core, capsule(mirrored(q), (17, -56, -37), (9, -34, -30), radii=(7, 7)))
     canvas.paint("white", 0.9 * coverage(core, width + 2), where)
 
 

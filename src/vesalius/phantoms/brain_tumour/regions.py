@@ -41,7 +41,7 @@ def paint_tumour(canvas: Canvas, tumour: Tumour, p: Points, *, host: Array, widt
     core = coverage(-border, width) * np.clip(1.25 * host[:, spot.where].sum(0), 0, 1)
     for name, label, part in _core_parts(tumour.lesion, spot, depth=spot.depth + ragged, width=width):
         canvas.paint(name, core * part, spot.where)
-        _mark(truth, label, core * part, spot.where)
+        _mark(truth, label, core * part, where=spot.where)
     return truth
 
 
@@ -70,7 +70,7 @@ def _paint_oedema(canvas: Canvas, truth: Array, lesion: Lesion, *, spot: Spot, h
     cover = host[0] * coverage(-inside, width) + host[1] * coverage(SPARING - inside, width)
     strength = np.clip(0.55 + 0.05 * inside + 0.06 * spot.small + 0.06 * spot.other, 0.4, 0.95)
     canvas.paint("oedema", cover * strength, spot.where)
-    _mark(truth, LABELS["oedema"], cover, spot.where)
+    _mark(truth, LABELS["oedema"], cover, where=spot.where)
 
 
 def _core_parts(lesion: Lesion, spot: Spot, *, depth: Array, width: float) -> list[tuple[str, int, Array]]:
@@ -91,7 +91,7 @@ def _core_parts(lesion: Lesion, spot: Spot, *, depth: Array, width: float) -> li
             ("cyst", necrotic, liquid)]  # fmt: skip
 
 
-def _mark(truth: Array, label: int, cover: Array, where: Array) -> None:
+def _mark(truth: Array, label: int, cover: Array, *, where: Array) -> None:
     part = truth[:, where] * (1 - cover)
     part[label - 1] += cover
     truth[:, where] = part

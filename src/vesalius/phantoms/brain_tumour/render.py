@@ -73,7 +73,7 @@ def paint(scene: Scene, world: Array, *, width: float) -> tuple[Array, Array]:
     shell = shells(scene.head, q, hulls(q))
     outside = np.flatnonzero((shell.inner > -width) & (shell.skin < width))
     canvas = Canvas(scene.table, outside.size)
-    paint_outside(canvas, scene.head, at(q, outside), Shells(shell.inner[outside], shell.skin[outside]), width=width)
+    paint_outside(canvas, scene.head, at(q, outside), shell=Shells(shell.inner[outside], shell.skin[outside]), width=width)
     signals[:, near[outside]] = canvas.values
     inside = np.flatnonzero(shell.inner < width)
     within, labels = _paint_inside(scene, at(q, inside), inner=shell.inner[inside], width=width)

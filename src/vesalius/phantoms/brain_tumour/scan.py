@@ -91,7 +91,7 @@ SITES = (
 )  # fmt: skip
 
 
-def grid(shape: tuple[int, int, int], spacing: tuple[float, ...], site: Site, generator: np.random.Generator) -> Space:
+def grid(shape: tuple[int, int, int], spacing: tuple[float, ...], *, site: Site, generator: np.random.Generator) -> Space:
     """Where the voxels lie: the site's axes, centred in the scanner, tilted by up to `site.oblique` degrees."""
     from scipy.spatial.transform import Rotation
 

@@ -28,19 +28,19 @@ def shells(head: Head, p: Points, outline: Hulls) -> Shells:
     inner = cavity - head.gap - 0.5 * np.sin(p[1] * 0.11 + head.phases[5]) * np.sin(p[2] * 0.09 + head.phases[6])
     vault = inner - (head.skull + head.fat + 2.5)
     face = union(ellipsoid(q, (0, 34, -66), (60, 47, 66)), ellipsoid(q, (0, 30, -30), (64, 52, 40)), 12)
-    nose = capsule(q, (0, 82, -42), (0, 99, -68), (7, 12))
+    nose = capsule(q, (0, 82, -42), (0, 99, -68), radii=(7, 12))
     ear = ellipsoid(q, (80, -22, -34), (9, 13, 26))
-    neck = capsule(q, (0, -34, -70), (0, -48, -160), (56, 54))
+    neck = capsule(q, (0, -34, -70), (0, -48, -160), radii=(56, 54))
     skin = union(union(vault, face, 14), union(neck, nose, 3), 12)
     return Shells(inner, union(skin, ear, 4))
 
 
-def paint_outside(canvas: Canvas, head: Head, p: Points, shell: Shells, *, width: float) -> None:
+def paint_outside(canvas: Canvas, head: Head, p: Points, *, shell: Shells, width: float) -> None:
     """Skin, fat, muscle, face and skull, in the order in which they lie over one another."""
     texture = head.tissue.at(p)
     canvas.paint("skin", coverage(shell.skin, width))
     canvas.paint("fat", coverage(shell.skin + 2.2, width))
-    _paint_muscle(canvas, head, p, shell, texture=texture, width=width)
+    _paint_muscle(canvas, head, p, shell=shell, texture=texture, width=width)
     _paint_face(canvas, head, p, texture=texture, width=width)
     outer = shell.inner - head.skull * (1 + 0.12 * texture)
     canvas.paint("bone", coverage(outer, width))
@@ -49,7 +49,7 @@ def paint_outside(canvas: Canvas, head: Head, p: Points, shell: Shells, *, width
     _paint_air(canvas, p, width=width)
 
 
-def _paint_muscle(canvas: Canvas, head: Head, p: Points, shell: Shells, *, texture: Array, width: float) -> None:
+def _paint_muscle(canvas: Canvas, head: Head, p: Points, *, shell: Shells, texture: Array, width: float) -> None:
     """Temporal muscle beside the skull; below it, the muscles of face and neck with fat between."""
     x, y, z = mirrored(p)
     deep = step(z, -18, -40) * step(shell.inner, head.skull, head.skull + 3)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vesalius.core.space import Array
 from vesalius.data.prepare import Prepared
 from vesalius.engine.stream import stream_labels
-from vesalius.engine.tiles import Tiling
+from vesalius.engine.tiles import Tiling, constant
 from vesalius.plan.plan import Plan
 
 
@@ -35,10 +35,12 @@ def callables(nets: Sequence[nn.Module], plan: Plan, device: str) -> list[Callab
 
 
 def tiling(plan: Plan) -> Tiling:
-    """Tiles as the plan says; `predict.mirror` averages over every combination of the axes that are safe to mirror."""
+    """Tiles as the plan says; `predict.mirror` averages over every combination of the axes that are safe to
+    mirror. A tile of one value (air below a CT window, masked background) is background without being asked about."""
     safe = [axis for axis, flip in enumerate(plan.augment.mirror) if flip]
     flips = tuple(combo for n in range(1, len(safe) + 1) for combo in combinations(safe, n)) if plan.predict.mirror else ()
-    return Tiling(patch=plan.patch.size, overlap=plan.predict.overlap, batch=plan.predict.batch, mirror=flips)
+    return Tiling(patch=plan.patch.size, overlap=plan.predict.overlap, batch=plan.predict.batch, mirror=flips,
+                  skip=constant if plan.predict.skip_air else None)  # fmt: skip
 
 
 def classes(

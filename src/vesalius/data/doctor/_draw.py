@@ -127,7 +127,8 @@ def _slice(image: Image, labels: NDArray[np.bool_]) -> tuple[Array, NDArray[np.b
     across, down = (k for k in range(3) if k != axis)
     amount = marked.any(0).sum((across, down))
     place = int(amount.argmax()) if amount.any() else space.shape[axis] // 2
-    cut = [np.take(a, place, a.ndim - 3 + axis).swapaxes(-1, -2)[..., ::-1, ::-1] for a in (volume, marked)]
+    where = (..., *(place if k == axis else slice(None) for k in range(3)))
+    cut = [a[where].swapaxes(-1, -2)[..., ::-1, ::-1] for a in (volume, marked)]
     return stretched(cut[0]), np.asarray(cut[1], bool), space.spacing[down] / space.spacing[across]
 
 

@@ -17,7 +17,7 @@ def edges_under(image: Array, marked: Array) -> tuple[float, ...]:
         image, marked = image[..., place], marked[..., place]
     if not marked.any() or min(image.shape) < 8:
         return ()
-    edge = np.hypot(*np.gradient(gaussian_filter(np.nan_to_num(np.asarray(image, np.float32)), 1.0)))
+    edge = np.hypot(*np.gradient(gaussian_filter(np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0), 1.0)))
     outline = marked & ~binary_erosion(marked, border_value=1)
     mean = float(edge.mean())
     if not outline.any() or mean <= 0:

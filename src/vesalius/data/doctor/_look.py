@@ -81,8 +81,15 @@ def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
             seen.masks[rater] = mask(image, path, labels)
             marked = image if marked is None else marked
     if pixels and marked and pixels.space.shape == marked.space.shape:
-        seen.edges = edges_under(pixels.array.mean(0), ~np.isin(marked.array[0], [*labels.background, labels.ignore or 0]))
+        seen.edges = edges_under(pixels.array[:3].mean(0) if pixels.space.ndim == 2 else pixels.array[0], foreground(marked, labels))
     return seen
+
+
+def foreground(image: Image, labels: Labels) -> NDArray[np.bool_]:
+    """(*S) where the mask holds any label; a colour-coded mask is read by its first component that is not black."""
+    value = image.array[0] if image.channels < 3 else image.array[:3].max(0)
+    marked = value != 0 if labels.background == (0,) else ~np.isin(value, labels.background)
+    return np.asarray(marked if labels.ignore is None else marked & (value != labels.ignore), bool)
 
 
 def _read(seen: Look, path: Path) -> Image | None:
@@ -116,7 +123,7 @@ def extremes(pixels: Array) -> tuple[float, float, float]:
 
 def sampled(pixels: Array, lowest: float) -> dict[str, float]:
     """Percentiles of evenly spread pixels, and what tells Hounsfield units (the words of data/normalise)."""
-    flat = pixels.reshape(-1)
+    flat = pixels.ravel(order="K")  # in the order of memory: a volume is not copied
     sample = np.asarray(flat[:: max(1, flat.size // SAMPLES)], np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
@@ -144,7 +151,7 @@ def mask(image: Image, path: Path, labels: Labels) -> Mask:
 def counted(values: Array) -> dict[int, int]:
     """How often each whole number occurs; ValueError where some are none. Small numbers are counted in chunks, not sorted."""
     total: dict[int, int] = {}
-    flat = values.reshape(-1)
+    flat = values.ravel(order="K")
     for start in range(0, flat.size, CHUNK):
         part = flat[start : start + CHUNK]
         if part.dtype.kind == "f":

@@ -35,9 +35,9 @@ class Pair:
 
 
 def content(pixels: Array) -> str:
-    """A hash of shape, kind of number and every value."""
+    """A hash of shape, kind of number and every value, in the order of memory (that of one file format is always the same)."""
     total = hashlib.blake2b(f"{pixels.shape}{pixels.dtype.kind}".encode(), digest_size=16)
-    total.update(np.ascontiguousarray(pixels).data.cast("B"))
+    total.update(pixels.ravel(order="K").view(np.uint8).data)
     return total.hexdigest()
 
 
@@ -45,8 +45,8 @@ def thumbnails(pixels: Array) -> NDArray[np.uint8]:
     """(1, 72, 72) of a picture (H, W), (3, 72, 72) of the middle slices of a volume (X, Y, Z): area means, full range."""
     if pixels.ndim == 2:
         return thumbnail(pixels)[None]
-    middle = [np.take(pixels, side // 2, axis) for axis, side in enumerate(pixels.shape)]
-    return np.stack([thumbnail(section) for section in middle])
+    middle = [tuple(side // 2 if k == axis else slice(None) for k in range(3)) for axis, side in enumerate(pixels.shape)]
+    return np.stack([thumbnail(pixels[place]) for place in middle])
 
 
 def thumbnail(picture: Array) -> NDArray[np.uint8]:

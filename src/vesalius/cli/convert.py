@@ -76,5 +76,6 @@ def _order(array: Any) -> int:
 def _told(image: Any, target: Path, order: int | None) -> dict[str, Any]:
     return {
         "file": target, "from": image.source.format, "channels": image.channels, "shape": image.space.shape,
-        "kind": image.array.dtype.name, "spacing": image.space.spacing, "unit": image.space.unit, "axes": image.space.axis_codes, "order": order,
+        "kind": image.array.dtype.name, "spacing": image.space.spacing, "unit": image.space.unit,
+        "axes": image.space.axis_codes, "order": order,
     }  # fmt: skip

@@ -37,7 +37,12 @@ def to_real(array: Array, slope: float, intercept: float, *, bits: int | None = 
     if slope == 1 and intercept == 0:
         return array.astype(kind, copy=False)
     if kind.kind in "iu":
-        return np.asarray(array.astype(kind) * kind.type(slope) + kind.type(intercept))
+        whole = array.astype(kind)
+        if slope != 1:
+            whole *= kind.type(slope)
+        if intercept != 0:
+            whole += kind.type(intercept)
+        return whole
     return np.asarray((array.astype(np.float64) * slope + intercept).astype(kind, copy=False))
 
 

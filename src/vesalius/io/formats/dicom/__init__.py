@@ -18,8 +18,8 @@ from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
 from vesalius.io.formats.dicom import files, segments, stack, tiles
 from vesalius.io.formats.dicom.frames import Frame, frames
-from vesalius.io.formats.dicom.heads import Head, read_head, words
-from vesalius.io.formats.dicom.pixels import real, real_kind, samples, stored
+from vesalius.io.formats.dicom.heads import Head, quiet, read_head, words
+from vesalius.io.formats.dicom.pixels import check_length, real, real_kind, samples, stored
 from vesalius.io.formats.dicom.series import choose
 from vesalius.io.image import Image, Source
 
@@ -53,17 +53,21 @@ class DICOM(Format):
         return files.claims(path)
 
     def header(self, path: Path) -> Header:
-        reading = _reading(path)
+        with quiet():
+            reading = _reading(path)
         return Header(reading.space, reading.channels, reading.dtype.name, reading.words)
 
     def read(self, path: Path) -> Image:
-        reading = _reading(path)
-        return Image(reading.pixels(), reading.space, Source(str(path), "dicom", reading.words))
+        with quiet():
+            reading = _reading(path)
+            return Image(reading.pixels(), reading.space, Source(str(path), "dicom", reading.words))
 
 
 def _reading(path: Path) -> _Reading:
     place, uid = files.split(path)
     heads, notes = choose(place, [read_head(place, part) for part in files.parts(place)], uid)
+    for head in heads:
+        check_length(place, head)
     found = _understood(place, heads, notes)
     told = {**words(heads[0]), **found.words, "files": len(heads)}
     return _Reading(found.space, found.channels, found.dtype, told | ({"notes": notes} if notes else {}), found.pixels)

@@ -1,8 +1,11 @@
 """What a DICOM object says of itself: read without its pixels, judged, and put into words."""
 
+import logging
 import warnings
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +75,7 @@ class Head:
     offset: int  # first byte of native pixels in the file, -1 where they are compressed or absent
     length: int  # bytes of them
     pixels: str  # keyword of the pixel element, "" where there is none
+    known: dict[str, tuple[float, ...] | None] = field(default_factory=dict, repr=False)  # numbers asked for before: pydicom is slow
 
     def get(self, keyword: str, default: Any = None) -> Any:
         """The value of an element; `default` where it is absent or empty."""
@@ -80,7 +84,9 @@ class Head:
 
     def numbers(self, keyword: str) -> tuple[float, ...] | None:
         """A multi-valued number; None where it is absent or empty."""
-        return numbers(self.data, keyword)
+        if keyword not in self.known:
+            self.known[keyword] = numbers(self.data, keyword)
+        return self.known[keyword]
 
     def whole(self, keyword: str, default: int) -> int:
         """One whole number; `default` where it is absent or empty."""
@@ -103,11 +109,11 @@ class Head:
     def samples(self) -> int:
         return self.whole("SamplesPerPixel", 1)
 
-    @property
+    @cached_property
     def photometric(self) -> str:
         return str(self.get("PhotometricInterpretation", "MONOCHROME2"))
 
-    @property
+    @cached_property
     def syntax(self) -> str:
         return str(self.data.file_meta.TransferSyntaxUID)
 
@@ -131,19 +137,31 @@ def numbers(data: Any, keyword: str) -> tuple[float, ...] | None:
     return found or None
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """pydicom's warnings and log are kept quiet: what matters is judged here."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
 def spot(place: Path, part: Part) -> Path:
     """Where `part` lies, for messages."""
     return place if part.name == place.name else place / part.name
 
 
 def read_head(place: Path, part: Part) -> Head:
-    """The dataset of `part` up to its pixels. Foreign warnings are kept quiet: what matters is judged here."""
+    """The dataset of `part` up to its pixels."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     where = spot(place, part)
-    with part.open() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with part.open() as file:
         try:
             data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
             if not data.file_meta and not len(data):

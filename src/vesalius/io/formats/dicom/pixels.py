@@ -4,7 +4,6 @@ Grey is inverted where it was stored inverted (MONOCHROME1), so that more always
 YBR colour models become RGB; the modality table, or slope and intercept of every frame, is applied.
 """
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ def _bits(head: Head) -> int | None:
 
 
 def _modality_table(head: Head) -> bool:
-    return bool(head.data.get("ModalityLUTSequence"))
+    return "ModalityLUTSequence" in head.data and bool(head.data.ModalityLUTSequence)
 
 
 def _table_bits(head: Head) -> int:
@@ -71,12 +70,11 @@ def _table_bits(head: Head) -> int:
 
 def stored(place: Path, head: Head) -> Array:
     """Stored numbers of every frame: (frames, samples, rows, columns)."""
-    _check_length(place, head)
     return _straight(head) if _simple(head) else _decoded(place, head)
 
 
-def _check_length(place: Path, head: Head) -> None:
-    """Declared size against what the file can hold, before memory is asked for."""
+def check_length(place: Path, head: Head) -> None:
+    """Declared size against what the file can hold, before frames are listed or memory is asked for."""
     rows, columns = head.whole("Rows", 0), head.whole("Columns", 0)
     bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(head.pixels, head.whole("BitsAllocated", 16))
     if rows < 1 or columns < 1:
@@ -85,6 +83,7 @@ def _check_length(place: Path, head: Head) -> None:
     if head.native and head.photometric == "YBR_FULL_422":
         needed = needed // 3 * 2
     where = spot(place, head.part)
+    check_size(where, head.frames, head.part.size)  # one byte per frame is the least
     if head.native:
         left = head.part.size - head.offset
         check_size(where, needed, min(head.length, left) if head.length >= 0 else left)
@@ -122,7 +121,9 @@ def _meaningful(array: Array, head: Head) -> Array:
     if array.dtype.kind == "f" or kept >= allocated or kept < 1:
         return array
     up = allocated - 1 - high if high >= kept - 1 else allocated - kept
-    return (array << up) >> (allocated - kept)
+    shifted = array << up
+    shifted >>= allocated - kept
+    return shifted
 
 
 def _decoded(place: Path, head: Head) -> Array:
@@ -131,8 +132,7 @@ def _decoded(place: Path, head: Head) -> Array:
 
     where = spot(place, head.part)
     try:
-        with head.part.open() as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with head.part.open() as file:
             data = pydicom.dcmread(file, force=True)
             data.file_meta.TransferSyntaxUID = head.data.file_meta.TransferSyntaxUID
             array = np.asarray(data.pixel_array)

@@ -16,6 +16,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine, looks
 from vesalius.data.doctor._content import FLIPS, flipped
+from vesalius.data.doctor._together import header_leaks, patients
 from vesalius.data.doctor.duplicates import hamming, hashes, near_pairs, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.data.split import Fold, Split
@@ -239,6 +240,20 @@ def test_patient_on_two_sides_and_too_few(cohort):
     assert found.check == "leak" and found.cases == ("c00", "c01")
     few = examine(dataset.with_cases(dataset.cases[:2]))
     assert few[0].check == "groups" and few[0].severity == "error"
+
+
+def test_patients_of_the_headers_on_two_sides(cohort):
+    dataset = cohort()
+    seen = looks(dataset)
+    for one in seen:
+        one.images["MR"] = replace(one.images["MR"], words={"patient": "P1" if one.case.name in ("c00", "c05") else one.case.name})
+    assert [f.cases for f in patients(dataset, seen)] == [("c00", "c05")]
+    crossing = list(header_leaks(seen, [{"c00": "train", "c05": "test"}]))
+    assert crossing[0].severity == "error" and crossing[0].check == "leak" and crossing[0].cases == ("c00", "c05")
+    assert list(header_leaks(seen, [{"c00": "train", "c05": "train"}])) == []
+    for one in seen:
+        one.images["MR"] = replace(one.images["MR"], words={"patient": "ANONYMOUS"})
+    assert list(header_leaks(seen, [{"c00": "train", "c05": "test"}])) == []
 
 
 def test_errors_come_first_and_all_is_json(cohort):

@@ -30,7 +30,8 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     seen = looks(dataset, progress)
     found = [finding for check in CHECKS for finding in check(dataset, seen)]
     alike = _together.pairs(dataset, seen)
-    found += [*_together.copies(alike), *_together.leaks(dataset, alike, _together.sides_of(dataset, split))]
+    folds = _together.sides_of(dataset, split)
+    found += [*_together.copies(alike), *_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 

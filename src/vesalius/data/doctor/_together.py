@@ -56,23 +56,37 @@ def copies(found: Sequence[Named]) -> Iterator[Finding]:
 
 def patients(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     """Too few patients to learn from and test on; what the headers say of patients."""
-    count = len({case.patient for case in dataset.cases})
+    patient_of = {case.name: case.patient for case in dataset.cases}
+    count = len(set(patient_of.values()))
     if count < 3:
         remedy = "" if count == len(dataset.cases) else " Or, if every image is of another person, say so with --patient '.*'."
         yield Finding("groups", "error", f"{len(dataset.cases)} cases of {count} patient(s) cannot be parted into training, validation "
                       "and test.", (), "Add patients." + remedy)  # fmt: skip
     elif count < FEW:
         yield Finding("groups", "warning", f"{count} patients are few: the intervals of the scores will be wide.", (), "Add patients.")
-    stated = {one.case.name: str(one.picture.words["patient"]) for one in seen if one.picture and one.picture.words.get("patient")}
-    belong = {one.case.name: one.case.patient for one in seen}
-    shared = defaultdict(set)
-    for name, patient in stated.items():
-        shared[patient].add(belong[name])
-    merged = {p: groups for p, groups in shared.items() if len(groups) > 1}
+    merged = [names for names in stated_patients(seen).values() if len({patient_of[name] for name in names}) > 1]
     if merged:
-        names = tuple(name for name, patient in stated.items() if patient in merged)
+        names = tuple(name for group in merged for name in group)
         yield Finding("patients", "warning", f"The headers give one patient to cases that count as different ones: {some(names)}.", names,
                       "Group them by --patient REGEX, or a leak goes unseen.")  # fmt: skip
+
+
+def stated_patients(seen: Sequence[Look]) -> dict[str, list[str]]:
+    """Cases by the patient that their headers state (DICOM)."""
+    stated: dict[str, list[str]] = defaultdict(list)
+    for one in seen:
+        if one.picture and one.picture.words.get("patient"):
+            stated[str(one.picture.words["patient"])].append(one.case.name)
+    return dict(stated)
+
+
+def header_leaks(seen: Sequence[Look], folds: list[Sides]) -> Iterator[Finding]:
+    """A patient of the headers on two sides; one name in all headers is that of nobody (anonymised)."""
+    stated = stated_patients(seen)
+    for patient, names in stated.items() if len(stated) > 1 else ():
+        if any(len({sides[name] for name in names if sides.get(name)}) > 1 for sides in folds):
+            yield Finding("leak", "error", f"The headers of {some(names)} name one patient ({patient}), and they lie on two sides of the "
+                          "split.", tuple(names), "Group them by --patient REGEX; if the headers are wrong, mend them.")  # fmt: skip
 
 
 def sides_of(dataset: Dataset, split: Split | None) -> list[Sides]:

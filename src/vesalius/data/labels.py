@@ -84,16 +84,29 @@ class Labels(Settings):
         return value
 
     def decode(self, coded: Array) -> NDArray[np.integer]:
-        """The inverse of `encode` for files: (1, *S) indices -> raw values, (K, *S) -> bits (or class k as bit k)."""
+        """The inverse of `encode` for files: (1, *S) indices or (K, *S) of 0 / 1 -> raw values (*S), which encode to the same.
+
+        Regions that no raw value has together take the value that differs least, the fuller one of two."""
         if self.exclusive:
             table = np.array([0, *(parts[0] for parts in self.values)], np.int64)
             wide = np.uint8 if table.max() < 256 else np.uint16
             return np.asarray(table.astype(wide)[coded[0]])
         bits = [p[0] for p in self.values] if self.kind == "bits" else [1 << k for k in range(len(self.names))]
-        total = np.zeros(coded.shape[1:], np.uint8 if max(bits) < 256 else np.uint16)
+        total = np.zeros(coded.shape[1:], np.min_scalar_type(sum(bits)))
         for bit, layer in zip(bits, coded, strict=True):
             total |= (layer > 0).astype(total.dtype) * total.dtype.type(bit)
-        return total
+        return total if self.kind == "bits" else self._values_of_regions(total)
+
+    def _values_of_regions(self, found: Array) -> NDArray[np.integer]:
+        """Raw values from region k as bit k."""
+        known = [0, *sorted({v for parts in self.values for v in parts})]
+        patterns = np.array([[v in parts for parts in self.values] for v in known])
+        raw = np.zeros(found.shape, np.min_scalar_type(max(known)))
+        for bits in np.unique(found):
+            wanted = np.array([bool(int(bits) >> k & 1) for k in range(len(self.values))])
+            differences = (patterns != wanted).sum(1) - patterns.sum(1) / (patterns.shape[1] + 1)
+            raw[found == bits] = known[int(np.argmin(differences))]
+        return raw
 
     def masks(self, coded: Array) -> NDArray[np.bool_]:
         """(K, *S) one boolean mask per class, from what `encode` gives; ignored voxels are False."""

@@ -1,0 +1,149 @@
+"""What every way of learning must do: name an optimiser for each weight that it teaches, yield finite losses in turns that
+the loop can step, learn, answer, and carry its state through a file."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vesalius.core.card import Card
+from vesalius.data.batch import Batch, Kind
+from vesalius.engine.state import load_weights, pack, save_weights, unpack
+from vesalius.losses import LOSSES
+from vesalius.methods import METHODS, Method
+from vesalius.nets import NETS
+from vesalius.nets._blocks import initialise
+
+RATE = 1e-2
+SIDES = {2: (16, 16), 3: (8, 8, 8)}
+
+
+def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
+    """The method of `card` around a small network and a segmentation loss; channels-last, as the loop has it."""
+    net = initialise(NETS["unet"](ndim, 1, 2, channels=(4, 8, 8)), torch.Generator().manual_seed(seed))
+    layout = torch.channels_last_3d if ndim == 3 else torch.channels_last
+    loss: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](True))
+    net = net.to(memory_format=layout)  # type: ignore[call-overload]
+    made: Method = METHODS[card.name](net, loss, learning_rate=RATE, weight_decay=1e-3)
+    return made
+
+
+def example(ndim: int = 2, *, seed: int = 0, size: int = 2) -> Batch:
+    """Noise with a bright part, and the part as target."""
+    random = torch.Generator().manual_seed(seed)
+    target = torch.zeros(size, 1, *SIDES[ndim], dtype=torch.uint8)
+    target[:, :, 2:7, 3:8] = 1
+    image = torch.randn(size, 1, *SIDES[ndim], generator=random) + 2 * target
+    return Batch({"image": image, "target": target}, {"image": Kind.IMAGE, "target": Kind.MASK})
+
+
+def turns(method: Method, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The turns of one step, without an optimiser's step between them."""
+    yield from method.steps(batch)
+
+
+def step(method: Method, optimisers: dict[str, torch.optim.Optimizer], batch: Batch) -> float:
+    """One step as the loop takes it; the sum of all losses."""
+    total = 0.0
+    for name, losses in method.steps(batch):
+        loss = torch.stack([term.float() for term in losses.values()]).sum()
+        optimisers[name].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimisers[name].step()
+        total += float(loss.detach())
+    return total
+
+
+def weights(method: Method) -> dict[str, Tensor]:
+    """A copy of everything that the method keeps."""
+    return {name: value.detach().clone() for name, value in method.state_dict().items()}
+
+
+def check_optimisers(card: Card, folder: Path) -> None:
+    """Every weight is taught by one optimiser, once; the rates are those that were asked for."""
+    method = build(card)
+    optimisers = method.optimisers()
+    taught = [p for o in optimisers.values() for group in o.param_groups for p in group["params"]]
+    assert optimisers and len({id(p) for p in taught}) == len(taught)
+    assert {id(p) for p in taught} == {id(p) for p in method.parameters() if p.requires_grad}
+    assert all(group["lr"] == RATE for o in optimisers.values() for group in o.param_groups)
+
+
+def check_turns(card: Card, folder: Path) -> None:
+    """Each turn names a known optimiser and has named, finite scalars with a gradient; there is an end to them."""
+    for ndim in card.ndim:
+        method = build(card, ndim)
+        known, number = method.optimisers(), 0
+        for name, losses in turns(method, example(ndim)):
+            number += 1
+            assert name in known and losses and number < 1000
+            for word, term in losses.items():
+                assert isinstance(word, str) and term.ndim == 0 and bool(term.isfinite()) and term.requires_grad
+        assert number > 0
+
+
+def check_learns(card: Card, folder: Path) -> None:
+    """Thirty steps on one batch bring the loss down, and every weight has moved."""
+    for ndim in card.ndim:
+        method = build(card, ndim)
+        optimisers, before, batch = method.optimisers(), weights(method), example(ndim)
+        losses = [step(method, optimisers, batch) for _ in range(30)]
+        assert min(losses[-3:]) < 0.7 * losses[0], f"{card.name}: {losses[0]:.3f} became {losses[-1]:.3f}"
+        still = [name for name, value in method.named_parameters() if torch.equal(value, before[name])]
+        assert not still, f"{card.name}: not taught: {still}"
+
+
+def check_infer(card: Card, folder: Path) -> None:
+    """An answer per sample, the same each time and without a trace in the weights."""
+    for ndim in card.ndim:
+        method, batch = build(card, ndim).eval(), example(ndim)
+        before = weights(method)
+        with torch.inference_mode():
+            first, second = method.infer(batch["image"]), method.infer(batch["image"])
+        assert len(first) == len(batch) and bool(first.isfinite().all()) and torch.equal(first, second)
+        assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def check_repeatable(card: Card, folder: Path) -> None:
+    """The same seed and batches give the same weights to the last bit; the global generator is left alone."""
+    made: list[Any] = []
+    for _ in range(2):
+        method = build(card)
+        optimisers, state = method.optimisers(), torch.get_rng_state()
+        for k in range(3):
+            step(method, optimisers, example(seed=k))
+        assert torch.equal(state, torch.get_rng_state()), f"{card.name} draws from the global generator"
+        made.append(weights(method))
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def check_state(card: Card, folder: Path) -> None:
+    """Stopped, packed into a file and unpacked elsewhere, it goes on as if nothing had been: equal to the last bit."""
+    for ndim in card.ndim:
+        whole, first, second = (build(card, ndim, seed=seed) for seed in (0, 0, 1))
+        teachers = [method.optimisers() for method in (whole, first, second)]
+        for k in range(4):
+            step(whole, teachers[0], example(ndim, seed=k))
+        for k in range(2):
+            step(first, teachers[1], example(ndim, seed=k))
+        save_weights(folder / "state.safetensors", pack(first, weights(first), teachers[1]))
+        average = weights(second)
+        unpack(load_weights(folder / "state.safetensors")[0], second, average, optimisers=teachers[2])
+        assert all(torch.equal(average[name], value) for name, value in first.state_dict().items())
+        for k in (2, 3):
+            step(second, teachers[2], example(ndim, seed=k))
+        unlike = [name for name, value in second.state_dict().items() if not torch.equal(value, whole.state_dict()[name])]
+        assert not unlike, f"{card.name}: another run after resuming: {unlike}"
+
+
+CHECKS: tuple[Callable[[Card, Path], None], ...] = (
+    check_optimisers, check_turns, check_learns, check_infer, check_repeatable, check_state,
+)  # fmt: skip
+
+
+def check_method(name: str, folder: Path) -> None:
+    """Run every check on the entry `name` of the shelf; `folder` is a place to write."""
+    for check in CHECKS:
+        check(METHODS.card(name), folder)

@@ -30,7 +30,7 @@ class Rolling:
     Of exclusive classes the largest logit of each voxel is first set to 0, which changes neither softmax nor decision: half
     precision is then finest where classes compete, and labels change about ten times less than with plain logits."""
 
-    def __init__(self, cut: Cut, classes: int, exclusive: bool, device: torch.device) -> None:
+    def __init__(self, cut: Cut, classes: int, *, exclusive: bool, device: torch.device) -> None:
         self.cut, self.exclusive = cut, exclusive
         self.thickness = cut.thickness
         sides = [self.thickness if a == cut.axis else n for a, n in enumerate(cut.shape)]

@@ -56,13 +56,13 @@ def stream_labels(
     networks = [network] if callable(network) else list(network)
     predictor = _Predictor(networks, tiling.mirror, torch.device(device))
     if keep_probabilities is None:
-        return _run(predictor, source, _Target(cut, output_shape, exclusive), progress)
+        return _run(predictor, source, _Target(cut, output_shape, exclusive), progress=progress)
     if keep_probabilities.suffix != ".npy":
         raise UsageError(f"Probabilities are written as .npy; got {keep_probabilities}.")
     labels: list[Array] = []
     write_beside(
         keep_probabilities,
-        lambda beside: labels.append(_run(predictor, source, _Target(cut, output_shape, exclusive, beside), progress)),
+        lambda beside: labels.append(_run(predictor, source, _Target(cut, output_shape, exclusive, beside), progress=progress)),
     )
     return labels[0]
 
@@ -77,7 +77,7 @@ class _Target:
     beside: Path | None = None
 
 
-def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, progress: Progress | None) -> Array:
+def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, *, progress: Progress | None) -> Array:
     """The labels of `target`."""
     export: _Export | None = None
     done = 0
@@ -87,6 +87,7 @@ def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, progres
                 logits = predictor(piece.images)
                 export = export or _Export(target, logits.shape[1], predictor.device)
                 export.add(piece.tiles, logits)
+                del logits  # the next call of the network needs its room
             assert export is not None  # the first tile is never air
             export.add_air(piece.air)
             export.flush(piece.final)
@@ -136,7 +137,7 @@ class _Export:
         self.cut, self.exclusive, self.classes = target.cut, target.exclusive, classes
         self.thresholds = _thresholds(self.cut.tiling.thresholds, classes, target.exclusive)
         home = _place(device, buffer_bytes(self.cut.shape, classes, self.cut.tiling))
-        self.rolling = Rolling(self.cut, classes, target.exclusive, home)
+        self.rolling = Rolling(self.cut, classes, exclusive=target.exclusive, device=home)
         self.grid = Grid(self.cut, target.shape, home)
         self.labels: Array = np.empty((1 if self.exclusive else classes, *target.shape), np.uint8)
         self.file = _Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None

@@ -135,7 +135,7 @@ def gaussian(patch: int, sigma: float) -> Array:
     return weights
 
 
-def shares(size: int, patch: int, first: tuple[int, ...], sigma: float) -> Array:
+def shares(size: int, patch: int, first: tuple[int, ...], *, sigma: float) -> Array:
     """(tiles, patch) along one axis: how much tile i counts at each of its voxels. Sums to one at every voxel of the
     volume; zero beyond it."""
     weights = gaussian(patch, sigma)
@@ -174,7 +174,7 @@ class Cut:
     def shares(self) -> tuple[Array, ...]:
         """Per axis (tiles, patch); the weight of a tile is the outer product of its rows."""
         sides = zip(self.shape, self.tiling.patch, self.starts, strict=True)
-        return tuple(shares(n, p, first, self.tiling.sigma) for n, p, first in sides)
+        return tuple(shares(n, p, first, sigma=self.tiling.sigma) for n, p, first in sides)
 
     @cached_property
     def axis(self) -> int:

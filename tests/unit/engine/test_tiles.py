@@ -60,7 +60,7 @@ def test_gaussian_follows_its_formula():
 def test_shares_add_up_to_one_inside_and_vanish_outside(size, patch):
     for overlap, sigma in product(OVERLAPS, (1 / 8, 1 / 2, 1 / 50)):
         first = starts(size, patch, overlap)
-        share = shares(size, patch, first, sigma)
+        share = shares(size, patch, first, sigma=sigma)
         total = np.zeros(size)
         for start, row in zip(first, share, strict=True):
             for offset, value in enumerate(row):
@@ -77,7 +77,7 @@ def test_shares_are_normalised_gaussians():
     raw = np.zeros((len(first), 20))
     for i, start in enumerate(first):
         raw[i, start : start + 8] = gaussian(8, 1 / 8)
-    share = shares(20, 8, first, 1 / 8)
+    share = shares(20, 8, first, sigma=1 / 8)
     for i, start in enumerate(first):
         np.testing.assert_allclose(share[i], (raw[i] / raw.sum(0))[start : start + 8], rtol=1e-6)
 

@@ -34,12 +34,12 @@ def ellipsoid(p: Points, centre: Place, semi_axes: Place) -> Array:
 
 def capsule(p: Points, start: Place, end: Place, *, radii: tuple[float, float]) -> Array:
     """A rod from `start` to `end` whose radius runs from radii[0] to radii[1], with round ends."""
-    along = [e - s for s, e in zip(start, end, strict=True)]
-    length = sum(a * a for a in along)
-    offset = [axis - s for axis, s in zip(p, start, strict=True)]
-    t = np.clip(sum(o * a for o, a in zip(offset, along, strict=True)) * (1 / length), 0, 1)
-    squared = sum((o - t * a) ** 2 for o, a in zip(offset, along, strict=True))
-    return np.asarray(np.sqrt(squared) - (radii[0] + t * (radii[1] - radii[0])), np.float32)
+    a, b, c = (e - s for s, e in zip(start, end, strict=True))
+    x, y, z = (axis - s for axis, s in zip(p, start, strict=True))
+    length, along = a * a + b * b + c * c, x * a + y * b + z * c
+    t = np.clip(along * (1 / length), 0, 1)
+    squared = x * x + y * y + z * z + t * (t * length - 2 * along)
+    return np.asarray(np.sqrt(np.maximum(squared, 0)) - (radii[0] + t * (radii[1] - radii[0])))
 
 
 def chain(p: Points, places: Sequence[Place], radii: Sequence[float], *, blend: float = 2.0) -> Array:

@@ -89,10 +89,9 @@ class Canvas:
 
     def paint(self, name: str, cover: Array, where: Array | None = None) -> None:
         """Cover the points `where` (indices; all by default) with `name`, each to the part `cover` (0 to 1)."""
+        hit = np.flatnonzero(cover > 0)
+        where = hit if where is None else where[hit]
+        cover = cover[hit]
         for row, signal in zip(self.values, self.table[INDEX[name]], strict=True):
-            if where is None:
-                row += cover * (signal - row)
-            else:
-                part = row[where]
-                part += cover * (signal - part)
-                row[where] = part
+            part = row[where]
+            row[where] = part + cover * (signal - part)

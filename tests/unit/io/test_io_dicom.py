@@ -201,9 +201,11 @@ def test_mixed_series_are_refused(tmp_path, change, says):
 def test_several_series_are_listed_and_one_can_be_chosen(tmp_path):
     write_series(tmp_path / "a", slices(3, series="1.2.840.7", SeriesDescription="thin")[0])
     write_series(tmp_path / "b", slices(2, series="1.2.840.8", SeriesDescription="thick")[0])
-    with pytest.raises(FormatError, match=r"(?s)holds 2 series.*1\.2\.840\.7  CT  thin  3 files\n  1\.2\.840\.8  CT  thick  2 files") as raised:
+    with pytest.raises(FormatError, match="holds 2 series") as raised:
         io.load(tmp_path)
-    assert f"{tmp_path.name}#1.2.840.7" in str(raised.value)
+    lines = str(raised.value).splitlines()
+    assert f"{tmp_path.name}#1.2.840.7" in lines[0]
+    assert lines[1:] == ["  1.2.840.7  CT  thin  3 files", "  1.2.840.8  CT  thick  2 files"]
     assert io.load(f"{tmp_path}#1.2.840.8").space.shape == (8, 6, 2)
     assert io.header(f"{tmp_path}#840.7").space.shape == (8, 6, 3)
     with pytest.raises(FormatError, match=r"no series 9\.9"):
@@ -268,10 +270,11 @@ def test_a_zip_gives_what_the_folder_gives_and_writes_nothing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before and not (tmp_path.parent.parent / "escape").exists()
 
 
-def test_a_zip_bomb_is_refused(tmp_path):
+def test_a_zip_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("vesalius.io.formats.dicom.files._LARGE", 1 << 22)
     box = tmp_path / "bomb.zip"
     with zipfile.ZipFile(box, "w", zipfile.ZIP_DEFLATED) as file, file.open("x.dcm", "w", force_zip64=True) as member:
-        for _ in range(320):
+        for _ in range(5):
             member.write(bytes(1 << 20))
     with pytest.raises(FormatError, match="zip bomb"):
         io.load(box)

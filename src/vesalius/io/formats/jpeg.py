@@ -66,7 +66,7 @@ class JPEG(Format):
 
         flat(image, path)
         array = storable(image.array, path, self.dtypes)
-        if len(np.unique(array[:, ::4, ::4])) < 3 and array.size > 64:
+        if len(np.unique(array[:, ::4, ::4])) < 3:
             raise FormatError(f"{path.name} would blur this mask: JPEG is lossy. Write .png or .nii.gz.")
         picture = Pillow.fromarray(rows_of(array))
         comment = place_text(image.space)

@@ -210,8 +210,10 @@ def _space(path: Path, shape: tuple[int, ...], fields: Any, *, words: dict[str, 
 def _affine(path: Path, fields: Any, words: dict[str, Any]) -> Array:
     """sform, else qform, else the voxel sizes alone; a singular or unreadable one is passed over with a word."""
     if "magic" not in fields:
-        words["notes"] = [*words.get("notes", []), "Analyze states no orientation: the first axis is taken to grow to the left."]
-        return np.asarray(fields.get_best_affine(), np.float64)
+        nibabel: Any = import_module("nibabel")
+        if not path.with_suffix(".mat").is_file():
+            words["notes"] = [*words.get("notes", []), "Analyze states no orientation: the first axis is taken to grow to the left."]
+        return np.asarray(nibabel.load(path).affine, np.float64)  # SPM's .mat file beside, else its origin
     notes: list[str] = words.get("notes", [])
     for name, code in (("sform", int(fields["sform_code"])), ("qform", int(fields["qform_code"]))):
         if code > 0:

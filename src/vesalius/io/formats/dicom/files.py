@@ -17,11 +17,12 @@ _RATIO, _LARGE = 250, 1 << 28  # a member that shrinks more than this and is lar
 
 @dataclass(frozen=True)
 class Part:
-    """One file: its `name` below the folder or zip, how to open it, and its size in bytes."""
+    """One file: its `name` below the folder or zip, how to open it, its size in bytes, and its first 132 bytes."""
 
     name: str
     open: Callable[[], BinaryIO]
     size: int
+    start: Callable[[], bytes]
 
 
 def split(path: Path) -> tuple[Path, str]:
@@ -65,7 +66,11 @@ def _first(found: Iterator[Part]) -> Iterator[Part]:
 
 
 def _file(path: Path, name: str) -> Part:
-    return Part(name, lambda: open(path, "rb"), path.stat().st_size)
+    def start() -> bytes:
+        with open(path, "rb") as file:
+            return file.read(132)
+
+    return Part(name, lambda: open(path, "rb"), path.stat().st_size, start)
 
 
 def _wanted(name: str) -> bool:
@@ -92,7 +97,7 @@ def _members(place: Path, box: zipfile.ZipFile) -> Iterator[Part]:
         growth = info.file_size // max(info.compress_size, 1)
         if info.file_size > _LARGE and growth > _RATIO:
             raise FormatError(f"{place}: {info.filename} would grow {growth}-fold to {info.file_size:,} bytes: refused as a zip bomb.")
-        yield Part(info.filename, _opener(place, info), info.file_size)
+        yield Part(info.filename, _opener(place, info), info.file_size, _starter(box, info))
 
 
 def _opener(place: Path, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
@@ -103,10 +108,17 @@ def _opener(place: Path, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
     return inflate
 
 
+def _starter(box: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], bytes]:
+    def start() -> bytes:
+        with box.open(info) as member:
+            return member.read(132)
+
+    return start
+
+
 def _is_dicom(part: Part) -> bool:
     """The DICM mark, or (files from before part 10) a first element of group 2 or 8 in either byte order."""
-    with part.open() as file:
-        head = file.read(132)
+    head = part.start()
     if head[128:] == b"DICM":
         return True
     named = part.name.lower().endswith(SUFFIXES) or "." not in Path(part.name).name

@@ -31,6 +31,7 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
         "cases": len(rows),
         "channels": channels,
         "shapes": [row["shape"] for row in rows],
+        "cropped_shapes": [row["cropped_shape"] for row in rows],
         "spacings": [row["spacing"] for row in rows],
         "physical": all(row["physical"] for row in rows),
         "cropped": float(np.median([row["cropped"] for row in rows])),
@@ -67,14 +68,15 @@ def case_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[s
     image = read_images(case, channels)
     turn = image.space.canonical_turn()
     space = image.space.turned(turn)
-    box = nonzero_box(image.array)
+    box = nonzero_box(turn.apply(image.array))
+    sides = [part.stop - part.start for part in box]
     coded = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
     masks = dataset.labels.masks(coded) if coded is not None else np.zeros((len(dataset.labels.names), *image.space.shape), bool)
     inside = masks.any(0)
     chooser = np.random.default_rng(0)
     return {
-        "shape": list(space.shape), "spacing": list(space.spacing), "physical": space.physical, "size": inside.size,
-        "cropped": float(np.prod([part.stop - part.start for part in box]) / inside.size),
+        "shape": list(space.shape), "cropped_shape": sides, "spacing": list(space.spacing), "physical": space.physical, "size": inside.size,
+        "cropped": float(np.prod(sides) / inside.size),
         "voxels": [int(mask.sum()) for mask in masks],
         "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser) for channel in image.array],
         "extremes": [_extremes(channel, chooser) for channel in image.array],

@@ -4,6 +4,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from pydantic import field_validator
+
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError
 from vesalius.core.settings import Settings
@@ -12,7 +14,7 @@ from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
 from vesalius.plan import rules
-from vesalius.plan.budget import device, precision, seconds, size_in_bytes
+from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits, Shape, build, search
 from vesalius.tasks import TASKS, Task
@@ -67,6 +69,11 @@ class Request(Settings):
     deterministic: bool = False
     seed: int = 0
 
+    @field_validator("budget")
+    @classmethod
+    def _none(cls, value: str | float | None) -> str | float | None:
+        return None if value == "none" else value
+
 
 def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:
     """The plan for `data` (a Dataset or the path of one). Wishes: `budget="20m"`, `memory="8G"`,
@@ -80,15 +87,35 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
         raise DataError(f"{dataset.root} has no case with a mask to learn from.")
     task: Task = TASKS[dataset.task]()
     preparation, reasons = prepare_rules(facts)
-    shape = rules.median_shape(facts, preparation.spacing)
-    limit = None if wish.budget is None else seconds(wish.budget) * LEARNING / wish.folds
+    shape = rules.median_shape(facts, preparation.spacing, crop=preparation.crop)
+    limit = learning_seconds(wish)
     ends = (preparation.in_channels, task.out_channels(dataset.labels))
     limits = Limits(limit, None if wish.memory is None else size_in_bytes(wish.memory))
     chosen = search(shape, preparation.spacing, limits, ends=ends, net=task.nets[0])
     augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
     made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit)
     made = made.because(**{**reasons, **why})
-    return made.with_settings(list(wish.settings)) if wish.settings else made
+    return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"]) if wish.settings else made
+
+
+def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -> Plan:
+    """The promise after the user's settings: measured again where they changed the network, the patch or the batch."""
+    own = {text.partition("=")[0].strip() for text in wish.settings}
+    promise = made.expected.model_dump()
+    if any(name.startswith(("net.", "patch.")) for name in own):
+        cost = measure(build(made.net, *ends), (made.patch.batch, ends[0], *made.patch.size), where=device(), kind=made.train.precision)
+        promise |= {"step_seconds": cost.step, "tile_seconds": cost.tile, "memory_bytes": cost.memory + BASE_MEMORY,
+                    "parameters": cost.parameters}  # fmt: skip
+    limit = learning_seconds(wish)
+    kept = limit is None or "train.steps" in own
+    steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))  # type: ignore[operator]
+    promise |= {"steps": steps, "epochs": steps * made.patch.batch / cases}
+    return made.model_copy(update={"train": made.train.model_copy(update={"steps": steps}), "expected": Expected(**promise)})
+
+
+def learning_seconds(wish: Request) -> float | None:
+    """Seconds for learning, per fold; None without a budget."""
+    return None if wish.budget is None else seconds(wish.budget) * LEARNING / wish.folds
 
 
 def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:

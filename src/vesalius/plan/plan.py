@@ -107,11 +107,12 @@ class Plan(Settings):
         tree = migrated(read_json(path), path)
         values: dict[str, Any] = {"reasons": {}}
         for group, leaves in tree.items():
-            if set(leaves) == {"value", "reason"}:
-                values[group], values["reasons"][group] = leaves["value"], leaves["reason"]
+            if not isinstance(leaves, dict) or "value" in leaves:
+                values[group], values["reasons"][group] = _pair(leaves)
                 continue
-            values[group] = {leaf: pair["value"] for leaf, pair in leaves.items()}
-            values["reasons"] |= {f"{group}.{leaf}": pair["reason"] for leaf, pair in leaves.items()}
+            pairs = {leaf: _pair(found) for leaf, found in leaves.items()}
+            values[group] = {leaf: value for leaf, (value, _) in pairs.items()}
+            values["reasons"] |= {f"{group}.{leaf}": why for leaf, (_, why) in pairs.items()}
         return cls.checked(values, where=str(path))
 
     def leaves(self) -> dict[str, tuple[Any, str]]:
@@ -132,13 +133,20 @@ class Plan(Settings):
         return changed.model_copy(update={"reasons": self.reasons | mine})
 
 
+def _pair(found: Any) -> tuple[Any, str]:
+    """Value and reason of one leaf; whoever edits a plan may write the value alone."""
+    if isinstance(found, dict) and "value" in found:
+        return found["value"], str(found.get("reason", "edited by hand"))
+    return found, "edited by hand"
+
+
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}  # from version -> function to the next
 
 
 def migrated(tree: Any, path: Path) -> dict[str, Any]:
     """The tree of a saved plan brought to this version by named steps; a newer one is refused."""
     try:
-        version = int(tree["version"]["value"])
+        version = int(_pair(tree["version"])[0])
     except (TypeError, KeyError, ValueError):
         raise VesaliusError(f"{path} is not a plan: it has no version. Write one with: vesalius plan DATA") from None
     if version > VERSION:

@@ -14,7 +14,8 @@ Sides = tuple[int, ...]
 Spacing = tuple[float, ...]
 SMALLEST = 4  # voxels per axis at the coarsest stage
 WIDEST = {2: 256, 3: 256}
-LATERAL = re.compile(r"(^|[\s_\-])(left|right|l|r|lt|rt|lv|rv|la|ra)($|[\s_\-])", re.IGNORECASE)
+LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
+CAMEL = re.compile(r"[a-z](Left|Right|LV|RV|LA|RA|L|R)(?![a-z])")  # lungLeft, kidneyR
 
 
 def spacing(facts: dict[str, Any]) -> tuple[Spacing, str]:
@@ -33,28 +34,31 @@ def spacing(facts: dict[str, Any]) -> tuple[Spacing, str]:
     return tuple(float(v) for v in target), "median of the training scans, per axis"
 
 
-def median_shape(facts: dict[str, Any], target: Spacing) -> Sides:
-    """Median sides of the training scans on the network's grid."""
-    shapes = np.array(facts["shapes"], float)
+def median_shape(facts: dict[str, Any], target: Spacing, *, crop: bool) -> Sides:
+    """Median sides of the training scans on the network's grid, without their empty borders where those are cut away."""
+    shapes = np.array(facts["cropped_shapes" if crop else "shapes"], float)
     if target:
         shapes = shapes * np.array(facts["spacings"]) / np.array(target)
     return tuple(int(s) for s in np.maximum(1, np.round(np.median(shapes, 0))))
 
 
 def topology(size: Sides, target: Spacing) -> tuple[Sides, tuple[Sides, ...], tuple[Sides, ...], str]:
-    """Pooling until an axis is 2 x 4 voxels short or twice as coarse as the finest (nnU-Net rule 7); kernels grow from 1 to
-    3 on an axis once its spacing is within a factor of 2. Returns patch padded to whole poolings, kernels, strides."""
+    """Pooling until an axis is 2 x 4 voxels short or twice as coarse as the finest that can be pooled (nnU-Net rule 7); kernels
+    grow from 1 to 3 on an axis once its spacing is within a factor of 2 of the finest, on every axis at the coarsest stage.
+    Returns patch padded to whole poolings, kernels, strides."""
     now, left = np.array(target or (1.0,) * len(size)), np.array(size, float)
     strides: list[Sides] = [(1,) * len(size)]
     kernels: list[Sides] = [_kernel(now, left, (1,) * len(size))]
     while len(strides) < 7:
-        can = [a for a in range(len(size)) if left[a] >= 2 * SMALLEST and now[a] / now.min() < 2]
+        large = [a for a in range(len(size)) if left[a] >= 2 * SMALLEST]
+        can = [a for a in large if now[a] / now[large].min() < 2]
         if not can or (len(can) == 1 and left[can[0]] < 3 * SMALLEST):
             break
         stride = tuple(2 if a in can else 1 for a in range(len(size)))
         now, left = now * stride, np.ceil(left / stride)
         strides.append(stride)
         kernels.append(_kernel(now, left, kernels[-1]))
+    kernels[-1] = tuple(3 if side > 1 else 1 for side in left)
     total = np.prod(strides, axis=0)
     padded = tuple(int(np.ceil(s / t) * t) for s, t in zip(size, total, strict=True))
     words = f"{len(strides)} stages: pooled by {'x'.join(map(str, total))} until {SMALLEST}-voxel maps; thick axes wait"
@@ -90,7 +94,7 @@ def channels(stages: int, base: int, ndim: int) -> Sides:
 
 def mirror(names: Sequence[str], ndim: int, *, physical: bool) -> tuple[tuple[bool, ...], str]:
     """Flips are safe on every axis unless a label knows left from right; then the left-right axis stays."""
-    lateral = [name for name in names if LATERAL.search(name)]
+    lateral = [name for name in names if LATERAL.search(name) or CAMEL.search(name)]
     if not lateral:
         return (True,) * ndim, "no label knows left from right: every axis may be mirrored"
     axis = 0 if ndim == 3 else 1  # RAS+: x; pictures: columns

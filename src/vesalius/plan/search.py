@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vesalius.core.errors import DataError
+from vesalius.core.settings import process_rank
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 from vesalius.plan import rules
@@ -62,8 +63,9 @@ def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *
     `shape` is the median scan on the network's grid, `ends` the numbers of input and output channels.
     """
     fitting: list[Shape] = []
+    _, world = process_rank()
     for candidate, wanted in ladder(shape, spacing, ends=ends, net=net):
-        if not candidate.fits(limits):
+        if not candidate.fits(limits) or candidate.batch < world:  # every process needs a sample
             continue
         fitting.append(candidate)
         if candidate.steps(limits) >= wanted:
@@ -100,8 +102,9 @@ def measured(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, 
         return None
     made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
     where = device()
-    cost = measure(build(made, *ends), (4, ends[0], *size), where=where, kind=precision(where)[0])
-    return Shape(size, why, made, f"{words}; width {base}", 4, "small batches: more steps in the same time", cost)
+    batch = max(4, process_rank()[1])
+    cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0])
+    return Shape(size, why, made, f"{words}; width {base}", batch, "small batches: more steps in the same time", cost)
 
 
 def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:

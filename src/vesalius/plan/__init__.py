@@ -108,7 +108,7 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
                     "parameters": cost.parameters}  # fmt: skip
     limit = learning_seconds(wish)
     kept = limit is None or "train.steps" in own
-    steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))  # type: ignore[operator]
+    steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))
     promise |= {"steps": steps, "epochs": steps * made.patch.batch / cases}
     return made.model_copy(update={"train": made.train.model_copy(update={"steps": steps}), "expected": Expected(**promise)})
 

@@ -112,3 +112,27 @@ def segmentation(masks, *, kind="BINARY", positions=((0, 0, 0), (0, 0, 2.5), (0,
         body = np.packbits(array.reshape(-1), bitorder="little").tobytes()
         data.PixelData = body + b"\0" * (len(body) % 2)
     return data
+
+
+def structures(made, contours):
+    """A structure set on the series `made`: name -> list of (n, 3) points in LPS millimetres."""
+    data = plain(np.zeros((2, 2), np.uint8), series="1.2.77", Modality="RTSTRUCT", PixelData=None, Rows=None, Columns=None)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.481.3"
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = made[0].SeriesInstanceUID
+    study.RTReferencedSeriesSequence = Sequence([series])
+    frame.RTReferencedStudySequence = Sequence([study])
+    data.ReferencedFrameOfReferenceSequence = Sequence([frame])
+    data.StructureSetROISequence, data.ROIContourSequence = Sequence(), Sequence()
+    for number, (name, polygons) in enumerate(contours.items(), 1):
+        item, drawn = Dataset(), Dataset()
+        item.ROINumber, item.ROIName = number, name
+        drawn.ReferencedROINumber, drawn.ContourSequence = number, Sequence()
+        for points in polygons:
+            contour = Dataset()
+            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            contour.ContourData = [f"{v:.6f}" for v in np.asarray(points).ravel()]
+            drawn.ContourSequence.append(contour)
+        data.StructureSetROISequence.append(item)
+        data.ROIContourSequence.append(drawn)
+    return data

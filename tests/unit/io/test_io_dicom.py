@@ -4,12 +4,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from matplotlib.path import Path
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from scipy.spatial.transform import Rotation
 
-from tests.unit.io.dicom_maker import AXIAL, enhanced, plain, save, segmentation, slices, write_series
+from tests.unit.io.dicom_maker import AXIAL, enhanced, plain, save, segmentation, slices, structures, write_series
 from vesalius import io
 from vesalius.core.errors import FormatError
 
@@ -252,6 +253,34 @@ def test_a_segmentation_beside_its_image_stands_back(tmp_path):
     image = io.load(tmp_path)
     assert image.source.words["modality"] == "CT" and "1 SEG" in image.source.words["notes"][0]
     assert io.load(f"{tmp_path}#1.2.9").source.words["segments"] == {"1": "organ 1"}
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE])
+def test_structures_fill_the_voxels_whose_centres_lie_inside(tmp_path, orientation):
+    made, _, step = slices(3, shape=(40, 50), orientation=orientation)
+    across, down = np.array(orientation[:3]), np.array(orientation[3:])
+
+    def lps(polygon, k):
+        return np.array(made[k].ImagePositionPatient) + polygon[:, :1] * 0.75 * across + polygon[:, 1:] * 0.5 * down
+
+    random = np.random.default_rng(0)
+    angles = np.sort(random.uniform(0, 2 * np.pi, 30))
+    star = np.stack([24.3 + np.cos(angles) * random.uniform(5, 20, 30), 19.7 + np.sin(angles) * random.uniform(5, 18, 30)], 1)
+    outer = np.array([[4.5, 4.5], [40.5, 4.5], [40.5, 30.5], [4.5, 30.5]])
+    hole = np.array([[10.5, 10.5], [20.5, 10.5], [20.5, 20.5], [10.5, 20.5]])
+    far = lps(outer, 0) - 40 * step
+    drawn = structures(made, {"star": [lps(star, 1), far], "ring": [lps(outer, 2), lps(hole, 2)]})
+    write_series(tmp_path, made)
+    save(drawn, tmp_path / "structures.dcm")
+    found = io.load(f"{tmp_path}#1.2.77")
+    grid = np.stack(np.meshgrid(np.arange(50), np.arange(40), indexing="ij"), -1).reshape(-1, 2)
+    assert found.space.same_as(io.load(tmp_path).space) and found.source.words["segments"] == {"1": "star", "2": "ring"}
+    assert np.array_equal(found.array[0, :, :, 1].astype(bool).ravel(), Path(star).contains_points(grid))
+    assert found.array.sum(axis=(1, 2)).tolist()[1] == [0, 0, 36 * 26 - 10 * 10] and found.array[0, :, :, [0, 2]].sum() == 0
+    assert "1 contours lie outside" in found.source.words["notes"][0]
+    assert f"#{drawn.SOPInstanceUID}" in " ".join(io.load(tmp_path).source.words["notes"])
+    with pytest.raises(FormatError, match=r"choose it: FOLDER#1\.2\.77"):
+        io.load(tmp_path / "structures.dcm")
 
 
 # Folders, zips and hostile files

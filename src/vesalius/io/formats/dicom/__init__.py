@@ -1,4 +1,4 @@
-"""DICOM: a file, a folder, or a zip; classic series, multi-frame, whole slides and segmentations; read only.
+"""DICOM: a file, a folder, or a zip; classic series, multi-frame, whole slides, segmentations, structure sets; read only.
 
 One series is read at a time; `folder#SERIES_UID` chooses. A volume has the index order (column, row, slice), slices along
 the normal, as ITK has it. One image alone (a radiograph, a single slice) is 2D: (rows, columns), its place in `words`.
@@ -16,7 +16,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats.dicom import files, segments, stack, tiles
+from vesalius.io.formats.dicom import files, segments, stack, structures, tiles
 from vesalius.io.formats.dicom.frames import Frame, frames
 from vesalius.io.formats.dicom.heads import Head, quiet, read_head, words
 from vesalius.io.formats.dicom.pixels import check_length, real, real_kind, samples, stored
@@ -26,7 +26,7 @@ from vesalius.io.image import Image, Source
 CARD = Card(
     entry="DICOM",
     title="DICOM",
-    summary="DICOM series, multi-frame, whole-slide images and segmentations, from files, folders and zips.",
+    summary="DICOM series, multi-frame, whole-slide images, segmentations and structures, from files, folders and zips.",
     paper="NEMA PS3, Digital Imaging and Communications in Medicine",
     tags=(".dcm", ".dicom", ".ima", ".zip"),
 )
@@ -65,7 +65,11 @@ class DICOM(Format):
 
 def _reading(path: Path) -> _Reading:
     place, uid = files.split(path)
-    heads, notes = choose(place, [read_head(place, part) for part in files.parts(place)], uid)
+    every = [read_head(place, part) for part in files.parts(place)]
+    drawn = [head for head in every if structures.is_structures(head, uid)]
+    if drawn:
+        return _structures(place, drawn, every)
+    heads, notes = choose(place, every, uid)
     for head in heads:
         check_length(place, head)
     found = _understood(place, heads, notes)
@@ -92,6 +96,22 @@ def _understood(place: Path, heads: list[Head], notes: list[str]) -> _Reading:
         lone = every[0]
         return _pictures(place, every, notes, more={"position": lone.position, "orientation": (lone.along_row, lone.along_column)})
     return _volume(place, every, notes)
+
+
+def _structures(place: Path, drawn: list[Head], every: list[Head]) -> _Reading:
+    """Contours on the grid of the series that they were drawn on."""
+    if len(drawn) > 1:
+        uids = ", ".join(str(head.get("SOPInstanceUID")) for head in drawn)
+        raise FormatError(f"{place} holds {len(drawn)} structure sets of that name: choose one by the UID of the object: {uids}.")
+    data = structures.contents(place, drawn[0])
+    notes: list[str] = []
+    image = _understood(place, structures.drawn_on(place, data, every), notes)
+    if image.space.ndim != 3 or any("tilted" in note for note in notes):
+        raise FormatError(f"{place}: the structures were drawn on a single slice or a tilted stack. Export them as a segmentation.")
+    inside = structures.filled(data, image.space, notes)
+    segments_ = {str(number): name for number, name in structures.names(data).items()}
+    told = {**words(drawn[0]), "segments": segments_} | ({"notes": notes} if notes else {})
+    return _Reading(image.space, len(inside), inside.dtype, told, lambda: inside)
 
 
 def _slide(place: Path, head: Head) -> _Reading:

@@ -14,8 +14,10 @@ def choose(place: Path, heads: list[Head], uid: str) -> tuple[list[Head], list[s
     aside = {id(head): what_else(head) for head in heads}
     images = [head for head in heads if not aside[id(head)]]
     if not images:
-        told = sorted({text for text in aside.values()})
-        raise FormatError(f"{place} is {'; '.join(told)}. Give the image itself.")
+        told = "; ".join(sorted(set(aside.values())))
+        drawn = [head.series for head in heads if head.modality == "RTSTRUCT"]
+        remedy = f"Give a folder or zip with its image, and choose it: FOLDER#{drawn[0]}" if drawn else "Give the image itself"
+        raise FormatError(f"{place} is {told}. {remedy}.")
     groups: dict[str, list[Head]] = {}
     for head in images:
         groups.setdefault(head.series, []).append(head)
@@ -31,6 +33,7 @@ def choose(place: Path, heads: list[Head], uid: str) -> tuple[list[Head], list[s
     chosen = next(iter(acquired.values()))
     rest = Counter(head.modality or "other" for head in heads if not any(head is one for one in chosen))
     notes = [f"Left aside beside the series: {', '.join(f'{count} {kind}' for kind, count in sorted(rest.items()))}."] if rest else []
+    notes += [f"{head.modality} is read as {place.name}#{head.get('SOPInstanceUID')}." for head in heads if head.modality == "RTSTRUCT"]
     return chosen, notes
 
 

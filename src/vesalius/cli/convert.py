@@ -15,6 +15,7 @@ def convert(
     like: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Resample onto the grid of this image.")] = None,
     spacing: Annotated[str | None, typer.Option(metavar="MM,MM,MM", help="Resample to this spacing, the same field of view.")] = None,
     order: Annotated[int | None, typer.Option(help="0 nearest (masks), 1 linear, 3 cubic; by default 0 for whole labels, else 1.")] = None,
+    geometry_of: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Keep the pixels, take the place of this image.")] = None,
     json: Json = False,
 ) -> None:
     """Write an image in another format, or put it on the grid of another.
@@ -26,6 +27,7 @@ def convert(
       vesalius convert mask.nii.gz repaired.nii.gz --like image.nii.gz --order 0
     """
     from vesalius import io
+    from vesalius.io.image import Image
     from vesalius.io.resample import resample
 
     if like is not None and spacing is not None:
@@ -33,6 +35,8 @@ def convert(
     if order is not None and like is None and spacing is None:
         raise UsageError("--order says how to resample. Give --like IMAGE or --spacing MM,MM,MM with it.")
     image = io.load(source)
+    if geometry_of is not None:
+        image = Image(image.array, _place_of(geometry_of, image), image.source)
     for note in image.source.words.get("notes", ()):
         say(note)
     grid = image.space
@@ -51,6 +55,16 @@ def convert(
         sides = " x ".join(map(str, image.space.shape))
         lengths = " x ".join(f"{side:g}" for side in image.space.spacing)
         answer(f"{target}: {told['channels']} x {sides} {told['kind']}, {lengths} {image.space.unit}")
+
+
+def _place_of(path: Path, image: Any) -> Any:
+    """The space of the image at `path`, for pixels of the same shape."""
+    from vesalius import io
+
+    space = io.header(path).space
+    if space.shape != image.space.shape:
+        raise UsageError(f"{path} has the shape {space.shape}, the pixels {image.space.shape}. Resample instead: --like {path}")
+    return space
 
 
 def _numbers(text: str, count: int) -> list[float]:

@@ -94,19 +94,20 @@ def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:
         return {}
     return {"minimum": float(values.min()), "low": float(np.percentile(values, 0.5)), "high": float(np.percentile(values, 99.5)),
             "median": float(np.median(values)), "whole": float(np.mean(values == np.rint(values))),
-            "near_water": float(np.mean(np.abs(values) <= 150))}  # fmt: skip
+            "near_water": float(np.mean(np.abs(values) <= 150)),
+            "below_air": float(np.mean((values < -1050) & (values != values.min())))}  # fmt: skip
 
 
 def _pooled(samples: list[Array], extremes: list[dict[str, float]]) -> dict[str, float]:
     values = np.concatenate(samples).astype(np.float64)
     whole = [row for row in extremes if row]
     if not values.size or not whole:
-        return dict.fromkeys(("mean", "std", "p0.5", "p99.5", "low", "high", "median", "minimum", "whole", "near_water"), 0.0)
+        return dict.fromkeys(("mean", "std", "p0.5", "p99.5", "low", "high", "median", "minimum", "whole", "near_water", "below_air"), 0.0)
     low, high = np.percentile(values, [0.5, 99.5])
     return {
         "mean": float(np.clip(values, low, high).mean()), "std": float(np.clip(values, low, high).std()),
         "p0.5": float(low), "p99.5": float(high), "low": float(np.median([row["low"] for row in whole])),
         "high": float(np.median([row["high"] for row in whole])),
         "median": float(np.median([row["median"] for row in whole])), "minimum": min(row["minimum"] for row in whole),
-        "whole": float(np.mean([row["whole"] for row in whole])), "near_water": float(np.mean([row["near_water"] for row in whole])),
+        **{name: float(np.mean([row[name] for row in whole])) for name in ("whole", "near_water", "below_air")},
     }  # fmt: skip

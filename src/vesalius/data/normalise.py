@@ -40,7 +40,8 @@ def looks_like_hounsfield(stats: dict[str, Any]) -> bool:
     voxels around water. Judged by content, because channel names lie."""
     whole = stats["whole"] >= 0.9
     air = stats["low"] <= -500 and stats["minimum"] >= -10000
-    return bool(whole and air and stats["high"] >= 50 and stats["near_water"] >= 0.02)
+    body = stats["high"] >= 50 and stats["near_water"] >= 0.02
+    return bool(whole and air and body and stats["below_air"] < 0.01)  # a z-score times 500 goes far below air
 
 
 def looks_like_uptake(name: str, stats: dict[str, Any]) -> bool:

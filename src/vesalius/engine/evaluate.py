@@ -116,8 +116,9 @@ def read_case(case: Case, run: Run) -> Read:
 
 def score(run: Run, read: Read, said: Array) -> Rows:
     """One row per label, with the case and the patient."""
-    case = read.case
-    return score_coded(said, read.truth, read.image.space, labels=run.plan.labels, case=case.name, patient=case.patient, tolerance=TOLERANCE)
+    rows = score_coded(said, read.truth, read.image.space, labels=run.plan.labels, case=read.case.name, patient=read.case.patient,
+                       tolerance=TOLERANCE)  # fmt: skip
+    return rows
 
 
 def shallow_answer(baseline: Shallow, prepared: Prepared) -> Array:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import distributed as dist
@@ -16,7 +15,7 @@ from vesalius.core.record import record
 from vesalius.core.settings import home, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import examine
+from vesalius.data.doctor import Finding, examine
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
@@ -109,9 +108,9 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     for note in dataset.notes:
         listener.say(note)
     since = time.monotonic()
-    parts = split(dataset, folds=session.wish.folds, seed=session.wish.seed)
     with listener.stage("examining") as tick:
-        findings = examine(dataset, split=parts, progress=tick)
+        findings = examine(dataset, progress=tick)
+    parts = _parted(session, dataset, findings)
     session.clocked("examine", since)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
@@ -141,7 +140,7 @@ def promise(plan: Plan) -> str:
     size = "x".join(map(str, plan.patch.size))
     return (
         f"Plan: {plan.net.name} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
-        f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, about {e.memory_bytes / 2**30:.1f} GiB."
+        f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, {e.memory_bytes / 2**30:.1f} GiB."
     )
 
 
@@ -153,7 +152,7 @@ def _same_data(folder: Path, dataset: Dataset) -> None:
                          "Choose another folder, or start again with --overwrite.")  # fmt: skip
 
 
-def _without_bad(session: Session, findings: Sequence[Any], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
+def _without_bad(session: Session, findings: Sequence[Finding], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
     """Errors stop the run; with `skip_bad` the cases that they name are left out instead (a leak always stops it)."""
     errors = [f for f in findings if f.severity == "error"]
     bad = {name for f in errors for name in f.cases if f.check not in ("leak", "groups")}
@@ -166,7 +165,15 @@ def _without_bad(session: Session, findings: Sequence[Any], parts: Split, *, ski
         return session.dataset, parts
     session.listener.say(f"Left out, because they cannot be used: {', '.join(sorted(bad))}")
     kept = session.dataset.with_cases(tuple(case for case in session.dataset.cases if case.name not in bad))
-    return kept, split(kept, folds=session.wish.folds, seed=session.wish.seed)
+    return kept, _parted(session, kept, findings)
+
+
+def _parted(session: Session, dataset: Dataset, findings: Sequence[Finding]) -> Split:
+    """The split; copies that the doctor found stay on one side."""
+    names = {case.name for case in dataset.cases}
+    copies = [pair[:2] for f in findings if f.check == "copies" and f.details.get("exact") for pair in f.details["pairs"]]
+    together = [tuple(pair) for pair in copies if set(pair) <= names]
+    return split(dataset, folds=session.wish.folds, seed=session.wish.seed, together=together)
 
 
 def _cached(session: Session, run: Run) -> dict[str, Stored]:

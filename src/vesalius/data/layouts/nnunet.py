@@ -5,6 +5,7 @@ Isensee et al. 2021, nnU-Net; regions and the ignore label as in version 2.
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class NNUNet(Layout):
         cases = (*train, *(case for case in test if case.masks))
         there = {channel for case in cases for channel in case.images}
         used = (*(c for c in channels.values() if c in there), *sorted(there - set(channels.values())))
+        cases, said = _told(cases, words)
+        notes += said
         about: dict[str, Any] = {k: words[k] for k in ("reference", "licence", "description") if k in words}
         return Dataset(str(words.get("name", root.name)), root, "segment", cases, used, labels, modality=" + ".join(used),
                        notes=tuple(notes), metadata=about)  # fmt: skip
@@ -66,6 +69,21 @@ class NNUNet(Layout):
             write_case(None, folder / f"labels{part}" / f"a_{k:03}.nii.gz", seed=k)
         write_json(folder / "dataset.json", {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "part": 1},
                                              "numTraining": 3, "file_ending": ".nii.gz"})  # fmt: skip
+
+
+def _told(cases: tuple[Case, ...], words: dict[str, Any]) -> tuple[tuple[Case, ...], list[str]]:
+    """`cases` with what dataset.json may say beyond nnU-Net: "splits" {part: cases}, "patients" {case: patient} and
+    "metadata" {case: {word: value}}."""
+    part = {name: part for part, names in (words.get("splits") or {}).items() for name in names if part in ("train", "val", "test")}
+    patient, more = words.get("patients") or {}, words.get("metadata") or {}
+    told = tuple(
+        replace(case, split=part.get(case.name, case.split), patient=str(patient.get(case.name, case.patient)),
+                metadata={**case.metadata, **more.get(case.name, {})})
+        for case in cases
+    )  # fmt: skip
+    notes = [f"Splits as dataset.json gives them, for {sum(c.name in part for c in cases)} cases."] if part else []
+    notes += [f"{len({c.patient for c in told})} patients in {len(told)} cases, as dataset.json says."] if patient else []
+    return told, notes
 
 
 def _words(root: Path) -> dict[str, Any]:

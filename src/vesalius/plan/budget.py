@@ -23,15 +23,17 @@ BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def seconds(text: str | float) -> float:
     """"20m", "1h30m", "90s" or a number of seconds."""
     found = re.fullmatch(r"\s*(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?\s*", str(text))
-    if not found or not any(found.groups()):
+    parts = found.groups() if found else ()
+    total = sum(float(part or 0) * unit for part, unit in zip(parts, (86400, 3600, 60, 1), strict=bool(parts)))
+    if total <= 0:
         raise UsageError(f"Expected a time such as 20m, 1h30m or 90s; got {text!r}.")
-    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (86400, 3600, 60, 1), strict=True))
+    return total
 
 
 def size_in_bytes(text: str | int) -> int:
     """"8G", "512M" or a number of bytes."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(text), re.IGNORECASE)
-    if not found:
+    if not found or float(found[1]) == 0:
         raise UsageError(f"Expected a size such as 8G or 512M; got {text!r}.")
     return int(float(found[1]) * BYTES.get(found[2].upper(), 1))
 

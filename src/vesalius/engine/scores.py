@@ -17,7 +17,7 @@ from vesalius.core.errors import DataError
 from vesalius.core.space import Array, Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.metrics import METRICS
-from vesalius.metrics._pair import Pair
+from vesalius.metrics._pair import Pair, pairs_of_maps
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -58,16 +58,18 @@ def score_case(prediction: Array, truth: Array, space: Space, *, names: Sequence
 
 def score_coded(prediction: Array, truth: Array, space: Space, *, labels: Labels, case: str, patient: str,
                 tolerance: float = 1.0) -> list[Row]:  # fmt: skip
-    """Like `score_case`, from what `Labels.encode` gives: (1, *S) indices or (K, *S) of 0 / 1, class by class to spare memory.
+    """Like `score_case`, from what `Labels.encode` gives: (1, *S) indices or (K, *S) of 0 / 1; no stack of masks is made.
 
     Where the truth is 255 the prediction counts for nothing, neither as right nor as wrong.
     """
-    rows = []
-    for k, name in enumerate(labels.names):
-        layer, value = (0, k + 1) if labels.exclusive else (k, 1)
-        guess = (prediction[layer] == value) & (truth[layer] != IGNORE)
-        rows += score_case(guess[None], (truth[layer] == value)[None], space, names=[name], case=case, patient=patient, tolerance=tolerance)
-    return rows
+    ignored = truth[0] == IGNORE
+    if labels.exclusive:
+        guess, actual = (np.where(ignored, 0, coded[0]) for coded in (prediction, truth))
+        pairs = pairs_of_maps(guess, actual, space, classes=len(labels.names), tolerance=tolerance)
+    else:
+        layers = zip(prediction, truth, strict=True)
+        pairs = (Pair.of((guess == 1) & ~ignored, actual == 1, space, tolerance=tolerance) for guess, actual in layers)
+    return [{"case": case, "patient": patient, "label": name, **score(pair)} for name, pair in zip(labels.names, pairs, strict=True)]
 
 
 def score(pair: Pair) -> dict[str, Any]:
@@ -88,11 +90,11 @@ def summarise(rows: Sequence[Row], *, seed: int = 0, draws: int = 2000,
     return {
         "rows": list(rows),
         "summary": summary(rows, seed=seed, draws=draws),
-        "groups": {key: _by_value(rows, values, seed, draws) for key, values in (groups or {}).items()},
+        "groups": {key: _by_value(rows, values, seed=seed, draws=draws) for key, values in (groups or {}).items()},
     }
 
 
-def _by_value(rows: Sequence[Row], values: Mapping[str, Any], seed: int, draws: int) -> dict[str, Any]:
+def _by_value(rows: Sequence[Row], values: Mapping[str, Any], *, seed: int, draws: int) -> dict[str, Any]:
     seen = sorted({str(values[row["case"]]) for row in rows if values.get(row["case"]) is not None})
     parts = {value: [row for row in rows if str(values.get(row["case"])) == value] for value in seen}
     return {value: summary(part, seed=seed, draws=draws) for value, part in parts.items()}

@@ -30,9 +30,7 @@ class Pair:
     @classmethod
     def of(cls, prediction: Array, truth: Array, space: Space, *, tolerance: float = 1.0) -> "Pair":
         """Masks (*S) on the grid `space`; whatever is not 0 is inside."""
-        if prediction.shape != space.shape or truth.shape != space.shape:
-            raise GeometryError(f"A prediction and its truth must lie on one grid: prediction {prediction.shape}, truth {truth.shape}, "
-                                f"space {space.shape}. Resample one first: vesalius convert --like.")  # fmt: skip
+        require_one_grid(prediction, truth, space)
         prediction, truth = np.asarray(prediction, bool), np.asarray(truth, bool)
         box = union_box(bounding_box(prediction), bounding_box(truth))
         return cls(np.ascontiguousarray(prediction[box]), np.ascontiguousarray(truth[box]), space, tolerance)
@@ -57,12 +55,19 @@ class Pair:
         return float(np.linalg.norm(np.asarray(self.space.shape) * np.asarray(self.space.spacing)))
 
 
-def bounding_box(mask: Mask) -> Box | None:
-    """The smallest box of indices that holds the mask, or None for an empty one."""
+def require_one_grid(prediction: Array, truth: Array, space: Space) -> None:
+    """Raise a GeometryError unless both arrays (*S) have the shape of `space`."""
+    if prediction.shape != space.shape or truth.shape != space.shape:
+        raise GeometryError(f"A prediction and its truth must lie on one grid: prediction {prediction.shape}, truth {truth.shape}, "
+                            f"space {space.shape}. Resample one first: vesalius convert --like.")  # fmt: skip
+
+
+def bounding_box(mask: Array) -> Box | None:
+    """The smallest box of indices outside which `mask` is 0, or None where it is 0 everywhere."""
     flat: Mask = np.any(mask, axis=0)  # one pass over the array serves all axes but the first
     if not flat.any():
         return None
-    lines = [mask.reshape(len(mask), -1).any(axis=1)]
+    lines: list[Mask] = [np.any(mask.reshape(len(mask), -1), axis=1)]
     lines += [np.any(flat, axis=tuple(b for b in range(flat.ndim) if b != a)) for a in range(flat.ndim)]
     ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
     return tuple(slice(int(low), int(high) + 1) for low, high in ends)
@@ -77,6 +82,9 @@ def union_box(a: Box | None, b: Box | None) -> Box:
 
 def pairs_of_maps(prediction: Array, truth: Array, space: Space, *, classes: int, tolerance: float = 1.0) -> Iterator[Pair]:
     """One pair for each class 1 .. `classes` of two label maps (*S), without a mask of the whole grid for any."""
+    require_one_grid(prediction, truth, space)
+    whole = union_box(bounding_box(prediction), bounding_box(truth))  # finding objects is slow in empty air
+    prediction, truth = prediction[whole], truth[whole]
     boxes = [ndimage.find_objects(labels, max_label=classes) for labels in (prediction, truth)]
     for k, (a, b) in enumerate(zip(*boxes, strict=True), start=1):
         box = union_box(a, b)

@@ -54,6 +54,8 @@ class SurfaceDistances:
 
     def hausdorff(self, percentile: float = 100.0) -> float:
         """The larger of the two directed percentiles."""
+        if percentile == 100:
+            return float(max(self.outward.max(), self.inward.max()))
         return float(max(np.percentile(self.outward, percentile), np.percentile(self.inward, percentile)))
 
     def mean(self) -> float:

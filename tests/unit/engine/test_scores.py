@@ -62,6 +62,13 @@ def test_ignored_voxels_count_for_nothing():
     assert [r["dice"] for r in twice] == [row["dice"]] * 2
 
 
+def test_coded_and_masks_agree():
+    prediction, truth = np.random.default_rng(0).integers(0, 3, (2, 1, 6, 6)).astype(np.uint8)
+    words = {"case": "c", "patient": "p", "tolerance": 1.5}
+    expected = score_case(LABELS.masks(prediction), LABELS.masks(truth), SPACE, names=LABELS.names, **words)
+    assert score_coded(prediction, truth, SPACE, labels=LABELS, **words) == expected
+
+
 def test_masks_and_names_must_match():
     with pytest.raises(DataError, match="names"):
         score_case(np.zeros((1, 6, 6)), np.zeros((1, 6, 6)), SPACE, names="ab", case="c", patient="p")

@@ -93,6 +93,7 @@ def test_distances_equal_enumeration(monkeypatch, spacing, near):
         assert found.within(1.0) == pytest.approx(within / sum(every.shape))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("spacing", SPACES)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equals_monai(spacing, seed):
@@ -109,6 +110,7 @@ def test_equals_monai(spacing, seed):
     assert ours["iou"] == pytest.approx(monai.compute_iou(p, t).item(), rel=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_close_to_the_area_weighted_definition():
     """DeepMind's package weighs surface by area and puts it between voxels: near ours, never more than a voxel off in HD."""
     deepmind = pytest.importorskip("surface_distance")
@@ -161,6 +163,11 @@ def test_pairs_of_maps_are_pairs_of_masks():
         expected = Pair.of(a == k, b == k, space)
         assert pair.state == expected.state and pair.volumes == expected.volumes and surface(pair) == surface(expected)
     assert [p.state for p in pairs_of_maps(a, b, space, classes=4)] == ["scored", "scored", "missed", "both_empty"]
+
+
+def test_empty_maps_are_pairs_too():
+    nothing = np.zeros((4, 5), np.uint8)
+    assert [p.state for p in pairs_of_maps(nothing, nothing, Space.of((4, 5)), classes=2)] == ["both_empty"] * 2
 
 
 def test_masks_on_two_grids_are_refused():

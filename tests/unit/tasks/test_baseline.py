@@ -60,7 +60,7 @@ def test_frequencies_keep_the_volume_and_the_place(shape):
 
 def test_log_odds_of_a_flat_atlas_are_flat():
     total = np.full((1, 16, 16), 3 * 0.25, np.float32)
-    odds = parts.log_odds(total, 3, total / 3, (11, 40))
+    odds = parts.log_odds(total, (11, 40), cases=3, prior=total / 3)
     np.testing.assert_allclose(odds, np.log(0.25 / 0.75), atol=1e-5)
 
 

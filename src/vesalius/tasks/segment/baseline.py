@@ -80,7 +80,7 @@ class Baseline:
     def _place(self, case: Drawn, total: Floats) -> Floats:
         """(m, K) what the atlas says of the training voxels of `case`, the case itself left out of the atlas."""
         others = total - _padded(case.coarse, len(total))
-        return log_odds(others, self.cases - 1, self.atlas, case.shape)[:, case.index].T
+        return log_odds(others, case.shape, cases=self.cases - 1, prior=self.atlas)[:, case.index].T
 
     def _learn(self, x: Floats, y: Codes, w: Floats) -> None:
         if self.exclusive:
@@ -102,7 +102,7 @@ class Baseline:
             raise DataError("The baseline has learned nothing yet. Call fit first, or load one that has.")
         step = reduction(image.shape[1:])
         small = shrink(image, step)
-        place = log_odds(self.atlas * self.cases, self.cases, self.atlas, small.shape[1:])
+        place = log_odds(self.atlas * self.cases, small.shape[1:], cases=self.cases, prior=self.atlas)
         raw = np.concatenate([local_features(small), place]).T
         parts = [self._logits(raw[start : start + CHUNK]) for start in range(0, len(raw), CHUNK)]
         logits = np.concatenate(parts).T
@@ -262,7 +262,7 @@ def frequencies(mask: NDArray[np.bool_]) -> Floats:
     return _along_axes(mask.astype(np.float32), [_overlaps(CELLS, n) for n in mask.shape])
 
 
-def log_odds(total: Floats, cases: int, prior: Floats, shape: Sequence[int]) -> Floats:
+def log_odds(total: Floats, shape: Sequence[int], *, cases: int, prior: Floats) -> Floats:
     """(K, N) log odds of each class at each voxel of a grid of `shape`, from sums over `cases` atlases and one of chance."""
     chance = prior.reshape(len(prior), -1).mean(1).reshape(-1, *[1] * len(shape))
     p = np.clip((total + chance) / (cases + 1), 1e-4, 1 - 1e-4)
@@ -310,7 +310,7 @@ def best_offsets(logits: Floats, inside: NDArray[np.bool_], weight: Floats) -> F
     for width in (2.0, 1.0, 0.5, 0.25):
         for k in range(1, len(offsets)):
             tries = offsets[k] + width * np.arange(-3, 4, dtype=np.float32)
-            scores = [_mean_dice(logits, _with(offsets, k, value), inside, weight) for value in tries]
+            scores = [_mean_dice(logits + _with(offsets, k, value), inside, weight) for value in tries]
             offsets[k] = tries[int(np.argmax(scores))]
     return offsets
 
@@ -321,9 +321,8 @@ def _with(offsets: Floats, k: int, value: float) -> Floats:
     return changed
 
 
-def _mean_dice(logits: Floats, offsets: Floats, inside: NDArray[np.bool_], weight: Floats) -> float:
-    said = (logits + offsets).argmax(1)
-    classes = len(offsets)
+def _mean_dice(logits: Floats, inside: NDArray[np.bool_], weight: Floats) -> float:
+    said, classes = logits.argmax(1), logits.shape[1]
     truth = weight @ inside
     predicted = np.bincount(said, weight, minlength=classes)
     both = np.bincount(said, weight * inside[np.arange(len(said)), said], minlength=classes)

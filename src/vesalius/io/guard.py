@@ -1,5 +1,6 @@
 """What can go wrong at the door: damaged and hostile files become FormatErrors that name the file and the remedy."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,14 @@ def guarded(path: Path, title: str) -> Iterator[None]:
     except Exception as problem:
         cause = str(problem).strip().split("\n")[0] or type(problem).__name__
         raise FormatError(f"{path} cannot be read as {title}: {cause}. {REMEDY}") from problem
+
+
+def unwarned(module: str) -> None:
+    """From here on the warnings of `module` are not shown: its readers warn of what is judged here anyhow.
+
+    A filter that stays, rather than one around each reading, because files are read in several threads at once.
+    """
+    warnings.filterwarnings("ignore", module=rf"{module}(\.|$)")
 
 
 def check_size(path: Path, needed: int, available: int) -> None:

@@ -1,30 +1,21 @@
-"""nibabel, with what it says of a header collected rather than written to the terminal."""
+"""nibabel's judgement of a header, collected rather than written to the terminal. No global state: files are read in threads."""
 
 import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 
 class _Collector(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.said = said
+        self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.said.append(record.getMessage())
 
 
-@contextmanager
-def listening() -> Iterator[list[str]]:
-    """What nibabel logs inside, as sentences; its warnings are kept quiet."""
-    said: list[str] = []
-    log, collector = logging.getLogger("nibabel.global"), _Collector(said)
-    handlers, propagate = log.handlers, log.propagate
-    log.handlers, log.propagate = [collector], False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield said
-    finally:
-        log.handlers, log.propagate = handlers, propagate
+def checked(header: Any) -> list[str]:
+    """Mend `header` as nibabel does on loading and give its remarks as sentences; what cannot be mended is raised."""
+    log, collector = logging.Logger("vesalius.io.nibabel"), _Collector()
+    log.addHandler(collector)
+    header.check_fix(logger=log)
+    return collector.said

@@ -10,9 +10,8 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats._nibabel import listening
 from vesalius.io.formats._values import real_dtype
-from vesalius.io.guard import DEFLATE_RATIO, check_size
+from vesalius.io.guard import DEFLATE_RATIO, check_size, unwarned
 from vesalius.io.image import Image, Source
 
 CARD = Card(
@@ -42,8 +41,7 @@ class NibabelOthers(Format):
     def read(self, path: Path) -> Image:
         picture = _open(path)
         _, sides, axis = _layout(path, picture)
-        with listening():
-            array = np.asarray(picture.dataobj)
+        array = np.asarray(picture.dataobj)
         array = np.moveaxis(array, axis, 0) if axis is not None else array
         array = array.reshape(-1, *sides).astype(_kind(picture), copy=False)
         return Image(array, Space(sides, np.asarray(picture.affine, float)), Source(str(path), "nibabel_others", {}))
@@ -53,8 +51,8 @@ def _open(path: Path) -> Any:
     """nibabel's image, its declared size checked against the file."""
     nibabel: Any = import_module("nibabel")
     name, pixels = _pair(path)
-    with listening():
-        picture = nibabel.load(name)
+    unwarned("nibabel")
+    picture = nibabel.load(name)
     needed = int(np.prod(picture.shape, dtype=object)) * np.dtype(picture.get_data_dtype()).itemsize
     packed = path.suffix.lower() in (".mgz", ".gz", ".mnc")
     check_size(path, needed, pixels.stat().st_size * (DEFLATE_RATIO if packed else 1))

@@ -18,7 +18,7 @@ from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats._nibabel import listening
+from vesalius.io.formats._nibabel import checked
 from vesalius.io.formats._values import real_dtype, storable, to_real
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size, read_exactly, skip
 from vesalius.io.image import Image, Source
@@ -116,8 +116,8 @@ def _parse(path: Path) -> _Parsed:
         if not part.is_file():
             raise FormatError(f"{path} is half of a pair and {part.name} is missing. Put it beside.")
     with _open(head) as file:
-        with listening() as said:
-            fields = _fields(head, file.read(540))
+        fields = _fields(head, file.read(540))
+    said = checked(fields)
     if 3000 <= int(fields["intent_code"] if "intent_code" in fields else 0) < 3100:
         raise FormatError(f"{path} is CIFTI: values per surface vertex or parcel, not an image. Use nibabel or wb_command to get at it.")
     shape = tuple(int(side) for side in fields.get_data_shape())
@@ -147,12 +147,12 @@ def _fields(head: Path, raw: bytes) -> Any:
     nibabel: Any = import_module("nibabel")
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(raw) == 540:
-        return nibabel.Nifti2Header.from_fileobj(io.BytesIO(raw))
+        return nibabel.Nifti2Header.from_fileobj(io.BytesIO(raw), check=False)
     if 348 not in sizes or len(raw) < 348:
         raise FormatError(f"{head} does not begin with a NIfTI or Analyze header. {REMEDY}")
     if raw[344:347] in (b"n+1", b"ni1"):
-        return nibabel.Nifti1Header.from_fileobj(io.BytesIO(raw[:348]))
-    return nibabel.Spm2AnalyzeHeader.from_fileobj(io.BytesIO(raw[:348]))
+        return nibabel.Nifti1Header.from_fileobj(io.BytesIO(raw[:348]), check=False)
+    return nibabel.Spm2AnalyzeHeader.from_fileobj(io.BytesIO(raw[:348]), check=False)
 
 
 def _split(path: Path, shape: tuple[int, ...], fields: Any) -> tuple[tuple[int, ...], int]:

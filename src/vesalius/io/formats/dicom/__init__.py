@@ -18,9 +18,10 @@ from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
 from vesalius.io.formats.dicom import files, segments, stack, structures, tiles
 from vesalius.io.formats.dicom.frames import Frame, frames
-from vesalius.io.formats.dicom.heads import Head, quiet, read_head, words
+from vesalius.io.formats.dicom.heads import Head, read_head, words
 from vesalius.io.formats.dicom.pixels import check_length, real, real_kind, samples, stored
 from vesalius.io.formats.dicom.series import choose
+from vesalius.io.guard import unwarned
 from vesalius.io.image import Image, Source
 
 CARD = Card(
@@ -53,17 +54,16 @@ class DICOM(Format):
         return files.claims(path)
 
     def header(self, path: Path) -> Header:
-        with quiet():
-            reading = _reading(path)
+        reading = _reading(path)
         return Header(reading.space, reading.channels, reading.dtype.name, reading.words)
 
     def read(self, path: Path) -> Image:
-        with quiet():
-            reading = _reading(path)
-            return Image(reading.pixels(), reading.space, Source(str(path), "dicom", reading.words))
+        reading = _reading(path)
+        return Image(reading.pixels(), reading.space, Source(str(path), "dicom", reading.words))
 
 
 def _reading(path: Path) -> _Reading:
+    unwarned("pydicom")
     place, uid = files.split(path)
     every = [read_head(place, part) for part in files.parts(place)]
     drawn = [head for head in every if structures.is_structures(head, uid)]

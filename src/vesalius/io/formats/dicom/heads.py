@@ -1,9 +1,6 @@
 """What a DICOM object says of itself: read without its pixels, judged, and put into words."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -135,19 +132,6 @@ def numbers(data: Any, keyword: str) -> tuple[float, ...] | None:
     if not np.isfinite(found).all():
         raise FormatError(f"the element {keyword} is {found}, which is not finite. Export the object again.")
     return found or None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """pydicom's warnings and log are kept quiet: what matters is judged here."""
-    log = logging.getLogger("pydicom")
-    before, log.disabled = log.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.disabled = before
 
 
 def spot(place: Path, part: Part) -> Path:

@@ -27,6 +27,7 @@ CONSTANTS = {
     "labels.values": "as found in the data set",
     "labels.ignore": "as the data set says",
     "labels.colours": "as the data set says",
+    "labels.background": "as the data set says",
     "patch.foreground": "half of the samples are centred on a class, so that rare ones are seen",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
     "net.ndim": "as the scans",

@@ -1,0 +1,189 @@
+"""Plans: every value with its reason, kept and read back, changed by hand, and cut to the time and the memory there is."""
+
+import json
+from importlib import import_module
+
+import pytest
+
+from tests.unit.engine.tiny import facts, plan_of, tiny_dataset
+from vesalius.core.errors import DataError, UsageError, VesaliusError
+from vesalius.core.files import read_json
+from vesalius.plan import Plan, Request
+from vesalius.plan import plan as make_plan
+from vesalius.plan.budget import Measured
+from vesalius.plan.plan import VERSION
+from vesalius.plan.search import BASE_MEMORY, Limits, search
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine on which a sample costs a microsecond and 100 bytes per voxel and feature of the first stage."""
+    asked = []
+
+    def measure(net, shape, *, where, kind):
+        voxels, width = shape[0], net.down[0][1][0].out_channels
+        for side in shape[2:]:
+            voxels *= side
+        asked.append((width, shape))
+        return Measured(step=voxels * width * 1e-6 / 16, tile=0.1, memory=int(voxels * width * 100 / 16), parameters=10)
+
+    for room in ("vesalius.plan", "vesalius.plan.search"):
+        monkeypatch.setattr(import_module(room), "measure", measure)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def made():
+    """Measured on the machine at hand."""
+    return make_plan(tiny_dataset(), facts=facts(), budget="2m")
+
+
+def test_every_leaf_has_a_reason(made):
+    silent = [name for name, (_, why) in made.leaves().items() if not why.strip()]
+    assert silent == []
+    assert set(made.reasons) == set(made.leaves()), "reasons for what is no leaf, or the other way round"
+
+
+def test_a_plan_survives_its_file_with_its_reasons(made, tmp_path):
+    made.save(tmp_path / "plan.json")
+    again = Plan.load(tmp_path / "plan.json")
+    assert again == made and again.reasons == made.reasons
+
+
+def test_the_file_is_value_beside_reason(made, tmp_path):
+    made.save(tmp_path / "plan.json")
+    tree = read_json(tmp_path / "plan.json")
+    assert tree["folds"] == {"value": 1, "reason": "as asked for"}
+    assert all(set(pair) == {"value", "reason"} for group in tree.values() if "value" not in group for pair in group.values())
+
+
+def test_a_plan_may_be_edited_without_reasons(made, tmp_path):
+    made.save(tmp_path / "plan.json")
+    tree = read_json(tmp_path / "plan.json")
+    tree["train"]["learning_rate"], tree["folds"] = 0.5, 3
+    (tmp_path / "plan.json").write_text(json.dumps(tree))
+    again = Plan.load(tmp_path / "plan.json")
+    assert (again.train.learning_rate, again.folds) == (0.5, 3)
+    assert again.reasons["train.learning_rate"] == again.reasons["folds"] == "edited by hand"
+
+
+@pytest.mark.parametrize(("edit", "told"), [
+    ({"train": {"rate": {"value": 1, "reason": ""}}}, "train.rate"),
+    ({"patch": {"batch": {"value": "many", "reason": ""}}}, "patch.batch"),
+    ({"paint": {"colour": {"value": 1, "reason": ""}}}, "paint"),
+])  # fmt: skip
+def test_a_wrong_edit_is_told_by_its_name(made, tmp_path, edit, told):
+    made.save(tmp_path / "plan.json")
+    tree = read_json(tmp_path / "plan.json")
+    for group, leaves in edit.items():
+        tree.setdefault(group, {}).update(leaves)
+    (tmp_path / "plan.json").write_text(json.dumps(tree))
+    with pytest.raises(UsageError, match=told):
+        Plan.load(tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize(("tree", "told"), [
+    ({"version": {"value": VERSION + 1, "reason": ""}}, f"version {VERSION + 1}.*Update"),
+    ({"train": {}}, "not a plan"), ([1, 2], "not a plan"), ({"version": {"value": "new", "reason": ""}}, "not a plan"),
+])  # fmt: skip
+def test_what_is_no_plan_or_too_new_is_refused(tmp_path, tree, told):
+    (tmp_path / "plan.json").write_text(json.dumps(tree))
+    with pytest.raises(VesaliusError, match=told):
+        Plan.load(tmp_path / "plan.json")
+
+
+def test_settings_are_applied_with_their_reason(made):
+    changed = made.with_settings(["train.learning_rate=0.5", "patch.size=[8,8,8]", "net.name=residual_unet"])
+    assert (changed.train.learning_rate, changed.patch.size, changed.net.name) == (0.5, (8, 8, 8), "residual_unet")
+    assert changed.reasons["patch.size"] == "set by the user" and made.reasons["patch.size"] != "set by the user"
+
+
+@pytest.mark.parametrize(("setting", "told"), [
+    ("train.learning_rat=1", "learning_rate"), ("trian.steps=1", "train"), ("train.steps=many", "train.steps"),
+    ("train.steps", "NAME=VALUE"), ("patch.size=8", "patch.size"), ("foldz=1", "folds"),
+])  # fmt: skip
+def test_a_wrong_setting_names_the_right_one(made, setting, told):
+    with pytest.raises(UsageError, match=told):
+        made.with_settings([setting])
+
+
+def test_what_the_user_changes_is_measured_again(machine):
+    small = ["net.channels=[8,16]", "net.kernels=[[3,3,3],[3,3,3]]", "net.strides=[[1,1,1],[2,2,2]]", "patch.size=[8,8,8]"]
+    made, changed = (make_plan(tiny_dataset(), facts=facts(), budget="2m", settings=wish) for wish in ([], small))
+    assert changed.expected.step_seconds < made.expected.step_seconds and changed.train.steps > made.train.steps
+    assert changed.expected.steps == changed.train.steps
+
+
+def test_an_unlike_number_of_stages_is_told_when_planning(machine):
+    with pytest.raises(UsageError, match="per stage"):
+        make_plan(tiny_dataset(), facts=facts(), budget="2m", settings=["net.channels=[8,16]"])
+
+
+def test_without_a_deadline_the_schedule_counts_steps(machine):
+    for budget in (None, "none"):
+        made = make_plan(tiny_dataset(), facts=facts(), budget=budget, settings=["train.steps=12"])
+        assert made.train.seconds is None and made.expected.budget_seconds is None and made.train.steps == made.expected.steps == 12
+
+
+def test_deterministic_counts_the_steps_that_the_budget_allows(machine):
+    made = make_plan(tiny_dataset(), facts=facts(), budget="2m", deterministic=True)
+    assert made.train.seconds is None and made.train.deterministic
+    assert made.train.steps == pytest.approx(0.85 * 120 / made.expected.step_seconds, abs=1.01)
+
+
+def test_the_budget_is_shared_by_the_folds(machine):
+    made = plan_of(budget="10m", folds=5)
+    assert made.folds == 5 and made.train.seconds == pytest.approx(0.85 * 600 / 5) and made.expected.budget_seconds == 600
+
+
+def test_a_request_is_checked():
+    with pytest.raises(UsageError, match="bugdet"):
+        make_plan(tiny_dataset(), facts=facts(), bugdet="2m")
+    assert Request(budget="none").budget is None
+
+
+# -- the search, with a machine of which everything is known ------------------------------------------------------------------
+
+
+def found(seconds, memory=None):
+    return search((200, 200, 200), (1.0, 1.0, 1.0), Limits(seconds, memory), ends=(1, 2), net="unet")
+
+
+def test_with_time_and_memory_the_largest_is_taken(machine):
+    chosen = found(None)
+    assert chosen.net.channels[0] == 32 and chosen.batch == 4 and chosen.size == (96, 96, 96) and len(machine) == 1
+
+
+def test_less_time_means_a_narrower_network_then_a_smaller_batch_then_a_smaller_patch(machine):
+    steps = [3.6 * n for n in (4000, 1000, 300, 100)]
+    sizes = [(f.net.channels[0], f.batch, max(f.size)) for f in map(found, steps)]
+    assert sizes[0] == (32, 4, 96) and sizes[1] == (16, 4, 96) and sizes[2] == (16, 2, 96) and sizes[3][2] < 96
+
+
+def test_less_memory_means_a_smaller_batch_then_a_smaller_patch(machine):
+    whole = 4 * 96**3 * 100
+    order = [found(None, BASE_MEMORY + int(whole * part)) for part in (2.1, 1.1, 0.55, 0.3, 0.14)]
+    costs = [chosen.cost.memory for chosen in order]
+    assert costs == sorted(costs, reverse=True)
+    assert [chosen.batch for chosen in order[:4]] == [4, 4, 2, 1] and max(order[4].size) < 96
+    assert all(c <= whole * part for c, part in zip(costs, (2.1, 1.1, 0.55, 0.3, 0.14), strict=True))
+
+
+def test_when_nothing_fits_that_is_said(machine):
+    with pytest.raises(DataError, match="--memory"):
+        found(None, BASE_MEMORY + 1000)
+
+
+def test_every_process_gets_a_sample(machine, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert found(3.6 * 300).batch >= 3
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert found(None).batch == 8
+
+
+def test_the_real_memory_contract_shrinks_the_plan():
+    wide = make_plan(tiny_dataset(), facts=facts(), budget=None)
+    limit = f"{(wide.expected.memory_bytes - BASE_MEMORY) // 3 + BASE_MEMORY}"
+    small = make_plan(tiny_dataset(), facts=facts(), budget=None, memory=limit)
+    assert small.expected.memory_bytes <= int(limit) < wide.expected.memory_bytes
+    assert small.patch.batch < wide.patch.batch or small.net.channels[0] < wide.net.channels[0]

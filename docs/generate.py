@@ -4,8 +4,11 @@ classes, and Python's public names from their docstrings. Run by `make docs`; th
 import contextlib
 import inspect
 import io
+import re
 import sys
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -14,6 +17,7 @@ import vesalius
 from vesalius.cli.main import commands, main, overview
 from vesalius.core.shelf import SHELVES, Shelf
 
+MEMBERS = (FunctionType, classmethod, property, cached_property)
 NOTE = "<!-- Written by docs/generate.py: edit the source that it reads, not this page. -->\n"
 
 
@@ -77,15 +81,29 @@ def python_page() -> str:
         thing = getattr(thing, name) if inspect.ismodule(thing) else thing
         parts += [f"## {name}", fenced(signature(name, thing), "python"), told(thing)]
         for method, value in vars(thing).items() if inspect.isclass(thing) else ():
-            if not method.startswith("_") and inspect.getdoc(value) and not isinstance(value, str | int | float):
+            if not method.startswith("_") and inspect.getdoc(value) and isinstance(value, MEMBERS):
                 parts.append(f"- `{method}`: {' '.join((inspect.getdoc(value) or '').split())}")
     return "\n\n".join(parts)
 
 
 def signature(name: str, thing: Any) -> str:
-    """`name(arguments)`, one argument per line where they are many."""
-    words = "" if inspect.isclass(thing) and issubclass(thing, Exception) else str(inspect.signature(thing)).replace("'", "")
-    return f"{name}{words}" if len(words) < 90 else f"{name}{words}".replace("(", "(\n    ", 1).replace(", ", ",\n    ")
+    """`name(arguments)`, one argument per line where they are many; a class does not say that it gives itself."""
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return name
+    found = inspect.signature(thing)
+    words = [without_homes(str(p)) for p in found.parameters.values()]
+    starred = [p.kind is p.KEYWORD_ONLY for p in found.parameters.values()]
+    if any(starred):
+        words.insert(starred.index(True), "*")
+    gives = "" if inspect.isclass(thing) else f" -> {without_homes(type_words(found.return_annotation))}"
+    short = f"{name}({', '.join(words)}){gives}"
+    return short if len(short) < 90 else f"{name}(\n" + "".join(f"    {word},\n" for word in words) + f"){gives}"
+
+
+def without_homes(text: str) -> str:
+    """Types by their own names, `Path` for `pathlib.Path`, and unquoted; an empty text stays visible."""
+    bare = text.replace("''", '""').replace("'", "")
+    return re.sub(r"\b(vesalius(\.\w+)*|pathlib|typing|numpy|collections\.abc)\.(?=\w)", "", bare)
 
 
 def told(thing: Any) -> str:

@@ -18,7 +18,7 @@ from vesalius.data.read import read_images, read_mask
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
-from vesalius.engine.scores import definitions, score_coded, summarise
+from vesalius.engine.scores import summarise
 from vesalius.io import save
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
@@ -26,7 +26,6 @@ from vesalius.plan.budget import device
 from vesalius.tasks import Shallow
 
 Rows = list[dict[str, Any]]
-TOLERANCE = 1.0  # of the surface Dice, in the unit of the scan
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def evaluate(
     if not scores:
         raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
     unit = "mm" if run.plan.preparation.spacing else "px"
-    found = {"version": 1, "unit": unit, "definitions": definitions(tolerance=TOLERANCE, unit=unit), "parts": scores}
+    found = {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": scores}
     write_json(run.path / "metrics.json", found)
     return found
 
@@ -116,9 +115,8 @@ def read_case(case: Case, run: Run) -> Read:
 
 def score(run: Run, read: Read, said: Array) -> Rows:
     """One row per label, with the case and the patient."""
-    rows = score_coded(said, read.truth, read.image.space, labels=run.plan.labels, case=read.case.name, patient=read.case.patient,
-                       tolerance=TOLERANCE)  # fmt: skip
-    return rows
+    who = {"case": read.case.name, "patient": read.case.patient}
+    return [{**who, **row} for row in run.task.score(said, read.truth, space=read.image.space, labels=run.plan.labels)]
 
 
 def shallow_answer(baseline: Shallow, prepared: Prepared) -> Array:
@@ -178,7 +176,7 @@ def evaluate_files(
     group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}
     unit = "mm" if run.plan.preparation.spacing else "px"
     part = {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
-    return {"version": 1, "unit": unit, "definitions": definitions(tolerance=TOLERANCE, unit=unit), "parts": {"test": part}}
+    return {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": {"test": part}}
 
 
 def _file_of(folder: Path, case: Case) -> Path:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vesalius.core.shelf import Shelf
-from vesalius.core.space import Array
+from vesalius.core.space import Array, Space
 from vesalius.data.labels import Labels
 from vesalius.io.image import Image
 
@@ -47,6 +47,14 @@ class Task(ABC):
     @abstractmethod
     def quick_score(self, answer: Array, truth: Array, labels: Labels) -> float:
         """One number in 0..1, higher is better, for the curve during training."""
+
+    @abstractmethod
+    def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
+        """Rows (one per label) of every metric on the scan's own grid."""
+
+    @abstractmethod
+    def definitions(self, unit: str) -> dict[str, str]:
+        """What each metric means, in a sentence; lengths are in `unit`."""
 
     @abstractmethod
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:

@@ -1,16 +1,21 @@
 """Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
 from vesalius.core.card import Card
-from vesalius.core.space import Array
+from vesalius.core.space import Array, Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
 from vesalius.losses import LOSSES
 from vesalius.tasks import Shallow, Task
+from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
+
+TOLERANCE = 1.0  # of the surface Dice, in the unit of the scan
 
 
 class Segment(Task):
@@ -40,6 +45,13 @@ class Segment(Task):
             total = (a & valid).sum() + b.sum()
             scores.append(2 * (a & b).sum() / total if total else 1.0)
         return float(np.mean(scores))
+
+    def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
+        rows = score_coded(answer, truth, space, labels=labels, case="", patient="", tolerance=TOLERANCE)
+        return [{key: value for key, value in row.items() if key not in ("case", "patient")} for row in rows]
+
+    def definitions(self, unit: str) -> dict[str, str]:
+        return definitions(tolerance=TOLERANCE, unit=unit)
 
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:
         return Image(labels.decode(answer)[None], like.space, like.source)

@@ -43,8 +43,10 @@ class Cache:
         """Content key: scheme, paths, sizes and times of the source files."""
         parts = [self._scheme, case.name]
         for path in (*case.images.values(), *([case.mask] if case.mask else [])):
-            stat = Path(str(path).partition("#")[0]).stat()
-            parts.append(f"{path}|{stat.st_size}|{stat.st_mtime_ns}")
+            parts.append(str(path))
+            for file in _files(Path(str(path).partition("#")[0])):
+                stat = file.stat()
+                parts.append(f"{file.name}|{stat.st_size}|{stat.st_mtime_ns}")
         return digest(*parts)
 
     def store(self, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> list[Stored]:
@@ -75,6 +77,11 @@ class Cache:
         _save(files["image"], prepared.image.astype(np.float16))
         _save(files["target"], target)
         _save(files["places"], foreground_places(self.labels.masks(target), seed))
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or every file of a series; a folder's own time does not tell of a change inside its files."""
+    return [path] if not path.is_dir() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def _save(path: Path, array: Array) -> None:

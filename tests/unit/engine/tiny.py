@@ -26,7 +26,7 @@ def tiny_dataset(*, cases=6):
 def facts(*, side=24, cases=6):
     """A fingerprint of cubes of `side` millimetres."""
     stats = {"mean": 100.0, "std": 20.0, "p0.5": 60.0, "p99.5": 200.0, "low": 60.0, "high": 200.0, "median": 100.0, "minimum": 50.0,
-             "whole": 0.1, "near_water": 0.0}  # fmt: skip
+             "whole": 0.1, "near_water": 0.0, "below_air": 0.0}  # fmt: skip
     return {"cases": cases, "channels": {"image": 1}, "shapes": [[side] * 3] * cases, "cropped_shapes": [[side] * 3] * cases,
             "spacings": [[1.0] * 3] * cases, "physical": True, "cropped": 1.0, "intensities": {"image": stats}, "missing": {"image": 0},
             "classes": {"ball": {"cases": cases, "share": 0.1}}}  # fmt: skip

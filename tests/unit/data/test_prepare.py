@@ -1,0 +1,110 @@
+"""There and back: whatever the orientation, the crop and the spacing, an answer lands on the scan's own grid, voxel by voxel."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vesalius.core.space import Space
+from vesalius.data.normalise import Normalise
+from vesalius.data.prepare import Preparation, nonzero_box, normalised, prepare
+from vesalius.io.image import Image
+
+PLAIN = Preparation(channels={"a": 1}, normalise=(Normalise(),))
+
+
+def oblique(shape, *, seed=0, order=(0, 1, 2), flips=(1, 1, 1), spacing=(0.8, 1.0, 2.5)):
+    """A rotated grid whose axes are permuted and flipped."""
+    draw = np.random.default_rng(seed)
+    affine = np.eye(4)
+    turn = Rotation.from_euler("xyz", draw.uniform(-25, 25, 3), degrees=True).as_matrix()
+    affine[:3, :3] = turn[:, list(order)] * np.array(flips) * np.array(spacing)
+    affine[:3, 3] = draw.uniform(-80, 80, 3)
+    return Space(shape, affine)
+
+
+def noise(space, *, seed=0, channels=1):
+    return np.random.default_rng(seed).normal(100, 20, (channels, *space.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("flips", list(product((1, -1), repeat=3)))
+def test_an_answer_lands_on_the_scans_own_grid(order, flips):
+    space = oblique((7, 8, 5), order=order, flips=flips)
+    pixels = noise(space)
+    pixels[:, :2], pixels[:, :, -1] = 0, 0  # borders to be cut away
+    mask = np.random.default_rng(1).integers(0, 3, (1, *space.shape)).astype(np.uint8) * (pixels != 0)
+    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    assert made.native.axis_codes == "RAS" and made.image.shape[1:] == made.space.shape == made.native.shape
+    assert made.native.shape == tuple(np.array((5, 7, 5))[list(space.canonical_turn().order)])
+    assert np.array_equal(made.restore(made.target(mask)), mask)
+
+
+def test_voxels_keep_their_place_in_the_world():
+    space = oblique((9, 8, 7), order=(2, 0, 1), flips=(-1, 1, -1))
+    pixels = noise(space)
+    pixels[:, 0] = 0
+    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    index = np.array([3, 4, 2])
+    old = np.rint(space.index(made.native.world(index))).astype(int)
+    expected = (pixels[0, 1:] - pixels.mean()) / pixels.std()
+    assert made.image[(0, *index)] == pytest.approx(normalised(pixels[:, 1:], PLAIN.normalise)[(0, old[0] - 1, *old[1:])], rel=1e-5)
+    assert expected.size == made.image.size
+
+
+def test_another_spacing_keeps_the_field_of_view():
+    space = oblique((16, 20, 12), spacing=(1.0, 1.0, 3.0))
+    made = prepare(Image(noise(space), space), PLAIN.model_copy(update={"spacing": (2.0, 2.0, 2.0)}))
+    assert made.space.shape == (8, 10, 18)
+    edges = [grid.world(np.array(corner) * grid.shape - 0.5) for grid in (made.space, made.native) for corner in ((0, 0, 0), (1, 1, 1))]
+    np.testing.assert_allclose(edges[:2], edges[2:], atol=1e-9)
+
+
+def test_a_target_at_another_spacing_is_nearest_neighbour():
+    space = Space.of((8, 8), (1.0, 1.0))
+    mask = np.zeros((1, 8, 8), np.uint8)
+    mask[0, 2:6, 4:] = 3
+    made = prepare(Image(noise(space), space), PLAIN.model_copy(update={"spacing": (2.0, 2.0)}))
+    expected = np.zeros((1, 4, 4), np.uint8)
+    expected[0, 1:3, 2:] = 3
+    assert np.array_equal(made.target(mask), expected)
+
+
+def test_the_answer_outside_the_crop_is_background():
+    space = Space.of((10, 10, 10))
+    pixels = np.zeros((1, 10, 10, 10), np.float32)
+    pixels[:, 3:6, 4:8, 2:9] = 5
+    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    assert made.native.shape == (3, 4, 7) and made.native.origin == (3.0, 4.0, 2.0)
+    answer = made.restore(np.ones((2, 3, 4, 7), np.uint8))
+    assert answer.shape == (2, 10, 10, 10) and answer.sum() == 2 * 3 * 4 * 7 and answer[:, 3:6, 4:8, 2:9].all()
+
+
+def test_pictures_are_neither_turned_nor_scaled():
+    space = Space.of((6, 9), physical=False)
+    pixels = noise(space, channels=3)
+    made = prepare(Image(pixels, space), Preparation(channels={"photo": 3}, normalise=(Normalise(),) * 3))
+    assert made.space is made.native and made.image.shape == (3, 6, 9)
+    for k in range(3):
+        np.testing.assert_allclose(made.image[k], (pixels[k] - pixels[k].mean()) / pixels[k].std(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_channel_that_is_not_there_is_0_and_holes_are_the_median():
+    pixels = np.stack([np.full((4, 4), np.nan), np.arange(16.0).reshape(4, 4)])
+    pixels[1, 0, 0] = np.nan
+    filled = np.where(np.isnan(pixels[1]), 8, pixels[1])  # the median of 1 ... 15
+    found = normalised(pixels, (Normalise(),) * 2)
+    assert not found[0].any() and np.isfinite(found).all()
+    np.testing.assert_allclose(found[1], (filled - filled.mean()) / filled.std(), rtol=1e-5)
+
+
+def test_the_box_of_what_is_not_zero():
+    pixels = np.zeros((2, 6, 7))
+    pixels[0, 2, 3], pixels[1, 4, 1], pixels[1, 5, 6] = 1, -1, np.nan
+    assert nonzero_box(pixels) == (slice(2, 5), slice(1, 4))
+    assert nonzero_box(np.zeros((1, 3, 4))) == (slice(0, 3), slice(0, 4))
+
+
+def test_the_number_of_channels_counts_components():
+    assert Preparation(channels={"photo": 3, "depth": 1}, normalise=(Normalise(),) * 4).in_channels == 4

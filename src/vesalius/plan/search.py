@@ -20,6 +20,7 @@ WIDE, NARROW = 32, 16  # features of the first stage
 MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
 ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
 VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
+WARM_UP = 2.0  # how much longer the first step may take than the next
 LEAST_VOXELS = {2: 128**2, 3: 48**3}
 
 
@@ -29,6 +30,10 @@ class Limits:
 
     seconds: float | None
     memory: int | None
+
+    def hopeless(self, steps: float) -> float:
+        """A first step so long that `steps` of them, warmed up, cannot fit."""
+        return math.inf if self.seconds is None else WARM_UP * self.seconds / steps
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,14 @@ class Shape:
 
 
 def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int], net: str) -> Shape:
-    """The first candidate that leaves enough steps and fits the memory, else the one with the most steps that fits.
+    """The first candidate that leaves enough steps and fits the memory, else the one with the most steps that fits
+    (a batch of 1 only where memory asks for it).
 
     `shape` is the median scan on the network's grid, `ends` the numbers of input and output channels.
     """
     fitting: list[Shape] = []
     _, world = process_rank()
-    for candidate, wanted in ladder(shape, spacing, ends=ends, net=net):
+    for candidate, wanted in ladder(shape, spacing, limits, ends=ends, net=net):
         if not candidate.fits(limits) or candidate.batch < world:  # every process needs a sample
             continue
         fitting.append(candidate)
@@ -72,17 +78,19 @@ def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *
             return candidate
     if not fitting:
         raise DataError(f"Not even the smallest plan fits into {(limits.memory or 0) / 2**30:.1f} GiB. Allow more with --memory.")
-    return max(fitting, key=lambda candidate: candidate.steps(limits))
+    return max(fitting, key=lambda candidate: (candidate.batch > 1, candidate.steps(limits)))
 
 
-def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], *, ends: tuple[int, int], net: str) -> Iterator[tuple[Shape, int]]:
+def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int],
+           net: str) -> Iterator[tuple[Shape, int]]:  # fmt: skip
     """Candidates from the most to the least costly, each with the steps that it needs to be worth it."""
     ndim = len(shape)
     voxels = VOXELS[device()][ndim]
-    yield measured(shape, spacing, (WIDE, voxels), ends=ends, net=net), MANY_STEPS
+    yield measured(shape, spacing, (WIDE, voxels), ends=ends, net=net, hopeless=limits.hopeless(MANY_STEPS)), MANY_STEPS
     seen: set[tuple[int, ...]] = set()
     while voxels >= LEAST_VOXELS[ndim]:
-        candidate = measured(shape, spacing, (NARROW, voxels), ends=ends, net=net, skip=seen)
+        hopeless = limits.hopeless(LEAST_STEPS / 2) if voxels // 2 >= LEAST_VOXELS[ndim] else math.inf
+        candidate = measured(shape, spacing, (NARROW, voxels), ends=ends, net=net, hopeless=hopeless, skip=seen)
         voxels //= 2
         if candidate is None:
             continue
@@ -93,7 +101,7 @@ def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], *, ends: tuple[in
 
 
 def measured(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, ends: tuple[int, int], net: str,
-             skip: set[tuple[int, ...]] | None = None) -> Any:
+             hopeless: float, skip: set[tuple[int, ...]] | None = None) -> Any:
     """The candidate with `of` = (first width, voxels per patch), timed here; None where its patch is in `skip`."""
     base, voxels = of
     size, why = rules.patch(shape, spacing, voxels)
@@ -103,7 +111,7 @@ def measured(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, 
     made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
     where = device()
     batch = max(4, process_rank()[1])
-    cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0])
+    cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0], hopeless=hopeless)
     return Shape(size, why, made, f"{words}; width {base}", batch, "small batches: more steps in the same time", cost)
 
 

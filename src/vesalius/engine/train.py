@@ -103,8 +103,10 @@ class Loop:
                 score = self._look(validate) if validate and looked < turn < self.train.validations else None
                 looked = max(looked, turn)
                 self._tell(log, progress, loss, score=score)
-                if time.monotonic() > due and not self.bad:
+                if time.monotonic() > due and not self.bad and self._sound():
                     due = self.save(log)
+        if not self._sound():
+            self._bring_back()
         self.save(log)
         self._keep(final=progress >= 1)
         return progress >= 1
@@ -184,8 +186,16 @@ class Loop:
             raise VesaliusError(f"The loss is not a number, again and again (step {self.step}). Look at the data with "
                                 "vesalius inspect, or try --set train.precision=fp32 --set train.learning_rate=0.0003")  # fmt: skip
         self.say(f"The loss is not a number at step {self.step}: back to the last state with half the learning rate.")
+        self._bring_back()
+
+    def _bring_back(self) -> None:
+        """The weights of the last state; the clock and the steps go on."""
         if self.state_file.exists():
             unpack(load_weights(self.state_file)[0], self.method, self.average, optimisers=self.optimisers)
+
+    def _sound(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(value.isfinite().all()) for value in self.method.state_dict().values() if value.is_floating_point())
 
     def _rate(self, progress: float) -> None:
         factor = one_cycle(progress, self.train.warm_up) * self.slower

@@ -1,6 +1,7 @@
 """Prepared cases on disk, uncompressed and memory-mapped, under a key made of what they were made from and how."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
 from vesalius.data.read import read_images, read_mask
 
+DAYS = 30.0  # that a prepared case is kept without being used
 PLACES = 10_000  # voxels remembered per class, to find foreground without searching
 
 
@@ -52,6 +54,7 @@ class Cache:
     def store(self, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> list[Stored]:
         """Prepare what is not there yet, by threads, and map everything."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        forget(self.folder, days=DAYS)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             stored = []
             for done, item in enumerate(pool.map(self._one, cases), 1):
@@ -65,6 +68,8 @@ class Cache:
         files = {part: stem.with_suffix(f".{part}.npy") for part in ("image", "target", "places")}
         if not all(file.exists() for file in files.values()):
             self._write(case, files)
+        for file in files.values():
+            os.utime(file)  # used today
         image, target, places = (np.load(files[part], mmap_mode="r", allow_pickle=False) for part in ("image", "target", "places"))
         return Stored(case.name, image, target, places)
 
@@ -77,6 +82,17 @@ class Cache:
         _save(files["image"], prepared.image.astype(np.float16))
         _save(files["target"], target)
         _save(files["places"], foreground_places(self.labels.masks(target), seed))
+
+
+def forget(folder: Path, *, days: float) -> None:
+    """Remove what no run has used for `days`, so that the cache does not grow for ever."""
+    oldest = time.time() - 86400 * days
+    for file in folder.glob("*.npy"):
+        try:
+            if file.stat().st_mtime < oldest:
+                file.unlink()
+        except FileNotFoundError:  # another process was quicker
+            continue
 
 
 def _files(path: Path) -> list[Path]:

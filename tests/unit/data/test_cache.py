@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vesalius.data import cache as room
-from vesalius.data.cache import Cache, foreground_places
+from vesalius.data.cache import Cache, foreground_places, forget
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
@@ -141,3 +141,12 @@ def test_a_case_without_a_mask_is_all_background(tmp_path):
     case = write(tmp_path)
     (found,) = Cache(tmp_path / "kept", HOW, LABELS).store([Case("a", "a", case.images)])
     assert not found.target.any() and found.places.shape == (0, 4)
+
+
+def test_what_is_not_used_is_forgotten(tmp_path):
+    old, recent = tmp_path / "a.image.npy", tmp_path / "b.image.npy"
+    for file in (old, recent):
+        file.write_bytes(b"x")
+    os.utime(old, (0, 0))
+    forget(tmp_path, days=30)
+    assert not old.exists() and recent.exists()

@@ -244,7 +244,8 @@ class Loop:
             return
         packed, words = load_weights(self.state_file)
         unpack(packed, self.method, self.average, optimisers=self.optimisers)
-        self.step, self.batch, self.slower = words["step"], words["batch"], words["slower"]
+        self.step, self.slower = words["step"], words["slower"]
+        self.batch = min(self.batch, words["batch"])  # it may have been halved for want of memory
         self.clock = Clock(self.train, spent=words["seconds"])
 
     def save(self, log: "Log") -> float:

@@ -2,17 +2,21 @@
 a run that was killed goes on where it stopped."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import distributed as dist
 
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import read_json, write_json
 from vesalius.core.record import record
-from vesalius.core.settings import home, process_rank
+from vesalius.core.settings import home, local_rank, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, examine
@@ -28,6 +32,7 @@ from vesalius.plan import plan as make_plan
 from vesalius.plan.budget import device
 from vesalius.tasks import TASKS, Shallow, Task
 
+PATIENCE = timedelta(days=2)
 LEAST_SECONDS = 5.0
 REPORT_SECONDS = 8.0
 VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
@@ -45,6 +50,7 @@ class Session:
     by: tuple[str, ...] = ()
     started: float = field(default_factory=time.monotonic)
     spent: dict[str, float] = field(default_factory=dict)
+    continued: bool = False
 
     @property
     def task(self) -> Task:
@@ -74,28 +80,53 @@ def train(
     """
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
-    if overwrite and (folder / "plan.json").exists():
-        _clear(folder)
-    session = Session(folder, dataset, listener or Listener(), wish or Request(), plan_file=plan_file, by=tuple(by))
-    if (folder / "plan.json").exists() and Run(folder).finished and (folder / "metrics.json").exists():
-        session.listener.say(f"{folder} is finished already. Train anew with --overwrite, or choose another folder.")
-        return Run(folder)
-    rank, world = process_rank()
-    if world > 1 and not dist.is_initialized():
-        dist.init_process_group("gloo" if device() == "cpu" else "nccl")
-    if rank == 0:
-        _prepare(session, skip_bad=skip_bad)
-    if world > 1:
-        dist.barrier()
-    run = Run(folder)
-    stored = _cached(session, run)
-    baseline = _baseline(session, run, stored) if rank == 0 else None
-    ended = _learn(session, run, stored)
-    if rank == 0:
-        _finish(session, run, baseline, ended=ended)
-    if world > 1:
-        dist.barrier()
+    rank, _ = process_rank()
+    heard = listener if listener and rank == 0 else Listener()
+    session = Session(folder, dataset, heard, wish or Request(), plan_file=plan_file, by=tuple(by))
+    with _together() as meet:
+        if rank == 0 and overwrite and (folder / "plan.json").exists():
+            _clear(folder)
+        meet()
+        if _complete(folder):
+            session.listener.say(f"{folder} is finished already. Train anew with --overwrite, or choose another folder.")
+            return Run(folder)
+        meet()
+        if rank == 0:
+            _prepare(session, skip_bad=skip_bad)
+        meet()
+        run = Run(folder)
+        stored = _cached(session, run) if rank == 0 else {}
+        meet()
+        stored = stored or _cached(session, run)  # mapped from what the first process has written
+        baseline = _baseline(session, run, stored) if rank == 0 else None
+        ended = _learn(session, run, stored)
+        if rank == 0:
+            _finish(session, run, baseline, ended=ended)
     return run
+
+
+@contextmanager
+def _together() -> Iterator[Callable[[], None]]:
+    """Inside, the processes that torchrun started know each other; the function that is given waits until all have come.
+
+    The first process may read and plan for hours while the others wait, hence the patience. Gloo carries what is on the
+    CPU, NCCL what is on GPUs, of which each process takes its own.
+    """
+    if process_rank()[1] == 1 or dist.is_initialized():
+        yield dist.barrier if dist.is_initialized() else lambda: None
+        return
+    if device() == "cuda":
+        torch.cuda.set_device(local_rank())
+    dist.init_process_group("gloo" if device() == "cpu" else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
+    try:
+        yield dist.barrier
+    finally:
+        dist.destroy_process_group()
+
+
+def _complete(folder: Path) -> bool:
+    """Whether nothing is left to do in the run at `folder`."""
+    return all((folder / name).exists() for name in ("plan.json", "metrics.json", "record.json")) and Run(folder).finished
 
 
 def _prepare(session: Session, *, skip_bad: bool) -> None:
@@ -103,6 +134,8 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     folder, dataset, listener = session.folder, session.dataset, session.listener
     if (folder / "plan.json").exists():
         _same_data(folder, dataset)
+        _same_plan(session)
+        session.continued = True
         listener.say(f"Continuing the run in {folder}.")
         return
     for note in dataset.notes:
@@ -124,14 +157,21 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     write_json(folder / "fingerprint.json", facts)
     session.clocked("fingerprint", since)
     since = time.monotonic()
-    if session.plan_file:
-        made = Plan.load(session.plan_file).with_settings(list(session.wish.settings))
-    else:
-        with listener.stage("planning: measuring this machine"):
-            made = make_plan(dataset, facts=facts, **session.wish.model_dump())
+    made = _planned(session, dataset, facts)
+    if made.folds != len(parts.folds):
+        raise UsageError(f"The plan has {made.folds} folds, the split {len(parts.folds)}. Say --folds {made.folds}.")
     made.save(folder / "plan.json")
     session.clocked("plan", since)
     listener.say(promise(made))
+
+
+def _planned(session: Session, dataset: Dataset, facts: dict[str, Any]) -> Plan:
+    """The plan that was given, or one made here."""
+    if session.plan_file is None:
+        with session.listener.stage("planning: measuring this machine"):
+            return make_plan(dataset, facts=facts, **session.wish.model_dump())
+    repeat = ["train.deterministic=true", "train.seconds=null"] if session.wish.deterministic else []
+    return Plan.load(session.plan_file).with_settings([*repeat, *session.wish.settings])
 
 
 def promise(plan: Plan) -> str:
@@ -150,6 +190,15 @@ def _same_data(folder: Path, dataset: Dataset) -> None:
     if new:
         raise UsageError(f"{folder} was trained on other data ({len(new)} cases are new, for instance {min(new)}). "
                          "Choose another folder, or start again with --overwrite.")  # fmt: skip
+
+
+def _same_plan(session: Session) -> None:
+    """A run keeps the plan that it was begun with; wishes that it does not hold are refused."""
+    kept = Plan.load(session.folder / "plan.json")
+    unlike = [text for text in session.wish.settings if kept.with_settings([text]).values() != kept.values()]
+    if unlike:
+        raise UsageError(f"{session.folder} was planned otherwise than {', '.join(unlike)}. Leave that out, edit "
+                         f"{session.folder / 'plan.json'}, or start again with --overwrite.")  # fmt: skip
 
 
 def _without_bad(session: Session, findings: Sequence[Finding], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
@@ -202,20 +251,19 @@ def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
     """Each fold in turn; True if all ran to their end."""
     folds = run.splits["folds"]
-    ended = True
     for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)):
         if _final(member):
             continue
-        if session.listener.stop():
-            return False
         since = time.monotonic()
         plan = _with_deadline(session, run, left=len(folds) - k)
         what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
         sides = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]])
         with session.listener.stage(what) as tick:
-            ended &= learn(session.task, plan, member, sides=sides, listener=session.listener, tick=tick)
+            ended = learn(session.task, plan, member, sides=sides, listener=session.listener, tick=tick)
         session.clocked("learn", since)
-    return ended
+        if not ended:
+            return False
+    return True
 
 
 def _final(member: Path) -> bool:
@@ -229,10 +277,10 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
     plan = run.plan
     if plan.train.seconds is None or plan.expected.budget_seconds is None:
         return plan
+    if session.continued:  # the plan's own share, of which a part may be spent
+        return plan
     gone = time.monotonic() - session.started
     seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing_seconds(run)) / left)
-    if (run.path / "checkpoint").exists():  # continued: the plan's own share, of which a part is spent
-        seconds = plan.train.seconds
     return plan.model_copy(update={"train": plan.train.model_copy(update={"seconds": seconds})})
 
 
@@ -269,6 +317,6 @@ def _clear(folder: Path) -> None:
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
                  "weights.safetensors", "metrics.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
-    for path in [folder / "checkpoint", folder / "predictions", *folder.glob("fold_*")]:
+    for path in [folder / "checkpoint", folder / "predictions", folder / "events", *folder.glob("fold_*")]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -122,6 +122,10 @@ class Plan(Settings):
         flat |= {group: value for group, value in tree.items() if not isinstance(value, dict)}
         return {name: (value, self.reasons.get(name, "")) for name, value in flat.items()}
 
+    def values(self) -> dict[str, Any]:
+        """Every value by dotted name, without the reasons."""
+        return {name: value for name, (value, _) in self.leaves().items()}
+
     def because(self, **reasons: str) -> "Plan":
         """A copy with reasons added; `patch__size="..."` belongs to patch.size."""
         return self.model_copy(update={"reasons": self.reasons | {name.replace("__", "."): why for name, why in reasons.items()}})

@@ -16,6 +16,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images, read_mask
 from vesalius.engine.infer import answer, callables
+from vesalius.engine.inputs import ENDINGS, stem
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.scores import summarise
@@ -67,11 +68,14 @@ def evaluate(
 
 
 def jobs_of(run: Run, part: str) -> list[tuple[list[Case], list[int]]]:
-    """(cases, members that answer them) pairs of one part."""
+    """(cases, members that answer them) pairs of one part; a fold that has not learned yet neither answers nor is asked."""
     splits, dataset = run.splits, run.dataset
+    ready = [k for k, member in enumerate(run.members) if (member / "weights.safetensors").exists()]
+    if not ready:
+        raise VesaliusError(f"{run.path} has no weights yet. Resume it: vesalius train {dataset.root} -o {run.path}")
     if part == "test":
-        return [([dataset.case(name) for name in splits["test"]], list(range(len(run.members))))]
-    return [([dataset.case(name) for name in fold["val"]], [k]) for k, fold in enumerate(splits["folds"])]
+        return [([dataset.case(name) for name in splits["test"]], ready)]
+    return [([dataset.case(name) for name in splits["folds"][k]["val"]], [k]) for k in ready]
 
 
 def _score_part(
@@ -180,7 +184,8 @@ def evaluate_files(
 
 
 def _file_of(folder: Path, case: Case) -> Path:
-    found = [path for path in sorted(folder.iterdir()) if path.name.split(".")[0] == case.name.split(".")[0] and path.is_file()]
+    masks = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name.lower().endswith(ENDINGS)]
+    found = [path for path in masks if stem(path) == case.name]
     if len(found) != 1:
         raise VesaliusError(
             f"{folder} has {len(found)} masks for the case {case.name}; exactly one is expected, named {case.name}.nii.gz or the like."

@@ -5,10 +5,14 @@ A file is a series of records (length, masked CRC-32C of it, data, masked CRC-32
 reads what is written here in the tests.
 """
 
+import os
 import struct
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+from vesalius.core.errors import VesaliusError
 
 POLYNOMIAL = 0x82F63B78  # CRC-32C (Castagnoli), reversed
 
@@ -28,8 +32,14 @@ class Events:
 
     def _append(self, message: bytes) -> None:
         length = struct.pack("<Q", len(message))
-        with open(self.path, "ab") as file:
-            file.write(length + _masked(length) + message + _masked(message))
+        whole = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "ab") as file:
+                file.write(length + _masked(length) + message + _masked(message))
+        except OSError as problem:
+            with suppress(OSError):  # a disk that is full takes back what it took
+                os.truncate(self.path, whole)
+            raise VesaliusError(f"Cannot write {self.path}: {problem.strerror}. Free some space.") from problem
 
 
 def crc32c(data: bytes) -> int:

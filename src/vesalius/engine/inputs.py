@@ -57,12 +57,18 @@ def _folder(path: Path, channels: Sequence[str]) -> list[Case]:
 
 
 def _numbered(path: Path, channels: Sequence[str]) -> list[Case]:
-    """`<case>_0000.nii.gz` files, as nnU-Net names channels."""
+    """`<case>_0000.nii.gz` files, as nnU-Net names channels; nothing where any image is named otherwise or counts further
+    (`frame_0000.png`, `frame_0001.png` ... for one channel are pictures in a row)."""
     cases: dict[str, dict[str, Path]] = {}
-    for file in sorted(path.iterdir()):
+    for file in (f for f in sorted(path.iterdir()) if f.name.lower().endswith(ENDINGS)):
         name, _, number = stem(file).rpartition("_")
-        if len(number) == 4 and number.isdigit() and name and file.name.lower().endswith(ENDINGS) and int(number) < len(channels):
-            cases.setdefault(name, {})[channels[int(number)]] = file
+        if not (len(number) == 4 and number.isdigit() and name):
+            return []
+        if int(number) >= len(channels):
+            if len(channels) == 1:
+                return []
+            raise DataError(f"{file} is channel {int(number)} of a case; the model knows 0 to {len(channels) - 1} ({', '.join(channels)}).")
+        cases.setdefault(name, {})[channels[int(number)]] = file
     return [Case(name, name, images) for name, images in cases.items()]
 
 

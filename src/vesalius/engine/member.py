@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vesalius.augment import Composed
+from vesalius.core.errors import VesaliusError
 from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
@@ -40,10 +41,15 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
     events = Events(folder / "events") if rank == 0 else None
 
     def heard(row: dict[str, Any]) -> None:
+        nonlocal events
         tick(row["progress"], 1.0, f"step {row['step']}, loss {row['loss']:.3f}")
         listener.row(row)
         if events:
-            events.scalars(row["step"], {k: row[k] for k in ("loss", "learning_rate", "validation") if row[k] is not None})
+            try:
+                events.scalars(row["step"], {k: row[k] for k in ("loss", "learning_rate", "validation") if row[k] is not None})
+            except VesaliusError as problem:
+                listener.say(f"No more events: {problem} Learning goes on.")
+                events = None
 
     loop = Loop(method_of(task, plan, where), plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
     before = torch.are_deterministic_algorithms_enabled()

@@ -1,6 +1,7 @@
 """Answers for new scans: each lies on its scan's own grid, in the form in which the scan came."""
 
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import DataError, UsageError, VesaliusError
 from vesalius.core.files import write_json
 from vesalius.core.record import record
 from vesalius.core.space import Array
@@ -18,7 +19,7 @@ from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images
 from vesalius.engine.evaluate import prediction_path
 from vesalius.engine.infer import answer, callables
-from vesalius.engine.inputs import cases_of
+from vesalius.engine.inputs import cases_of, stem
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.io import save
@@ -71,6 +72,7 @@ def predict(
         if isinstance(inputs, Sequence) and not isinstance(inputs, str)
         else cases_of(Path(str(inputs)), list(plan.preparation.channels), images)
     )
+    _no_clash(cases, folder)
     mine = share(cases, options)
     networks = callables(run.networks(), plan, device())
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,17 @@ def share(cases: Sequence[Case], options: Options) -> list[Case]:
     if not 0 <= options.part < options.parts:
         raise UsageError(f"Expected a part id from 0 to {options.parts - 1}; got {options.part}.")
     return [case for case in cases if zlib.crc32(case.name.encode()) % options.parts == options.part]
+
+
+def _no_clash(cases: Sequence[Case], folder: Path) -> None:
+    """Refuse two cases of one name, of which one answer would be lost, and answers in the place of the scans."""
+    twice = [name for name, number in Counter(case.name for case in cases).items() if number > 1]
+    if twice:
+        raise DataError(f"{len(twice)} names stand for several scans each, for instance {twice[0]}. Rename one, or predict them apart.")
+    for case in cases:
+        for path in case.images.values():
+            if stem(path) == case.name and path.resolve().parent == folder.resolve():
+                raise UsageError(f"The answer to {case.name} would take the place of the scan {path}. Choose another folder with --output.")
 
 
 Read = tuple[Image, Prepared]
@@ -114,7 +127,8 @@ def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, *, overwrite: b
 
 def existing(folder: Path, case: Case) -> Path | None:
     """The answer to `case` that is in `folder` already, in whatever form."""
-    return next((p for p in folder.glob(f"{_escaped(case.name)}.*") if not p.name.endswith((".npy", ".json"))), None)
+    found = (p for p in folder.glob(f"{_escaped(case.name)}.*") if stem(p) == case.name)
+    return next((p for p in found if not p.name.endswith((".npy", ".json"))), None)
 
 
 def _escaped(name: str) -> str:

@@ -86,6 +86,7 @@ def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
 
 def looks(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> Validate:
     """Mean quick score over as many whole validation cases as the budget of one look allows."""
+    plan = plan.model_copy(update={"predict": plan.predict.model_copy(update={"mirror": False})})
     budget = plan.train.seconds or plan.train.steps * plan.expected.step_seconds
     some = checked[: max(1, min(len(checked), int(budget * LOOK / (4 * plan.expected.tile_seconds))))]
 

@@ -293,7 +293,8 @@ def testing_seconds(run: Run) -> float:
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes
     stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
-    tiles = np.maximum(1, np.ceil((sides - plan.patch.size) / stride) + 1).prod(1).mean()
+    tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
+    tiles *= 2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 

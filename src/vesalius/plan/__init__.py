@@ -49,7 +49,6 @@ CONSTANTS = {
     "train.validations": "ten looks at validation cases draw the curve",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
-    "predict.mirror": "off: doubles the time per axis for little",
     "predict.skip_air": "tiles without any signal are background",
     "expected.device": "where torch can compute here",
     "expected.tile_seconds": "measured here",
@@ -162,10 +161,21 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
         device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,
     )  # fmt: skip
+    predict, why_mirror = predict_rule(preparation, chosen, augment, facts=facts, budget=budget)
     patch = Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground)
     made = Plan(task=dataset.task, folds=wish.folds, labels=dataset.labels, preparation=preparation, patch=patch, net=chosen.net,
-                augment=augment, train=train, predict=Predict(batch=chosen.batch), expected=expected)  # fmt: skip
-    return made.because(**_reasons(made, chosen, why_kind))
+                augment=augment, train=train, predict=predict, expected=expected)  # fmt: skip
+    return made.because(**_reasons(made, chosen, why_kind), predict__mirror=why_mirror)
+
+
+def predict_rule(preparation: Preparation, chosen: Shape, augment: Augment, *, facts: dict[str, Any],
+                 budget: float | None) -> tuple[Predict, str]:
+    """How answers are made: tiles as in training, and the mean over mirrored scans where that is cheap."""
+    made = Predict(batch=chosen.batch)
+    shape = rules.median_shape(facts, preparation.spacing, crop=preparation.crop)
+    seconds_per_scan = rules.tiles(shape, chosen.size, made.overlap) * chosen.cost.tile
+    mirror, why = rules.mirrored(seconds_per_scan, 2 ** sum(augment.mirror), budget)
+    return made.model_copy(update={"mirror": mirror}), why
 
 
 def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:

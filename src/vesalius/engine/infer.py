@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vesalius.core.files import write_beside
 from vesalius.core.space import Array
 from vesalius.data.prepare import Prepared
 from vesalius.engine.stream import stream_labels
@@ -61,5 +62,23 @@ def classes(
 def answer(
     networks: Sequence[Callable[[Tensor], Tensor]], prepared: Prepared, *, plan: Plan, device: str, probabilities: Path | None = None
 ) -> Array:
-    """Classes of a prepared scan on the scan's own grid."""
-    return prepared.restore(classes(networks, prepared.image, prepared.native.shape, plan=plan, device=device, probabilities=probabilities))
+    """Classes of a prepared scan on the scan's own grid; `probabilities` names a .npy file for (K, *S) there."""
+    said = classes(networks, prepared.image, prepared.native.shape, plan=plan, device=device, probabilities=probabilities)
+    if probabilities:
+        _restore_file(probabilities, prepared, exclusive=plan.labels.exclusive)
+    return prepared.restore(said)
+
+
+def _restore_file(path: Path, prepared: Prepared, *, exclusive: bool) -> None:
+    """Probabilities (K, *native) at `path` put on the scan's own grid, class by class; beyond the crop there is background."""
+    native = np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def write(beside: Path) -> None:
+        kept = np.lib.format.open_memmap(beside, mode="w+", dtype=native.dtype, shape=(len(native), *prepared.full.shape))
+        for k in range(len(native)):
+            kept[k] = prepared.restore(native[k : k + 1])[0]
+        if exclusive:
+            kept[0] += prepared.restore(np.ones((1, *native.shape[1:]), np.uint8))[0] == 0
+        kept.flush()
+
+    write_beside(path, write)

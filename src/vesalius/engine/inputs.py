@@ -44,10 +44,12 @@ def _folder(path: Path, channels: Sequence[str]) -> list[Case]:
         return numbered
     try:
         found = Dataset.open(path)
-    except VesaliusError:
+    except VesaliusError as problem:
         if len(channels) > 1:
             raise
-        return _plain(path, channels[0])
+        if plain := _plain(path, channels[0]):
+            return plain
+        raise DataError(f"{path} holds no image that vesalius can read ({', '.join(ENDINGS)}), and is no data set: {problem}") from None
     missing = [name for name in channels if name not in found.channels]
     if missing and len(channels) == len(found.channels) == 1:
         return [Case(c.name, c.patient, {channels[0]: p}, c.masks, c.split, c.metadata) for c in found.cases for p in c.images.values()]
@@ -75,8 +77,6 @@ def _numbered(path: Path, channels: Sequence[str]) -> list[Case]:
 def _plain(path: Path, channel: str) -> list[Case]:
     """Every readable file, and every folder that holds a series."""
     found = [p for p in sorted(path.iterdir()) if p.name.lower().endswith(ENDINGS) or (p.is_dir() and _is_series(p))]
-    if not found:
-        raise DataError(f"{path} holds no image that vesalius can read ({', '.join(ENDINGS)}).")
     return [Case(stem(p), stem(p), {channel: p}) for p in found]
 
 

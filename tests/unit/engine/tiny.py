@@ -4,14 +4,19 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
+from torch import nn
 
 from vesalius.augment import Augment
+from vesalius.core.files import write_json
 from vesalius.data.cache import Stored, foreground_places
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
 from vesalius.data.prepare import Preparation
+from vesalius.engine.run import Run
+from vesalius.engine.state import save_weights
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
 
 LABELS = Labels(names=("ball",), values=((1,),))
@@ -78,3 +83,37 @@ def write_scans(folder, number=4, *, side=14, affine=None, seed=0):
             (Path(folder) / kind).mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(values, np.eye(4) if affine is None else affine), Path(folder) / kind / f"case{k}.nii.gz")
     return Dataset.open(folder)
+
+
+class Threshold(nn.Module):
+    """A network whose answer is known: class 1 (every region) where the first channel is above its mean."""
+
+    def __init__(self, classes=2, *, exclusive=True, level=0.0):
+        super().__init__()
+        self.classes, self.exclusive, self.level = classes, exclusive, level
+
+    def forward(self, x):
+        first = 10 * (x[:, :1] - self.level)
+        if not self.exclusive:
+            return first.expand(-1, self.classes, *x.shape[2:])
+        return torch.cat([-first, first, *[torch.full_like(first, -99)] * (self.classes - 2)], 1)
+
+
+def write_run(folder, dataset, plan, *, folds=None, test=()):
+    """A run folder without weights; `folds` are (train, val) names, by default everything on both sides."""
+    names = [case.name for case in dataset.cases]
+    plan.save(Path(folder) / "plan.json")
+    write_json(Path(folder) / "dataset.json", dataset.to_json())
+    made = [{"train": list(train), "val": list(val)} for train, val in folds or [(names, names)]]
+    write_json(Path(folder) / "splits.json", {"folds": made, "test": list(test), "reason": "made up"})
+    return Run(Path(folder))
+
+
+def answering(run, monkeypatch, nets):
+    """Every member of `run` has weights in name and answers by one of `nets`."""
+    for member, net in zip(run.members, nets, strict=True):
+        save_weights(member / "weights.safetensors", {"w": torch.zeros(1)}, {"final": True})
+        assert net is not None
+    by_member = dict(zip(run.members, nets, strict=True))
+    monkeypatch.setattr(Run, "network", lambda self, member: by_member[member])
+    return run

@@ -328,7 +328,7 @@ def test_rows_after_the_state_are_dropped(tmp_path):
 def test_states_are_written_as_often_as_they_are_cheap(tmp_path, monkeypatch):
     made = loop(tmp_path)
     log = Log(tmp_path / "log.csv", 0, active=True)
-    for cost, expected in ((0.0, 2.0), (0.2, 10.0), (50.0, 60.0)):
+    for cost, expected in ((0.0, 0.5), (0.2, 10.0), (50.0, 60.0)):
         clock = iter([100.0, 100.0 + cost])
         monkeypatch.setattr(room.time, "monotonic", lambda clock=clock, cost=cost: next(clock, 100.0 + cost))
         monkeypatch.setattr(made, "_save", lambda log: None)

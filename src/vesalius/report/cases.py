@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError, VesaliusError
 from vesalius.data.dataset import Dataset
-from vesalius.data.labels import Labels
 from vesalius.report.facts import Facts
 from vesalius.report.numbers import case_means
 from vesalius.report.pictures import Drawing, Scene, clearest_channel, draw, views
@@ -97,7 +95,7 @@ def load_scene(dataset: Dataset, name: str, *, prediction: Path | None, channels
     truth = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
     answer = None
     if prediction is not None:
-        answer = written_classes(load(prediction).array, dataset.labels)
+        answer = dataset.labels.encode(load(prediction).array)
         if answer.shape[1:] != image.space.shape:
             raise DataError(f"The prediction {prediction.name} has shape {answer.shape[1:]}, its scan {image.space.shape}.")
     truth, answer = (None if m is None else np.asarray(turn.apply(m)) for m in (truth, answer))
@@ -115,11 +113,3 @@ def with_one_channel(scene: Scene, channels: dict[str, int], dataset: Dataset) -
     best = clearest_channel(pixels, scene.focus())
     one = Scene(pixels[best : best + 1], scene.truth, scene.prediction, scene.spacing, scene.labels)
     return one, names[best] if len(scene.image) > 1 and best < len(names) else ""
-
-
-def written_classes(array: NDArray[np.generic], labels: Labels) -> NDArray[np.uint8]:
-    """A prediction file as `labels.encode` codes a mask: regions are written as bits (see Labels.decode), all else as the raw values."""
-    if labels.kind != "regions":
-        return labels.encode(array)
-    bits = labels.raw_values(array)
-    return np.stack([(bits >> k) & 1 for k in range(len(labels.names))]).astype(np.uint8)

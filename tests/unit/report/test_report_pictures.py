@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Picture
 
 from vesalius.data.labels import IGNORE, Labels
-from vesalius.report.cases import chosen, written_classes
+from vesalius.report.cases import chosen
 from vesalius.report.pictures import (
     HEIGHT,
     Scene,
@@ -125,13 +125,14 @@ def test_grey_is_stretched_and_colour_stays():
     assert embedded(as_bytes(colour), (8, 8)).startswith("data:image/jpeg;base64,")
 
 
-def test_predictions_of_regions_are_bits():
+def test_predictions_are_read_as_they_were_written():
     labels = Labels(names=("whole", "core"), values=((1, 2), (2,)), kind="regions")
     coded = np.array([[[1, 1, 0]], [[0, 1, 0]]], np.uint8)
-    assert (written_classes(labels.decode(coded)[None], labels) == coded).all()
+    assert (labels.encode(labels.decode(coded)[None]) == coded).all()
     exclusive = Labels(names=("a", "b"), values=((5,), (7,)))
     indices = np.array([[[0, 1, 2]]], np.uint8)
-    assert (written_classes(exclusive.decode(indices)[None], exclusive) == indices).all()
+    assert (exclusive.encode(exclusive.decode(indices)[None]) == indices).all()
+
 
 
 def test_best_median_and_worst_are_chosen():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ def write_beside(path: Path, write: Callable[[Path], None]) -> None:
         raise VesaliusError(f"Cannot write {path}: {problem.strerror or problem}. Free some space or choose another folder.") from problem
     finally:
         beside.unlink(missing_ok=True)
+
+
+def remove_halves(folder: Path, *, seconds: float = 0) -> None:
+    """Remove what processes that were killed while they wrote have left in `folder`, where it is older than `seconds`."""
+    for half in Path(folder).glob(".[0-9]*.*"):
+        if half.is_file() and time.time() - half.stat().st_mtime >= seconds:
+            half.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

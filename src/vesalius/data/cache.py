@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vesalius.core.files import write_beside
+from vesalius.core.files import remove_halves, write_beside
 from vesalius.core.record import digest
 from vesalius.core.space import Array
 from vesalius.data.case import Case
@@ -19,6 +19,7 @@ from vesalius.data.prepare import Preparation, prepare
 from vesalius.data.read import read_images, read_mask
 
 DAYS = 30.0  # that a prepared case is kept without being used
+DAY = 86_400  # seconds after which nobody writes a file any more
 PLACES = 10_000  # voxels remembered per class, to find foreground without searching
 
 
@@ -54,6 +55,7 @@ class Cache:
     def store(self, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> list[Stored]:
         """Prepare what is not there yet, by threads, and map everything."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_halves(self.folder, seconds=DAY)
         forget(self.folder, days=DAYS)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             stored = []

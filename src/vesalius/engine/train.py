@@ -20,7 +20,7 @@ from torch import distributed as dist
 from torch.optim import Optimizer
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.core.files import write_text
+from vesalius.core.files import remove_halves, write_text
 from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch
 from vesalius.engine.state import Weights, load_weights, pack, save_weights, unpack
@@ -238,8 +238,8 @@ class Loop:
     def resume(self) -> None:
         """Continue from the state on disk, if there is one."""
         if self.rank == 0:
-            for part in self.state_file.parent.glob(f".*{self.state_file.name}"):  # of a process that was killed while it wrote
-                part.unlink()
+            for folder in (self.folder, self.state_file.parent):
+                remove_halves(folder)
         if not self.state_file.exists():
             return
         packed, words = load_weights(self.state_file)

@@ -133,8 +133,10 @@ def test_the_half_of_a_killed_process_is_never_read(tmp_path):
     (tmp_path / "kept").mkdir()
     for part in ("image", "target", "places"):
         (tmp_path / "kept" / f".999.{cache.key(case)}.{part}.npy").write_bytes(b"half")
+    os.utime(tmp_path / "kept" / f".999.{cache.key(case)}.image.npy", (0, 0))
     (found,) = cache.store([case])
     assert found.image.shape == (1, 6, 6, 6)
+    assert len(list((tmp_path / "kept").glob(".999.*"))) == 2, "what may still be written is left, what is old is removed"
 
 
 def test_a_case_without_a_mask_is_all_background(tmp_path):

@@ -298,11 +298,12 @@ def test_broken_off_anywhere_it_is_the_uninterrupted_run(tmp_path, uninterrupted
     with pytest.raises(KeyboardInterrupt):
         made.fit(drawn)
     monkeypatch.undo()
-    (tmp_path / "checkpoint" / ".123.state.safetensors").write_bytes(b"half a state")
+    for name in ("checkpoint/.123.state.safetensors", ".123.weights.safetensors"):
+        (tmp_path / name).write_bytes(b"half a state")
     again, drawn = real(tmp_path)
     assert again.fit(drawn)
     same_files(tmp_path, uninterrupted, *FILES)
-    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"]
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.safetensors"] and not list(tmp_path.glob(".*"))
     assert [int(row["step"]) for row in rows(tmp_path)] == list(range(1, 9))
 
 

@@ -123,6 +123,18 @@ def test_half_precision_changes_no_more_than_one_label_in_ten_thousand(precision
     assert len(np.unique(labels)) == 6
 
 
+def test_monai_gives_the_same_labels_with_the_same_weights():
+    inferers = pytest.importorskip("monai.inferers")
+    shape, patch = (32, 30, 24), (16, 12, 8)  # evenly spaced tiles and MONAI's lie at the same places
+    volume, network = noise(2, shape), convolution(2, 5, 3)
+    weight = torch.from_numpy(np.einsum("i,j,k", *[gaussian(side, 1 / 8) for side in patch])).float()
+    with torch.inference_mode():
+        image = torch.from_numpy(volume)[None]
+        logits = inferers.sliding_window_inference(image, patch, 4, network, overlap=0.5, roi_weight_map=weight)[0].numpy()
+    labels = stream_labels(network, volume, shape, tiling=Tiling(patch, precision="float32"), exclusive=True)
+    assert_same_labels(labels, logits, 2e-5)
+
+
 def test_no_resampling_gives_back_every_logit():
     # logits = image: tiles, weights and sums must leave the image as it was.
     volume = noise(4, (30, 26, 22))

@@ -28,6 +28,9 @@ from vesalius.plan import Plan
 from vesalius.plan.budget import device
 
 
+LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
+
+
 @dataclass(frozen=True)
 class Options:
     """How to predict. `part` of `parts`: this process's share of the cases (the same for every process that asks)."""
@@ -110,7 +113,8 @@ Read = tuple[Image, Prepared]
 
 
 def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, *, overwrite: bool) -> Iterator[tuple[Case, "Future[Read] | Path"]]:
-    """Each case with what was read of it (or the answer that is there); the next is read while this one is computed."""
+    """Each case with what was read of it (or the answer that is there); the next is read while this one is computed, unless
+    this one is so large that two would not fit beside each other."""
 
     def begin(case: Case) -> Future[Read] | Path:
         there = None if overwrite else existing(folder, case)
@@ -119,10 +123,19 @@ def _read_ahead(cases: Sequence[Case], plan: Plan, folder: Path, *, overwrite: b
     with ThreadPoolExecutor(1) as pool:
         coming = [begin(case) for case in cases[:1]]
         for index, case in enumerate(cases):
-            now = coming.pop()
-            if index + 1 < len(cases):
-                coming.append(begin(cases[index + 1]))
+            now, then = coming.pop(), cases[index + 1 : index + 2]
+            ahead = _is_small(now)
+            if ahead:
+                coming += [begin(other) for other in then]
             yield case, now
+            del now
+            if not ahead:
+                coming += [begin(other) for other in then]
+
+
+def _is_small(read: "Future[Read] | Path") -> bool:
+    """Whether what was read (waited for here) leaves room for the next scan beside it."""
+    return isinstance(read, Path) or read.exception() is not None or read.result()[1].image.nbytes <= LARGE
 
 
 def existing(folder: Path, case: Case) -> Path | None:

@@ -27,7 +27,6 @@ from vesalius.io.image import Image
 from vesalius.plan import Plan
 from vesalius.plan.budget import device
 
-
 LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
 
 

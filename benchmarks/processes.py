@@ -1,0 +1,157 @@
+"""Data-parallel training on one machine: steps per second of one process and of several, one thread each, same joint batch.
+
+    python benchmarks/processes.py [--processes 2] [--batch 4] [--seconds 20] [--rounds 3] [--json]
+
+A U-Net of 1.4 million parameters (16 to 128 features) on patches of 40 x 56 x 40, bf16 where it pays, real augmentation and the real
+loop under torchrun (gloo); scans are noise. Rounds alternate (1, n, 1, n ...), so that a busy machine slows both; the table
+states medians and the range of the ratio. Beside it the largest difference of the gradients of the first step, in fp32, between one
+process with the joint batch and the mean of the shares.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PATCH, CHANNELS = (40, 56, 40), (16, 32, 64, 128)
+CASES = 8
+
+
+def made_plan(batch, kind, seconds):
+    """A plan as the planner would make it for whole hippocampus scans."""
+    from vesalius.augment import Augment
+    from vesalius.data.labels import Labels
+    from vesalius.data.normalise import Normalise
+    from vesalius.data.prepare import Preparation
+    from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
+
+    stages = len(CHANNELS)
+    net = Net(name="unet", ndim=3, channels=CHANNELS, kernels=((3, 3, 3),) * stages, strides=((1, 1, 1), *((2, 2, 2),) * (stages - 1)))
+    how = Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(1.0,) * 3)
+    expected = Expected(device="cpu", budget_seconds=None, step_seconds=1, tile_seconds=1, steps=1, epochs=1, memory_bytes=1, parameters=1)
+    return Plan(task="segment", labels=Labels(names=("a", "b"), values=((1,), (2,))), preparation=how, net=net,
+                patch=Patch(size=PATCH, batch=batch, foreground=0.5), augment=Augment(mirror=(True,) * 3, rotation=(30.0,) * 3),
+                train=Train(seconds=seconds, steps=1, learning_rate=1e-3, weight_decay=3e-5, precision=kind, validations=0),
+                predict=Predict(), expected=expected)  # fmt: skip
+
+
+def scans():
+    """Prepared cases of noise with two bright blocks."""
+    import numpy as np
+
+    from vesalius.data.cache import Stored, foreground_places
+
+    cases = []
+    for number in range(CASES):
+        draw = np.random.default_rng(number)
+        target = np.zeros((1, *PATCH), np.uint8)
+        target[0, 10:20, 10:30, 10:20], target[0, 20:30, 30:45, 20:30] = 1, 2
+        image = (draw.normal(size=PATCH) + 2 * target[0])[None].astype(np.float16)
+        places = foreground_places(np.stack([target[0] == 1, target[0] == 2]), draw)
+        cases.append(Stored(f"c{number}", image, target, places))
+    return cases
+
+
+def work(options):
+    """One process of a measurement: learns, and the first of them says how fast it was; or writes its first gradients."""
+    import torch
+    from torch import distributed as dist
+
+    from vesalius.core.settings import process_rank
+    from vesalius.engine.member import method_of, samples
+    from vesalius.engine.state import save_weights
+    from vesalius.engine.train import Loop
+    from vesalius.tasks import TASKS
+
+    torch.set_num_threads(1)
+    rank, world = process_rank()
+    if world > 1:
+        dist.init_process_group("gloo")
+    plan = made_plan(options.batch, options.kind, options.seconds if not options.gradients else None)
+    rows, grads = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        told = lambda row: rows.append((row["step"], time.monotonic()))  # noqa: E731
+        loop = Loop(method_of(TASKS["segment"](), plan, "cpu"), plan.train, options.batch, Path(folder), tick=told)
+        loop.optimisers["net"].register_step_pre_hook(
+            lambda *_: grads.update({name: p.grad.clone() for name, p in loop.method.net.named_parameters()})
+        )
+        loop.fit(samples(plan, scans(), "cpu"))
+    if rank == 0 and options.gradients:
+        save_weights(Path(options.gradients), grads)
+    elif rank == 0:  # the first steps warm up
+        (first, since), (last, until) = rows[2], rows[-1]
+        print(json.dumps((last - first) / (until - since)))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def started(processes, options, *, kind, gradients=None):
+    """What the first of `processes` answers."""
+    words = [__file__, "--work", "--batch", options.batch, "--seconds", options.seconds, "--kind", kind]
+    words += ["--gradients", gradients] if gradients else []
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes] if processes > 1 else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, [sys.executable, *launch, *words])), capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr[-3000:])
+    return done.stdout
+
+
+def gradients_differ(options):
+    """Largest absolute difference of the gradients of the first step, and the largest gradient."""
+    from vesalius.engine.state import load_weights
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{n}.safetensors" for n in (1, options.processes)]
+        for number, file in zip((1, options.processes), files, strict=True):
+            started(number, options, kind="fp32", gradients=file)
+        one, several = (load_weights(file)[0] for file in files)
+    return max(float((one[k] - several[k]).abs().max()) for k in one), max(float(v.abs().max()) for v in one.values())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=4, help="joint batch")
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", default="fp32", help=argparse.SUPPRESS)
+    parser.add_argument("--gradients", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        work(options)
+        return
+    from vesalius.plan.budget import precision
+
+    kind, _ = precision("cpu")
+    difference, largest = gradients_differ(options)
+    print(
+        f"gradients of 1 and {options.processes} processes differ by {difference:.1e} at most (largest gradient {largest:.1e})",
+        file=sys.stderr,
+    )
+    pairs = []
+    for _ in range(options.rounds):
+        pairs.append([float(started(n, options, kind=kind)) for n in (1, options.processes)])
+        one, several = pairs[-1]
+        print(
+            f"1 process {one:6.2f} steps/s, {options.processes} processes {several:6.2f} steps/s, ratio {several / one:.2f}",
+            file=sys.stderr,
+        )
+    one, several = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratios = [b / a for a, b in pairs]
+    print(f"median: {one:.2f} and {several:.2f} steps/s ({kind}, joint batch {options.batch}), ratio {statistics.median(ratios):.2f} "
+          f"({min(ratios):.2f} ... {max(ratios):.2f})", file=sys.stderr)  # fmt: skip
+    if options.json:
+        print(json.dumps({"kind": kind, "batch": options.batch, "one": one, "several": several, "ratio": statistics.median(ratios),
+                          "ratio_range": [min(ratios), max(ratios)], "gradient_difference": difference}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

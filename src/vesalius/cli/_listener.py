@@ -8,9 +8,11 @@ from types import FrameType
 from typing import Any
 
 from vesalius.cli._console import Progress, say
+from vesalius.core.errors import VesaliusError
 from vesalius.engine.progress import Listener, Tick
 
 LIVE_SECONDS = 30.0
+TOGETHER = 1.0  # seconds in which two signals are one: torchrun passes on what the terminal has sent already
 
 
 class Console(Listener):
@@ -19,7 +21,8 @@ class Console(Listener):
     The first Ctrl-C asks the work to end at the next step and keep what it has; the second ends it at once."""
 
     def __init__(self, run: Path | None = None) -> None:
-        self.asked, self.run, self.drawn = False, run, time.monotonic()
+        self.asked, self.when = False, 0.0
+        self.run, self.drawn = run, time.monotonic()
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGTERM, self._interrupted)
 
@@ -34,13 +37,19 @@ class Console(Listener):
             from vesalius.report import write
 
             self.drawn = time.monotonic()
-            write(self.run, live=True)
+            try:
+                write(self.run, live=True)
+            except VesaliusError as problem:  # a full disk, perhaps: learning is worth more than its picture
+                say(f"No more live report: {problem}")
+                self.run = None
 
     def stop(self) -> bool:
         return self.asked
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self.when > TOGETHER:
             raise KeyboardInterrupt
-        self.asked = True
+        if self.asked:
+            return
+        self.asked, self.when = True, time.monotonic()
         say("Stopping well: the model so far is kept. Once more to stop at once.")

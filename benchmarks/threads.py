@@ -45,7 +45,8 @@ def main() -> None:
                 process.kill()
         ratios = sorted(spin / sleep for sleep, spin in pairs)
         sleeping, spinning = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"| {name} | {sleeping:.2f} | {spinning:.2f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) |", flush=True)
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        print(f"| {name} | {sleeping:.2f} | {spinning:.2f} | {spread} |", flush=True)
 
 
 def seconds(policy: str | None) -> float:

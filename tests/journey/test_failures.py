@@ -72,7 +72,7 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_lost(cohort, tmp_path):
     process = begin(cohort, tmp_path / "run", "--plan", str(cohort / "plan.json"), preexec_fn=_patient_with_small_files)
     learning(tmp_path / "run")
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-    time.sleep(2)
+    time.sleep(1.5)
     before = load_weights(tmp_path / "run" / "checkpoint" / "state.safetensors")[1]["step"]
     assert process.poll() is None, "learning ended because the disk was full"
     process.send_signal(signal.SIGINT)
@@ -82,11 +82,6 @@ def test_a_disk_that_is_full_is_told_and_nothing_is_lost(cohort, tmp_path):
     assert "Cannot write" in told.splitlines()[-1] and "Free some space" in told.splitlines()[-1]
     assert load_weights(tmp_path / "run" / "checkpoint" / "state.safetensors")[1]["step"] >= before >= 5
     assert load_weights(tmp_path / "run" / "weights.safetensors")[0]
-    again = begin(cohort, tmp_path / "run")
-    learning(tmp_path / "run", steps=before + 1)
-    again.send_signal(signal.SIGINT)
-    _, told = again.communicate(timeout=120)
-    assert again.returncode == 0 and "Continuing the run" in told
 
 
 def _patient_with_small_files() -> None:
@@ -98,15 +93,15 @@ def _patient_with_small_files() -> None:
 def test_the_budget_is_kept(cohort, tmp_path):
     """From the command to its end within the budget, coarsely: the machine may be busy."""
     begun = time.monotonic()
-    process = begin(cohort, tmp_path / "run", "--budget", "20s", "--set", "net.channels=[8,16]", "--set", "net.kernels=[[3,3,3],[3,3,3]]",
+    process = begin(cohort, tmp_path / "run", "--budget", "15s", "--set", "net.channels=[8,16]", "--set", "net.kernels=[[3,3,3],[3,3,3]]",
                     "--set", "net.strides=[[1,1,1],[2,2,2]]")  # fmt: skip
     _, told = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert time.monotonic() - begun < 60
     run = Run(tmp_path / "run")
     made = read_json(run.path / "record.json")["seconds"]
-    assert run.finished and 5 <= made["whole"] < 40
-    assert run.plan.expected.budget_seconds == 20 and run.plan.net.channels == (8, 16)
+    assert run.finished and 5 <= made["whole"] < 35
+    assert run.plan.expected.budget_seconds == 15 and run.plan.net.channels == (8, 16)
 
 
 def test_what_is_not_there_is_an_error_in_words(cohort, tmp_path, capsys):

@@ -4,7 +4,6 @@ A candidate network makes two real training steps on noise; the fastest step and
 planning counts with. bf16 is used where a probe shows that it pays.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable
@@ -79,11 +78,8 @@ class Measured:
     parameters: int
 
 
-def measure(net: nn.Module, shape: tuple[int, ...], *, where: str, kind: str, hopeless: float = math.inf) -> Measured:
-    """Time real steps of `net` on noise of `shape` (B, C, *S); the loss is a stand-in of the same cost order.
-
-    A network whose first step (which also warms up) takes more than `hopeless` seconds is not timed further.
-    """
+def measure(net: nn.Module, shape: tuple[int, ...], *, where: str, kind: str) -> Measured:
+    """Time real steps of `net` on noise of `shape` (B, C, *S); the loss is a stand-in of the same cost order."""
     layout = torch.channels_last_3d if len(shape) == 5 else torch.channels_last
     net = net.to(where).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(shape, device=where)
@@ -102,10 +98,9 @@ def measure(net: nn.Module, shape: tuple[int, ...], *, where: str, kind: str, ho
         _wait(where)
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        fastest = _timed(step)
-    if fastest < hopeless:
-        fastest = _timed(step)
-        fastest = min([fastest, *(_timed(step) for _ in range(2 if fastest < SLOW else 0))])
+        step()
+    fastest = _timed(step)
+    fastest = min([fastest, *(_timed(step) for _ in range(2 if fastest < SLOW else 0))])
 
     def answer() -> None:
         _forward(net, x[:1], where=where, kind=kind)

@@ -20,7 +20,8 @@ WIDE, NARROW = 32, 16  # features of the first stage
 MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
 ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
 VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
-WARM_UP = 2.0  # how much longer the first step may take than the next
+DOUBT = 1.5  # how far an untimed candidate may lie beyond the time and still be timed
+UNKNOWN = Measured(math.inf, math.inf, 0, 0)
 LEAST_VOXELS = {2: 128**2, 3: 48**3}
 
 
@@ -30,10 +31,6 @@ class Limits:
 
     seconds: float | None
     memory: int | None
-
-    def hopeless(self, steps: float) -> float:
-        """A first step so long that `steps` of them, warmed up, cannot fit."""
-        return math.inf if self.seconds is None else WARM_UP * self.seconds / steps
 
 
 @dataclass(frozen=True)
@@ -83,36 +80,64 @@ def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *
 
 def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int],
            net: str) -> Iterator[tuple[Shape, int]]:  # fmt: skip
-    """Candidates from the most to the least costly, each with the steps that it needs to be worth it."""
-    ndim = len(shape)
-    voxels = VOXELS[device()][ndim]
-    yield measured(shape, spacing, (WIDE, voxels), ends=ends, net=net, hopeless=limits.hopeless(MANY_STEPS)), MANY_STEPS
+    """Candidates from the most to the least costly, each with the steps that it needs to be worth it.
+
+    The least costly is timed first: what would take far longer than there is time, by its number of multiplications, is
+    not timed at all.
+    """
+    ndim, voxels = len(shape), VOXELS[device()][len(shape)]
+    least = timed(sketch(shape, spacing, (NARROW, LEAST_VOXELS[ndim]), net=net), ends)
+    pace = least.cost.step / work(least, ends)
+
+    def hopeful(candidate: Shape, steps: float) -> bool:
+        return limits.seconds is None or pace * work(candidate, ends) * steps <= DOUBT * limits.seconds
+
+    wide = sketch(shape, spacing, (WIDE, voxels), net=net)
+    if hopeful(wide, MANY_STEPS):
+        yield timed(wide, ends), MANY_STEPS
     seen: set[tuple[int, ...]] = set()
     while voxels >= LEAST_VOXELS[ndim]:
-        hopeless = limits.hopeless(LEAST_STEPS / 2) if voxels // 2 >= LEAST_VOXELS[ndim] else math.inf
-        candidate = measured(shape, spacing, (NARROW, voxels), ends=ends, net=net, hopeless=hopeless, skip=seen)
+        candidate = sketch(shape, spacing, (NARROW, voxels), net=net)
         voxels //= 2
-        if candidate is None:
+        if candidate.size in seen or candidate.size == least.size or not hopeful(candidate, LEAST_STEPS / 2):
             continue
         seen.add(candidate.size)
-        yield candidate, ENOUGH_STEPS
-        yield candidate.halved(), LEAST_STEPS
-        yield candidate.halved().halved(), 10**9  # only where memory asks for it
+        yield from _batches(timed(candidate, ends))
+    yield from _batches(least)
 
 
-def measured(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, ends: tuple[int, int], net: str,
-             hopeless: float, skip: set[tuple[int, ...]] | None = None) -> Any:
-    """The candidate with `of` = (first width, voxels per patch), timed here; None where its patch is in `skip`."""
+def _batches(candidate: Shape) -> Iterator[tuple[Shape, int]]:
+    yield candidate, ENOUGH_STEPS
+    yield candidate.halved(), LEAST_STEPS
+    yield candidate.halved().halved(), 10**9  # only where memory asks for it
+
+
+def sketch(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, net: str) -> Shape:
+    """The candidate with `of` = (first width, voxels per patch), not timed yet."""
     base, voxels = of
     size, why = rules.patch(shape, spacing, voxels)
     size, kernels, strides, words = rules.topology(size, spacing)
-    if skip and size in skip:
-        return None
     made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
-    where = device()
     batch = max(4, process_rank()[1])
-    cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0], hopeless=hopeless)
-    return Shape(size, why, made, f"{words}; width {base}", batch, "small batches: more steps in the same time", cost)
+    return Shape(size, why, made, f"{words}; width {base}", batch, "small batches: more steps in the same time", UNKNOWN)
+
+
+def timed(candidate: Shape, ends: tuple[int, int]) -> Shape:
+    """`candidate` with what it costs on this machine."""
+    where = device()
+    shape = (candidate.batch, ends[0], *candidate.size)
+    return replace(candidate, cost=measure(build(candidate.net, *ends), shape, where=where, kind=precision(where)[0]))
+
+
+def work(candidate: Shape, ends: tuple[int, int]) -> float:
+    """Multiplications of one step's convolutions, about: two per stage going down, two (the first twice as wide) going up."""
+    net, total, voxels = candidate.net, 0.0, float(math.prod(candidate.size)) * candidate.batch
+    before = ends[0]
+    for width, kernel, stride in zip(net.channels, net.kernels, net.strides, strict=True):
+        voxels /= math.prod(stride)
+        total += voxels * math.prod(kernel) * width * (before + width + 3 * width)
+        before = width
+    return total
 
 
 def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:

@@ -12,20 +12,20 @@ from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
 from vesalius.plan.budget import Measured
 from vesalius.plan.plan import VERSION
-from vesalius.plan.search import BASE_MEMORY, Limits, search
+from vesalius.plan.search import BASE_MEMORY, Limits, search, sketch, work
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine on which a sample costs a microsecond and 100 bytes per voxel and feature of the first stage."""
+    """A machine on which a step costs time by voxels and the square of the width, and memory by voxels and the width."""
     asked = []
 
-    def measure(net, shape, *, where, kind, hopeless=0):
+    def measure(net, shape, *, where, kind):
         voxels, width = shape[0], net.down[0][1][0].out_channels
         for side in shape[2:]:
             voxels *= side
         asked.append((width, shape))
-        return Measured(step=voxels * width * 1e-6 / 16, tile=0.1, memory=int(voxels * width * 100 / 16), parameters=10)
+        return Measured(step=voxels * width**2 * 1e-6 / 256, tile=0.1, memory=int(voxels * width * 100 / 16), parameters=10)
 
     for room in ("vesalius.plan", "vesalius.plan.search"):
         monkeypatch.setattr(import_module(room), "measure", measure)
@@ -151,13 +151,25 @@ def found(seconds, memory=None):
 
 def test_with_time_and_memory_the_largest_is_taken(machine):
     chosen = found(None)
-    assert chosen.net.channels[0] == 32 and chosen.batch == 4 and chosen.size == (96, 96, 96) and len(machine) == 1
+    assert chosen.net.channels[0] == 32 and chosen.batch == 4 and chosen.size == (96, 96, 96)
+    assert [width for width, _ in machine] == [16, 32], "the least costly is timed first, and nothing after the largest that fits"
 
 
 def test_less_time_means_a_narrower_network_then_a_smaller_batch_then_a_smaller_patch(machine):
-    steps = [3.6 * n for n in (4000, 1000, 300, 100)]
+    steps = [3.6 * n for n in (8000, 1000, 300, 100)]
     sizes = [(f.net.channels[0], f.batch, max(f.size)) for f in map(found, steps)]
     assert sizes[0] == (32, 4, 96) and sizes[1] == (16, 4, 96) and sizes[2] == (16, 2, 96) and sizes[3][2] < 96
+
+
+def test_what_would_take_far_too_long_is_not_timed(machine):
+    found(60.0)
+    assert max(shape[2] for _, shape in machine) < 96 and all(width == 16 for width, _ in machine)
+
+
+def test_work_grows_with_voxels_and_the_square_of_the_width():
+    small, large, wide = (sketch((200,) * 3, (1.0,) * 3, of, net="unet") for of in ((16, 64**3), (16, 96**3), (32, 64**3)))
+    assert work(large, (1, 2)) == pytest.approx(work(small, (1, 2)) * 1.5**3, rel=0.1)
+    assert 3.5 < work(wide, (1, 2)) / work(small, (1, 2)) < 4.1
 
 
 def test_less_memory_means_a_smaller_batch_then_a_smaller_patch(machine):

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError
 
+AT_WORK = 4  # tensors of the largest size beside what is kept: gradients coming and going, each also in another layout
 SLOW = 2.0  # seconds: a step that takes longer is timed once
 BYTES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -70,7 +71,8 @@ def _timed(work: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Measured:
-    """`step` seconds per training step, `tile` seconds per patch at prediction, `memory` bytes kept by a step."""
+    """`step` seconds per training step, `tile` seconds per patch at prediction, `memory` bytes that a step needs: what autograd
+    keeps, the tensors at work at the start of backward, weights with gradient, average and two moments, and the image."""
 
     step: float
     tile: float
@@ -108,7 +110,7 @@ def measure(net: nn.Module, shape: tuple[int, ...], *, where: str, kind: str) ->
 
     tile = min(_timed(answer) for _ in range(2))
     weights = sum(p.numel() for p in net.parameters())
-    return Measured(fastest, tile, sum(kept.values()) + 20 * weights + 4 * x.numel(), weights)
+    return Measured(fastest, tile, sum(kept.values()) + AT_WORK * max(kept.values()) + 20 * weights + 4 * x.numel(), weights)
 
 
 def _wait(where: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from vesalius.core.errors import DataError
@@ -20,6 +21,7 @@ WIDE, NARROW = 32, 16  # features of the first stage
 MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
 ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
 VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
+HALVED = "halved, for more steps in the time or less memory"
 DOUBT = 1.5  # how far an untimed candidate may lie beyond the time and still be timed
 UNKNOWN = Measured(math.inf, math.inf, 0, 0)
 LEAST_VOXELS = {2: 128**2, 3: 48**3}
@@ -56,7 +58,7 @@ class Shape:
     def halved(self) -> "Shape":
         """Half the batch; time and memory go with it (weights and their moments are the smaller part)."""
         cost = replace(self.cost, step=self.cost.step / 2, memory=self.cost.memory // 2 + 10 * self.cost.parameters)
-        return replace(self, batch=self.batch // 2, cost=cost, why_batch="halved, for more steps in the time or less memory")
+        return replace(self, batch=self.batch // 2, cost=cost, why_batch=HALVED)
 
 
 def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int], net: str) -> Shape:
@@ -92,24 +94,45 @@ def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *
     def hopeful(candidate: Shape, steps: float) -> bool:
         return limits.seconds is None or pace * work(candidate, ends) * steps <= DOUBT * limits.seconds
 
-    wide = sketch(shape, spacing, (WIDE, voxels), net=net)
-    if hopeful(wide, MANY_STEPS):
+    wide = cut_to(limits, sketch(shape, spacing, (WIDE, voxels), net=net), least)
+    if wide and wide.why_batch != HALVED and hopeful(wide, MANY_STEPS):
         yield timed(wide, ends), MANY_STEPS
     seen: set[tuple[int, ...]] = set()
     while voxels >= LEAST_VOXELS[ndim]:
-        candidate = sketch(shape, spacing, (NARROW, voxels), net=net)
+        candidate = cut_to(limits, sketch(shape, spacing, (NARROW, voxels), net=net), least)
         voxels //= 2
-        if candidate.size in seen or candidate.size == least.size or not hopeful(candidate, LEAST_STEPS / 2):
+        if not candidate or candidate.size in seen or candidate.size == least.size or not hopeful(candidate, LEAST_STEPS / 2):
             continue
         seen.add(candidate.size)
         yield from _batches(timed(candidate, ends))
     yield from _batches(least)
 
 
+def cut_to(limits: Limits, candidate: Shape, least: Shape) -> Shape | None:
+    """`candidate` with its batch halved until it should fit, by its features beside those of `least`; None where none does.
+
+    So planning itself keeps to the memory: what does not fit is not tried."""
+    if limits.memory is None:
+        return candidate
+    each, room = least.cost.memory / features(least), limits.memory - BASE_MEMORY
+    while candidate.batch > 1 and each * features(candidate) > room:
+        candidate = replace(candidate, batch=candidate.batch // 2, why_batch=HALVED)
+    return candidate if each * features(candidate) <= room else None
+
+
+def features(candidate: Shape) -> float:
+    """Numbers that the stages give, for a whole batch."""
+    voxels = candidate.batch * math.prod(candidate.size) / np.cumprod(np.prod(candidate.net.strides, axis=1))
+    return float(voxels @ np.array(candidate.net.channels))
+
+
 def _batches(candidate: Shape) -> Iterator[tuple[Shape, int]]:
-    yield candidate, ENOUGH_STEPS
-    yield candidate.halved(), LEAST_STEPS
-    yield candidate.halved().halved(), 10**9  # only where memory asks for it
+    """`candidate` with its batch and ever half of it; a single sample only where memory asks for it."""
+    wanted = {1: 10**9, 2: LEAST_STEPS, 3: LEAST_STEPS}
+    yield candidate, wanted.get(candidate.batch, ENOUGH_STEPS)
+    while candidate.batch > 1:
+        candidate = candidate.halved()
+        yield candidate, wanted.get(candidate.batch, ENOUGH_STEPS)
 
 
 def sketch(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, net: str) -> Shape:

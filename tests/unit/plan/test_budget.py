@@ -1,5 +1,9 @@
 """Time and memory as words, and what is measured."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -71,3 +75,35 @@ def test_precision_is_probed_with_a_reason():
     kind, why = budget.precision("cpu")
     assert kind in ("bf16", "fp32") and "times as fast" in why
     assert budget.precision("cuda") == ("bf16", "the GPU computes bf16 natively")
+
+
+STEPS = """
+import torch
+from pathlib import Path
+from vesalius.data.batch import Batch
+from vesalius.nets.unet import UNet
+from vesalius.testing.check_method import step
+from vesalius.methods.supervised import Supervised
+from vesalius.losses import LOSSES
+net = UNet(3, 1, 2, channels=(16, 32, 64)).to(memory_format=torch.channels_last_3d)
+method = Supervised(net, LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](True)), learning_rate=1e-3, weight_decay=0.0)
+optimisers = method.optimisers()
+def batch(side):
+    image = torch.randn(2, 1, side, side, side).contiguous(memory_format=torch.channels_last_3d)
+    return Batch({"image": image, "target": torch.zeros(2, 1, side, side, side, dtype=torch.uint8)}, {})
+step(method, optimisers, batch(8))  # whatever is loaded at the first step
+def peak():  # of this program; ru_maxrss would count the process that it was forked from
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+before = peak()
+step(method, optimisers, batch(40))
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc to read the peak of a process")
+def test_the_promise_of_memory_is_kept():
+    """The peak of a process over real steps, loss and optimiser included, in fp32."""
+    promised = budget.measure(UNet(3, 1, 2, channels=(16, 32, 64)), (2, 1, 40, 40, 40), where="cpu", kind="fp32").memory
+    made = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert made.returncode == 0, made.stderr
+    assert 0.6 * promised < int(made.stdout) < promised

@@ -181,6 +181,14 @@ def test_less_memory_means_a_smaller_batch_then_a_smaller_patch(machine):
     assert all(c <= whole * part for c, part in zip(costs, (2.1, 1.1, 0.55, 0.3, 0.14), strict=True))
 
 
+def test_planning_itself_keeps_to_the_memory(machine):
+    """No candidate is timed that needs more than there is; the memory of this machine goes by voxels and width alone."""
+    for part in (1.1, 0.55, 0.3, 0.14):
+        machine.clear()
+        found(None, BASE_MEMORY + int(4 * 96**3 * 100 * part))
+        assert max(shape[0] * shape[2] ** 3 * width * 100 / 16 for width, shape in machine) <= 4 * 96**3 * 100 * part
+
+
 def test_when_nothing_fits_that_is_said(machine):
     with pytest.raises(DataError, match="--memory"):
         found(None, BASE_MEMORY + 1000)

@@ -22,7 +22,7 @@ MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
 ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
 VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
 HALVED = "halved, for more steps in the time or less memory"
-DOUBT = 1.5  # how far an untimed candidate may lie beyond the time and still be timed
+DOUBT = 2.5  # how far an untimed candidate may lie beyond the time and still be timed: small patches compute less evenly
 UNKNOWN = Measured(math.inf, math.inf, 0, 0)
 LEAST_VOXELS = {2: 128**2, 3: 48**3}
 

@@ -4,8 +4,9 @@
 
 A U-Net of 1.4 million parameters (16 to 128 features) on patches of 40 x 56 x 40, bf16 where it pays, real augmentation and the real
 loop under torchrun (gloo); scans are noise. Rounds alternate (1, n, 1, n ...), so that a busy machine slows both; the table
-states medians and the range of the ratio. Beside it the largest difference of the gradients of the first step, in fp32, between one
-process with the joint batch and the mean of the shares.
+states medians and the range of the ratio. The ratio means something only on a machine with as many idle cores as processes; the
+processor seconds of all processes together per step, also stated, do not mind. Beside it the largest difference of the gradients
+of the first step, in fp32, between one process with the joint batch and the mean of the shares.
 """
 
 import argparse
@@ -75,17 +76,21 @@ def work(options):
     plan = made_plan(options.batch, options.kind, options.seconds if not options.gradients else None)
     rows, grads = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        told = lambda row: rows.append((row["step"], time.monotonic()))  # noqa: E731
+        told = lambda row: rows.append((row["step"], time.monotonic(), time.process_time()))  # noqa: E731
         loop = Loop(method_of(TASKS["segment"](), plan, "cpu"), plan.train, options.batch, Path(folder), tick=told)
         loop.optimisers["net"].register_step_pre_hook(
             lambda *_: grads.update({name: p.grad.clone() for name, p in loop.method.net.named_parameters()})
         )
         loop.fit(samples(plan, scans(), "cpu"))
-    if rank == 0 and options.gradients:
+    if options.gradients and rank == 0:
         save_weights(Path(options.gradients), grads)
-    elif rank == 0:  # the first steps warm up
-        (first, since), (last, until) = rows[2], rows[-1]
-        print(json.dumps((last - first) / (until - since)))
+    elif not options.gradients:  # the first steps warm up
+        (first, since, spent), (last, until, gone) = rows[2], rows[-1]
+        cost = torch.tensor((gone - spent) / (last - first))
+        if world > 1:
+            dist.all_reduce(cost)
+        if rank == 0:
+            print(json.dumps([(last - first) / (until - since), float(cost)]))
     if world > 1:
         dist.destroy_process_group()
 
@@ -114,6 +119,14 @@ def gradients_differ(options):
     return max(float((one[k] - several[k]).abs().max()) for k in one), max(float(v.abs().max()) for v in one.values())
 
 
+def summary(pairs):
+    """Medians over rounds of ((steps/s, processor seconds a step) of one process, the same of several)."""
+    one, several = (statistics.median(pair[k][0] for pair in pairs) for k in (0, 1))
+    ratios = [pair[1][0] / pair[0][0] for pair in pairs]
+    more = statistics.median(pair[1][1] / pair[0][1] for pair in pairs)
+    return {"one": one, "several": several, "ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)], "work": more}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
@@ -138,19 +151,16 @@ def main():
     )
     pairs = []
     for _ in range(options.rounds):
-        pairs.append([float(started(n, options, kind=kind)) for n in (1, options.processes)])
-        one, several = pairs[-1]
-        print(
-            f"1 process {one:6.2f} steps/s, {options.processes} processes {several:6.2f} steps/s, ratio {several / one:.2f}",
-            file=sys.stderr,
-        )
-    one, several = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratios = [b / a for a, b in pairs]
-    print(f"median: {one:.2f} and {several:.2f} steps/s ({kind}, joint batch {options.batch}), ratio {statistics.median(ratios):.2f} "
-          f"({min(ratios):.2f} ... {max(ratios):.2f})", file=sys.stderr)  # fmt: skip
+        pairs.append([json.loads(started(n, options, kind=kind)) for n in (1, options.processes)])
+        (one, cost), (several, costs) = pairs[-1]
+        print(f"1 process {one:6.2f} steps/s ({cost:.2f} processor seconds a step), {options.processes} processes {several:6.2f} steps/s "
+              f"({costs:.2f}), ratio {several / one:.2f}; load of the machine {os.getloadavg()[0]:.1f}", file=sys.stderr)  # fmt: skip
+    found = summary(pairs) | {"kind": kind, "batch": options.batch, "processes": options.processes, "gradient_difference": difference}
+    low, high = found["ratio_range"]
+    print(f"median: {found['one']:.2f} and {found['several']:.2f} steps/s ({kind}, batch {options.batch}), ratio {found['ratio']:.2f} "
+          f"({low:.2f} ... {high:.2f}); {found['work']:.2f} times the processor time in all", file=sys.stderr)  # fmt: skip
     if options.json:
-        print(json.dumps({"kind": kind, "batch": options.batch, "one": one, "several": several, "ratio": statistics.median(ratios),
-                          "ratio_range": [min(ratios), max(ratios)], "gradient_difference": difference}))  # fmt: skip
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

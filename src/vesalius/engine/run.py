@@ -10,7 +10,7 @@ from torch import nn
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.dataset import Dataset
-from vesalius.engine.state import load_weights
+from vesalius.engine.state import fill, load_weights
 from vesalius.plan import Plan, build
 from vesalius.tasks import TASKS, Task
 
@@ -69,7 +69,7 @@ class Run:
         """The trained network of one member, in evaluation mode on the CPU."""
         net: nn.Module = build(self.plan.net, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
         weights, _ = load_weights(member / "weights.safetensors")
-        net.load_state_dict(weights)
+        fill(net, weights)
         return net.eval()
 
     def networks(self) -> list[nn.Module]:

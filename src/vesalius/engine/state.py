@@ -56,7 +56,7 @@ def pack(method: nn.Module, average: Weights, optimisers: dict[str, Optimizer]) 
 
 def unpack(packed: Weights, method: nn.Module, average: Weights, *, optimisers: dict[str, Optimizer]) -> None:
     """The inverse of `pack`, in place."""
-    method.load_state_dict(_under("model.", packed))
+    fill(method, _under("model.", packed))
     for name, value in _under("average.", packed).items():
         average[name].copy_(value)
     for name, optimiser in optimisers.items():
@@ -66,6 +66,16 @@ def unpack(packed: Weights, method: nn.Module, average: Weights, *, optimisers: 
             index, _, what = key.partition(".")
             moments.setdefault(int(index), {})[what] = _laid_out(value, order[int(index)])
         optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def fill(module: nn.Module, weights: Weights) -> None:
+    """`weights` into `module`; an error in words where they belong to another network."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as problem:
+        first = str(problem).splitlines()[1:2] or [str(problem)]
+        raise VesaliusError(f"The weights on disk are those of another network ({first[0].strip()[:200]}). Was plan.json changed after "
+                            "learning began? Put it back, or train anew with --overwrite.") from None  # fmt: skip
 
 
 def _laid_out(value: Tensor, weight: Tensor) -> Tensor:

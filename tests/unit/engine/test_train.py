@@ -314,6 +314,15 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert len(rows(tmp_path)) == 8
 
 
+def test_a_plan_that_was_changed_meanwhile_is_told(tmp_path):
+    made, drawn = real(tmp_path)
+    made.stop = lambda: made.step >= 1
+    made.fit(drawn)
+    other, drawn = real(tmp_path, settings=("net.channels=[4,6]",))
+    with pytest.raises(VesaliusError, match=r"another network.*plan\.json.*--overwrite"):
+        other.fit(drawn)
+
+
 def test_rows_after_the_state_are_dropped(tmp_path):
     log = Log(tmp_path / "log.csv", 0, active=True)
     for step in (1, 2, 3):

@@ -357,5 +357,6 @@ def one_cycle(progress: float, warm_up: float) -> float:
 
 
 def _is_memory(problem: BaseException) -> bool:
-    words = ("out of memory", "not enough memory", "can't allocate", "cannot allocate")
+    words = ("out of memory", "not enough memory", "can't allocate", "cannot allocate", "could not create a primitive",
+             "could not create a memory")  # fmt: skip
     return isinstance(problem, torch.OutOfMemoryError | MemoryError) or any(w in str(problem).lower() for w in words)

@@ -404,7 +404,8 @@ def full(message="DefaultCPUAllocator: can't allocate memory: you tried to alloc
 
 
 @pytest.mark.parametrize("problem", [RuntimeError("CUDA out of memory. Tried ..."), MemoryError(), torch.OutOfMemoryError("x"),
-                                     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")])  # fmt: skip
+                                     RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+                                     RuntimeError("could not create a primitive")])  # fmt: skip
 def test_out_of_memory_halves_the_batch_and_says_so(tmp_path, problem):
     told, drawn = [], []
 

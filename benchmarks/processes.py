@@ -10,6 +10,7 @@ of the first step, in fp32, between one process with the joint batch and the mea
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -92,6 +93,8 @@ def work(options):
         if rank == 0:
             print(json.dumps([(last - first) / (until - since), float(cost)]))
     if world > 1:
+        del loop
+        gc.collect()  # before the group of processes goes
         dist.destroy_process_group()
 
 

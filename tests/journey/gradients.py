@@ -1,5 +1,6 @@
 """Three steps of one member under torchrun, with the gradients of each: `torchrun --nproc-per-node 2 tests/journey/gradients.py OUT`."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def main(folder: Path) -> None:
         dist.init_process_group("gloo")
     for size in SIZES:
         learn(folder, size)
+    gc.collect()
     if dist.is_initialized():
         dist.destroy_process_group()
 

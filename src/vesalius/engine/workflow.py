@@ -1,6 +1,7 @@
 """From a folder of scans to a tested run: recognise, examine, plan, cache, learn, test, report. Each step leaves a file;
 a run that was killed goes on where it stopped."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -121,6 +122,7 @@ def _together() -> Iterator[Callable[[], None]]:
     try:
         yield dist.barrier
     finally:
+        gc.collect()  # what was wrapped for several processes must be gone before their group is, or the program aborts at its end
         dist.destroy_process_group()
 
 

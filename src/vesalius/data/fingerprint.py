@@ -10,11 +10,14 @@ import numpy as np
 from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
+from vesalius.data.detail import pooled, survival
+from vesalius.data.pose import poses, thumbnail
 from vesalius.data.prepare import nonzero_box
 from vesalius.data.read import read_images, read_mask
 from vesalius.io import load
 
 SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics
+DETAILED = 24  # cases whose masks are taken to coarser grids
 
 
 def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -22,7 +25,9 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
     channels = components(dataset, cases)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         rows = []
-        for done, row in enumerate(pool.map(lambda case: case_facts(case, dataset, channels), cases), 1):
+        every = max(1, len(cases) // DETAILED)
+        looks = pool.map(lambda at: case_facts(at[1], dataset, channels, detailed=at[0] % every == 0), enumerate(cases))
+        for done, row in enumerate(looks, 1):
             rows.append(row)
             if progress:
                 progress(done, len(cases))
@@ -41,6 +46,8 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
         "classes": {name: {"cases": sum(row["voxels"][k] > 0 for row in rows),
                            "share": float(np.mean([row["voxels"][k] / row["size"] for row in rows]))}
                     for k, name in enumerate(dataset.labels.names)},
+        "poses": poses([row["thumbnail"] for row in rows]) if len({len(row["shape"]) for row in rows}) == 1 else {},
+        "detail": pooled([row["detail"] for row in rows if row["detail"] is not None]),
     }  # fmt: skip
 
 
@@ -63,12 +70,14 @@ def _colours(pixels: Array) -> int:
     return int(pixels.shape[0])
 
 
-def case_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[str, Any]:
-    """Shape and spacing on the RAS+ grid, foreground intensities, and voxels per class of one case."""
+def case_facts(case: Case, dataset: Dataset, channels: dict[str, int], *, detailed: bool = True) -> dict[str, Any]:
+    """Shape and spacing on the RAS+ grid, foreground intensities, voxels per class and pose of one case; `detailed`: what
+    its masks lose on coarser grids too."""
     image = read_images(case, channels)
     turn = image.space.canonical_turn()
     space = image.space.turned(turn)
-    box = nonzero_box(turn.apply(image.array))
+    turned = turn.apply(image.array)
+    box = nonzero_box(turned)
     sides = [part.stop - part.start for part in box]
     coded = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
     masks = dataset.labels.masks(coded) if coded is not None else np.zeros((len(dataset.labels.names), *image.space.shape), bool)
@@ -78,6 +87,8 @@ def case_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[s
         "shape": list(space.shape), "cropped_shape": sides, "spacing": list(space.spacing), "physical": space.physical, "size": inside.size,
         "cropped": float(np.prod(sides) / inside.size),
         "voxels": [int(mask.sum()) for mask in masks],
+        "thumbnail": thumbnail(turned),
+        "detail": survival(turn.apply(masks), space.spacing) if detailed and coded is not None else None,
         "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser) for channel in image.array],
         "extremes": [_extremes(channel, chooser) for channel in image.array],
     }  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array, Space, Turn
@@ -11,13 +12,15 @@ from vesalius.data.normalise import Normalise
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
 
+REDUCED = 1.4  # times fewer voxels along an axis from which on it is blurred first
+
 
 class Preparation(Settings):
     """What is done to every scan before a network sees it: turn to RAS+, crop zeros, resample, normalise.
 
     `channels`   file channel -> number of components
     `normalise`  one per component, in the order of the channels
-    `spacing`    millimetres per axis of the RAS+ grid; empty keeps each scan's own
+    `spacing`    millimetres (pixels where the files state no size) per axis of the RAS+ grid; empty keeps each scan's own
     """
 
     channels: dict[str, int]
@@ -67,8 +70,18 @@ def prepare(image: Image, how: Preparation) -> Prepared:
     pixels = normalised(np.ascontiguousarray(turned[(slice(None), *box)]), how.normalise)
     model = native.with_spacing(how.spacing) if how.spacing else native
     if model.shape != native.shape:
-        pixels = np.asarray(resample(Image(pixels, native), model, order=how.order).array, np.float32)
+        smooth = softened(pixels, np.asarray(native.shape) / np.asarray(model.shape))
+        pixels = np.asarray(resample(Image(smooth, native), model, order=how.order).array, np.float32)
     return Prepared(pixels, model, native, box, image.space, turn)
+
+
+def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """`pixels` (C, *S) blurred along axes that will shrink by more than `REDUCED`, so that what the coarser grid cannot
+    hold does not come back as false texture; the deviation is (factor - 1) / 2 voxels."""
+    sigma = [(f - 1) / 2 if f > REDUCED else 0.0 for f in factors]
+    if not any(sigma):
+        return pixels
+    return np.stack([gaussian_filter(channel, sigma, mode="nearest", truncate=3.0) for channel in pixels])
 
 
 def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:

@@ -61,8 +61,7 @@ def evaluate(
             scores[part] = _score_part(run, part, jobs, baseline=baseline, by=by, listener=listener)
     if not scores:
         raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
-    unit = "mm" if run.plan.preparation.spacing else "px"
-    found = {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": scores}
+    found = {"version": 1, "unit": run.unit, "definitions": run.task.definitions(run.unit), "parts": scores}
     write_json(run.path / "metrics.json", found)
     return found
 
@@ -178,9 +177,8 @@ def evaluate_files(
             rows += score(run, read, said)
             tick(done, len(cases), read.case.name)
     group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}
-    unit = "mm" if run.plan.preparation.spacing else "px"
     part = {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
-    return {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "parts": {"test": part}}
+    return {"version": 1, "unit": run.unit, "definitions": run.task.definitions(run.unit), "parts": {"test": part}}
 
 
 def _file_of(folder: Path, case: Case) -> Path:

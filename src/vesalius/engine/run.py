@@ -61,6 +61,13 @@ class Run:
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
 
     @property
+    def unit(self) -> str:
+        """In what lengths are given: "mm", or "px" where the files state no size."""
+        file = self.path / "fingerprint.json"
+        physical = read_json(file).get("physical", True) if file.exists() else bool(self.plan.preparation.spacing)
+        return "mm" if physical else "px"
+
+    @property
     def finished(self) -> bool:
         """Whether every member has its final weights."""
         return all((member / "weights.safetensors").exists() and _is_final(member) for member in self.members)

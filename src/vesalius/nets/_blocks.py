@@ -123,3 +123,13 @@ def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return net
+
+
+def lean(net: nn.Module, logits: Sequence[float]) -> nn.Module:
+    """`net` with its outputs starting from `logits`, one per class: the biases of the layers that it calls `outs`, if it does.
+
+    With the log of how rare each class is, the first steps need not learn that (Lin et al. 2017, arXiv:1708.02002, section 3.3)."""
+    for layer in getattr(net, "outs", ()) if logits else ():
+        with torch.no_grad():
+            layer.bias.copy_(torch.tensor(logits))
+    return net

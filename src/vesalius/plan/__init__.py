@@ -1,6 +1,7 @@
 """Planning: from what the data look like and what the machine can do to a plan in which every value has its reason."""
 
 import sys
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from vesalius.data.prepare import Preparation
 from vesalius.plan import rules
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
-from vesalius.plan.search import BASE_MEMORY, Limits, Shape, build, search
+from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
 from vesalius.tasks import TASKS, Task
 
 LEARNING = 0.85  # of the budget: the rest is for reading, testing and the report
@@ -91,8 +92,15 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     limit = learning_seconds(wish)
     ends = (preparation.in_channels, task.out_channels(dataset.labels))
     limits = Limits(limit, None if wish.memory is None else size_in_bytes(wish.memory))
-    chosen = search(shape, preparation.spacing, limits, ends=ends, net=task.nets[0])
+    scan = Scan(shape, preparation.spacing, facts["cases"], facts.get("detail"))
+    chosen = search(scan, limits, ends=ends, net=task.nets[0])
+    if chosen.why_spacing:
+        preparation = preparation.model_copy(update={"spacing": chosen.spacing})
+        reasons["preparation__spacing"] = chosen.why_spacing
     augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
+    shares = [found["share"] for found in facts["classes"].values()]
+    bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
+    chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
     made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit)
     made = made.because(**{**reasons, **why})
     return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"]) if wish.settings else made
@@ -137,8 +145,8 @@ def augment_rules(dataset: Dataset, grid: tuple[tuple[int, ...], tuple[float, ..
                   facts: dict[str, Any]) -> tuple[Augment, dict[str, str]]:
     """What is varied, with its reasons."""
     size, spacing = grid
-    flips, why_flips = rules.mirror(dataset.labels.names, len(size), physical=facts["physical"])
-    turn, why_turn = rules.rotation(size, spacing)
+    flips, why_flips = rules.mirror(dataset.labels.names, len(size), poses=facts.get("poses"))
+    turn, why_turn = rules.rotation(size, spacing, flips)
     lacking = max(facts["missing"].values(), default=0)
     drop = 0.2 if lacking and len(facts["missing"]) > 1 else 0.0
     made = Augment(mirror=flips, rotation=turn, channel_dropout_probability=drop)

@@ -27,13 +27,15 @@ class Patch(Settings):
 
 
 class Net(Settings):
-    """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis."""
+    """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis; `bias`: the logits
+    from which every output starts (none: 0)."""
 
     name: str
     ndim: int
     channels: tuple[int, ...]
     kernels: tuple[tuple[int, ...], ...]
     strides: tuple[tuple[int, ...], ...]
+    bias: tuple[float, ...] = ()
 
 
 class Train(Settings):

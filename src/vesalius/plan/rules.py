@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from vesalius.data.detail import fine_axes
+
 Sides = tuple[int, ...]
 Spacing = tuple[float, ...]
 SMALLEST = 4  # voxels per axis at the coarsest stage
 WIDEST = {2: 256, 3: 256}
 MIRRORED_SECONDS = 3.0
+ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
+POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
+RAREST = 1e-4  # a class that is rarer starts as if it were not
+KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
 LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
 CAMEL = re.compile(r"[a-z](Left|Right|LV|RV|LA|RA|L|R)(?![a-z])")  # lungLeft, kidneyR
 
@@ -93,14 +99,32 @@ def channels(stages: int, base: int, ndim: int) -> Sides:
     return tuple(min(base * 2**s, max(base, WIDEST[ndim])) for s in range(stages))
 
 
-def mirror(names: Sequence[str], ndim: int, *, physical: bool) -> tuple[tuple[bool, ...], str]:
-    """Flips are safe on every axis unless a label knows left from right; then the left-right axis stays."""
+def mirror(names: Sequence[str], ndim: int, *, poses: dict[str, Any] | None = None) -> tuple[tuple[bool, ...], str]:
+    """Flips are safe unless a label knows left from right (then the left-right axis stays), or along an axis along which
+    patients always lie the same way: there the cases resemble each other, and mirrored they do not (see data/pose.py)."""
     lateral = [name for name in names if LATERAL.search(name) or CAMEL.search(name)]
-    if not lateral:
-        return (True,) * ndim, "no label knows left from right: every axis may be mirrored"
-    axis = 0 if ndim == 3 else 1  # RAS+: x; pictures: columns
-    words = ", ".join(lateral[:4])
-    return tuple(a != axis for a in range(ndim)), f"left and right differ in the labels ({words}): the left-right axis is not mirrored"
+    side = 0 if ndim == 3 else 1  # RAS+: x; pictures: columns
+    same, mirrored = (poses or {}).get("same", 0.0), (poses or {}).get("mirrored") or [1.0] * ndim
+    fixed = [a for a in range(ndim) if same >= ALIKE and mirrored[a] < POSED * same]
+    words = []
+    if lateral:
+        words.append(f"left and right differ in the labels ({', '.join(lateral[:4])}): the left-right axis is not mirrored")
+    if fixed:
+        told = ", ".join(f"axis {a}: {mirrored[a]:.2f}" for a in fixed)
+        words.append(f"scans lie the same way: two of them correlate by {same:.2f} as they are and less when one is mirrored ({told})")
+    flips = tuple(a not in fixed and not (lateral and a == side) for a in range(ndim))
+    return flips, "; ".join(words) or "no label knows left from right, and mirrored scans look alike: every axis may be mirrored"
+
+
+def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...], str]:
+    """Logits that say how rare each class is before anything is learned: log shares, the background's first, where classes
+    exclude each other (softmax), else log odds (sigmoid)."""
+    inside = np.clip(np.array(shares, float), RAREST, 0.9)
+    if exclusive:
+        logits = np.log(np.array([max(1 - inside.sum(), RAREST), *inside]))
+    else:
+        logits = np.log(inside / (1 - inside))
+    return tuple(round(float(v), 4) for v in logits), "how rare each class is in the training masks, so that the first steps need not learn it"
 
 
 def tiles(shape: Sides, size: Sides, overlap: float) -> int:
@@ -121,13 +145,33 @@ def mirrored(scan_seconds: float, flips: int, budget: float | None) -> tuple[boo
     return False, f"off: {words}, is too long; vesalius predict --mirror turns it on"
 
 
-def rotation(size: Sides, target: Spacing) -> tuple[tuple[float, ...], str]:
-    """30 degrees in 3D, in-plane only for thick slices; 180 in 2D for square patches, 15 for elongated ones (nnU-Net)."""
+def rotation(size: Sides, target: Spacing, flips: Sequence[bool] | None = None) -> tuple[tuple[float, ...], str]:
+    """30 degrees in 3D, in-plane only for thick slices; 180 in 2D for square patches, 15 for elongated ones (nnU-Net).
+    A plane is turned all the way only where both of its axes may be mirrored (`flips`): elsewhere the pose is known."""
+    free = tuple(flips or (True,) * len(size))
     if len(size) == 2:
-        square = max(size) / min(size) <= 1.5
-        return ((180.0,) if square else (15.0,)), "square patches may be turned all the way" if square else "elongated patches: 15 degrees"
+        if max(size) / min(size) > 1.5:
+            return (15.0,), "elongated patches: 15 degrees"
+        return ((180.0,), "square patches may be turned all the way") if all(free) else ((30.0,), "pictures have an upright: 30 degrees")
     step = np.array(target or (1.0,) * 3)
     worst = int(np.argmax(step))
     if step[worst] / step.min() > 3 or size[worst] < 3:
-        return tuple(180.0 if a == worst else 0.0 for a in range(3)), "thick slices: turned in their plane only"
+        whole = all(free[a] for a in range(3) if a != worst)
+        angle, why = (180.0, "all the way") if whole else (30.0, "by 30 degrees, as scans lie the same way")
+        return tuple(angle if a == worst else 0.0 for a in range(3)), f"thick slices: turned in their plane only, {why}"
     return (30.0,) * 3, "30 degrees about each axis"
+
+
+def coarser(shape: Sides, target: Spacing, voxels: int, *, detail: dict[str, Any] | None) -> tuple[float, str]:
+    """By how much to reduce the fine axes so that a whole scan fits into `voxels`, as far as the masks survive it
+    (`detail`: data/detail.py); 1 where there is no need or nothing is known."""
+    step = np.array(target or (1.0,) * len(shape))
+    fine = int(np.sum(fine_axes(step.tolist())))
+    need = (np.prod(np.array(shape, float)) / voxels) ** (1 / fine)
+    known = list(zip((detail or {}).get("factors", ()), (detail or {}).get("dice", ()), strict=False))
+    allowed = max((factor for factor, dice in known if dice >= KEPT), default=1.0)
+    factor = float(min(np.ceil(need * 20) / 20, allowed))
+    if factor <= 1:
+        return 1.0, ""
+    nearest = min(known, key=lambda pair: (pair[0] < factor, abs(pair[0] - factor)))
+    return factor, f"a grid {factor:g} times as coarse shows more of a scan at once; masks keep {nearest[1]:.3f} Dice at {nearest[0]:g}"

@@ -10,8 +10,9 @@ import torch
 
 from vesalius.core.errors import DataError
 from vesalius.core.settings import process_rank
+from vesalius.data.detail import fine_axes
 from vesalius.nets import NETS
-from vesalius.nets._blocks import initialise
+from vesalius.nets._blocks import initialise, lean
 from vesalius.plan import rules
 from vesalius.plan.budget import Measured, device, measure, precision
 from vesalius.plan.plan import Net
@@ -25,6 +26,29 @@ HALVED = "halved, for more steps in the time or less memory"
 DOUBT = 2.5  # how far an untimed candidate may lie beyond the time and still be timed: small patches compute less evenly
 UNKNOWN = Measured(math.inf, math.inf, 0, 0)
 LEAST_VOXELS = {2: 128**2, 3: 48**3}
+LEAST_COARSE = {2: 128**2, 3: 36**3}  # a whole scan on a coarser grid may be smaller than a patch of it
+PASSES = 100  # over every voxel of every case: where time allows so many, nothing is gained by a coarser grid
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The median scan on the network's grid: sides, spacing (empty where unknown), how many cases there are to learn from,
+    and what masks lose on coarser grids (data/detail.py)."""
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    cases: int = 1
+    detail: dict[str, Any] | None = None
+
+    def reduced(self, voxels: int) -> tuple["Scan", str]:
+        """This scan on a grid so coarse that `voxels` hold it whole, as far as its masks allow, and why."""
+        factor, why = rules.coarser(self.shape, self.spacing, voxels, detail=self.detail)
+        if factor == 1:
+            return self, ""
+        step = self.spacing or (1.0,) * len(self.shape)
+        factors = [factor if fine else 1.0 for fine in fine_axes(step)]
+        sides = tuple(max(1, round(side / f)) for side, f in zip(self.shape, factors, strict=True))
+        return replace(self, shape=sides, spacing=tuple(s * f for s, f in zip(step, factors, strict=True))), why
 
 
 @dataclass(frozen=True)
@@ -37,8 +61,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Shape:
-    """A candidate: patch, topology, batch and what it costs on this machine (`cost` is that of its batch)."""
+    """A candidate: grid, patch, topology, batch and what it costs on this machine (`cost` is that of its batch)."""
 
+    spacing: tuple[float, ...]
+    why_spacing: str
     size: tuple[int, ...]
     why_size: str
     net: Net
@@ -61,15 +87,15 @@ class Shape:
         return replace(self, batch=self.batch // 2, cost=cost, why_batch=HALVED)
 
 
-def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int], net: str) -> Shape:
+def search(scan: Scan, limits: Limits, *, ends: tuple[int, int], net: str) -> Shape:
     """The first candidate that leaves enough steps and fits the memory, else the one with the most steps that fits
     (a batch of 1 only where memory asks for it).
 
-    `shape` is the median scan on the network's grid, `ends` the numbers of input and output channels.
+    `ends` are the numbers of input and output channels.
     """
     fitting: list[Shape] = []
     _, world = process_rank()
-    for candidate, wanted in ladder(shape, spacing, limits, ends=ends, net=net):
+    for candidate, wanted in ladder(scan, limits, ends=ends, net=net):
         if not candidate.fits(limits) or candidate.batch < world:  # every process needs a sample
             continue
         fitting.append(candidate)
@@ -80,32 +106,41 @@ def search(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *
     return max(fitting, key=lambda candidate: (candidate.batch > 1, candidate.steps(limits)))
 
 
-def ladder(shape: tuple[int, ...], spacing: tuple[float, ...], limits: Limits, *, ends: tuple[int, int],
-           net: str) -> Iterator[tuple[Shape, int]]:  # fmt: skip
+def ladder(scan: Scan, limits: Limits, *, ends: tuple[int, int], net: str) -> Iterator[tuple[Shape, int]]:
     """Candidates from the most to the least costly, each with the steps that it needs to be worth it.
 
     The least costly is timed first: what would take far longer than there is time, by its number of multiplications, is
-    not timed at all.
+    not timed at all. Where time does not allow many passes over every voxel, candidates see whole scans on coarser grids.
     """
-    ndim, voxels = len(shape), VOXELS[device()][len(shape)]
-    least = timed(sketch(shape, spacing, (NARROW, LEAST_VOXELS[ndim]), net=net), ends)
-    pace = least.cost.step / work(least, ends)
+    ndim, voxels = len(scan.shape), VOXELS[device()][len(scan.shape)]
+    least = timed(sketch(scan, (NARROW, LEAST_VOXELS[ndim]), net=net), ends)
+    pace, coarse = least.cost.step / work(least, ends), is_short(scan, limits, least)
+    smallest = LEAST_COARSE[ndim] if coarse else LEAST_VOXELS[ndim]
+    end = timed(sketch(scan, (NARROW, smallest), net=net, coarse=True), ends) if coarse else least
 
     def hopeful(candidate: Shape, steps: float) -> bool:
         return limits.seconds is None or pace * work(candidate, ends) * steps <= DOUBT * limits.seconds
 
-    wide = cut_to(limits, sketch(shape, spacing, (WIDE, voxels), net=net), least)
+    wide = cut_to(limits, sketch(scan, (WIDE, voxels), net=net, coarse=coarse), least)
     if wide and wide.why_batch != HALVED and hopeful(wide, MANY_STEPS):
         yield timed(wide, ends), MANY_STEPS
     seen: set[tuple[int, ...]] = set()
-    while voxels >= LEAST_VOXELS[ndim]:
-        candidate = cut_to(limits, sketch(shape, spacing, (NARROW, voxels), net=net), least)
+    while voxels >= smallest:
+        candidate = cut_to(limits, sketch(scan, (NARROW, voxels), net=net, coarse=coarse), least)
         voxels //= 2
-        if not candidate or candidate.size in seen or candidate.size == least.size or not hopeful(candidate, LEAST_STEPS / 2):
+        if not candidate or candidate.size in seen or candidate.size == end.size or not hopeful(candidate, LEAST_STEPS / 2):
             continue
         seen.add(candidate.size)
         yield from _batches(timed(candidate, ends))
-    yield from _batches(least)
+    yield from _batches(end)
+
+
+def is_short(scan: Scan, limits: Limits, least: Shape) -> bool:
+    """Whether the time allows fewer than PASSES over every voxel of every case, at the pace of `least`."""
+    if limits.seconds is None:
+        return False
+    per_voxel = least.cost.step / (least.batch * math.prod(least.size))
+    return limits.seconds < PASSES * scan.cases * math.prod(scan.shape) * per_voxel
 
 
 def cut_to(limits: Limits, candidate: Shape, least: Shape) -> Shape | None:
@@ -135,14 +170,16 @@ def _batches(candidate: Shape) -> Iterator[tuple[Shape, int]]:
         yield candidate, wanted.get(candidate.batch, ENOUGH_STEPS)
 
 
-def sketch(shape: tuple[int, ...], spacing: tuple[float, ...], of: tuple[int, int], *, net: str) -> Shape:
-    """The candidate with `of` = (first width, voxels per patch), not timed yet."""
+def sketch(scan: Scan, of: tuple[int, int], *, net: str, coarse: bool = False) -> Shape:
+    """The candidate with `of` = (first width, voxels per patch), not timed yet; `coarse` lets it lie on a coarser grid."""
     base, voxels = of
-    size, why = rules.patch(shape, spacing, voxels)
-    size, kernels, strides, words = rules.topology(size, spacing)
+    grid, why_grid = scan.reduced(voxels) if coarse else (scan, "")
+    size, why = rules.patch(grid.shape, grid.spacing, voxels)
+    size, kernels, strides, words = rules.topology(size, grid.spacing)
     made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
     batch = max(4, process_rank()[1])
-    return Shape(size, why, made, f"{words}; width {base}", batch, "small batches: more steps in the same time", UNKNOWN)
+    few = "small batches: more steps in the same time"
+    return Shape(grid.spacing, why_grid, size, why, made, f"{words}; width {base}", batch, few, UNKNOWN)
 
 
 def timed(candidate: Shape, ends: tuple[int, int]) -> Shape:
@@ -164,6 +201,6 @@ def work(candidate: Shape, ends: tuple[int, int]) -> float:
 
 
 def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
-    """The network that `net` names, its weights drawn from `seed`."""
+    """The network that `net` names, its weights drawn from `seed`, its outputs starting from `net.bias`."""
     made = NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
-    return initialise(made, torch.Generator().manual_seed(seed))
+    return lean(initialise(made, torch.Generator().manual_seed(seed)), net.bias)

@@ -108,3 +108,23 @@ def test_the_box_of_what_is_not_zero():
 
 def test_the_number_of_channels_counts_components():
     assert Preparation(channels={"photo": 3, "depth": 1}, normalise=(Normalise(),) * 4).in_channels == 4
+
+
+def test_what_a_coarser_grid_cannot_hold_is_blurred_away():
+    """A checkerboard sampled at every fourth voxel would be a constant of either colour; blurred first it is their mean."""
+    from vesalius.data.prepare import softened
+
+    board = ((np.indices((64, 64)).sum(0) % 2) * 2.0 - 1)[None].astype(np.float32)
+    assert np.abs(softened(board, np.array([4.0, 4.0]))[0, 8:-8, 8:-8]).max() < 0.01
+    assert softened(board, np.array([1.2, 1.0])) is board
+    ramp = np.arange(64, dtype=np.float32)[None, :, None] * np.ones((1, 1, 64), np.float32)
+    assert np.allclose(softened(ramp, np.array([3.0, 3.0]))[0, 8:-8], ramp[0, 8:-8], atol=1e-3)
+
+
+def test_pixels_without_a_size_go_to_a_coarser_grid_and_back():
+    pixels = np.zeros((1, 60, 90), np.float32)
+    pixels[0, 21:39, 30:60] = 1
+    image = Image(pixels, Space.of((60, 90), physical=False))
+    made = prepare(image, Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(3.0, 3.0)))
+    assert made.image.shape == (1, 20, 30) and made.native.shape == (60, 90) and not made.space.physical
+    assert made.target((pixels > 0).astype(np.uint8)).sum() == 18 * 30 / 9

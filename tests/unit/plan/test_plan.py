@@ -12,7 +12,7 @@ from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
 from vesalius.plan.budget import Measured
 from vesalius.plan.plan import VERSION
-from vesalius.plan.search import BASE_MEMORY, Limits, search, sketch, work
+from vesalius.plan.search import BASE_MEMORY, Limits, Scan, build, search, sketch, work
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_request_is_checked():
 
 
 def found(seconds, memory=None):
-    return search((200, 200, 200), (1.0, 1.0, 1.0), Limits(seconds, memory), ends=(1, 2), net="unet")
+    return search(Scan((200, 200, 200), (1.0, 1.0, 1.0)), Limits(seconds, memory), ends=(1, 2), net="unet")
 
 
 def test_with_time_and_memory_the_largest_is_taken(machine):
@@ -167,7 +167,7 @@ def test_what_would_take_far_too_long_is_not_timed(machine):
 
 
 def test_work_grows_with_voxels_and_the_square_of_the_width():
-    small, large, wide = (sketch((200,) * 3, (1.0,) * 3, of, net="unet") for of in ((16, 64**3), (16, 96**3), (32, 64**3)))
+    small, large, wide = (sketch(Scan((200,) * 3, (1.0,) * 3), of, net="unet") for of in ((16, 64**3), (16, 96**3), (32, 64**3)))
     assert work(large, (1, 2)) == pytest.approx(work(small, (1, 2)) * 1.5**3, rel=0.1)
     assert 3.5 < work(wide, (1, 2)) / work(small, (1, 2)) < 4.1
 
@@ -207,3 +207,58 @@ def test_the_real_memory_contract_shrinks_the_plan():
     small = make_plan(tiny_dataset(), facts=facts(), budget=None, memory=limit)
     assert small.expected.memory_bytes <= int(limit) < wide.expected.memory_bytes
     assert small.patch.batch < wide.patch.batch or small.net.channels[0] < wide.net.channels[0]
+
+
+# -- coarser grids where time is short ----------------------------------------------------------------------------------------
+
+THICK = {"factors": [1.5, 2.0, 3.0, 4.0], "dice": [0.999, 0.995, 0.985, 0.96]}
+THIN = {"factors": [1.5, 2.0, 3.0, 4.0], "dice": [0.96, 0.9, 0.7, 0.5]}
+
+
+def scan(detail, *, cases=50):
+    return Scan((200, 200, 200), (1.0, 1.0, 1.0), cases, detail)
+
+
+def test_a_short_time_is_spent_on_whole_scans_where_masks_are_thick(machine):
+    """8 million voxels at 1e-6 s: a hundred passes over 50 scans are 40,000 s."""
+    short = search(scan(THICK), Limits(3600.0, None), ends=(1, 2), net="unet")
+    assert 2 < short.spacing[0] <= 3 and short.spacing[0] == short.spacing[2] and "Dice" in short.why_spacing
+    assert all(side * short.spacing[0] >= 195 for side in short.size), "the whole scan is in the patch"
+
+
+def test_thin_structures_and_long_times_keep_the_grid(machine):
+    for detail, seconds in ((THIN, 3600.0), (None, 3600.0), (THICK, 1e6), (THICK, None)):
+        chosen = search(scan(detail), Limits(seconds, None), ends=(1, 2), net="unet")
+        assert chosen.spacing == (1.0, 1.0, 1.0) and not chosen.why_spacing
+
+
+def test_a_thick_axis_keeps_its_spacing(machine):
+    thick = Scan((600, 600, 12), (1.0, 1.0, 8.0), 500, THICK)
+    chosen = search(thick, Limits(600.0, None), ends=(1, 2), net="unet")
+    assert chosen.spacing[0] == chosen.spacing[1] > 1 and chosen.spacing[2] == 8.0
+
+
+def test_pictures_without_a_size_count_in_pixels(machine):
+    chosen = search(Scan((800, 900), (), 500, THICK), Limits(60.0, None), ends=(1, 2), net="unet")
+    assert chosen.spacing == (3.0, 3.0)
+
+
+def test_the_plan_says_so_and_prepares_on_that_grid(machine):
+    found = facts(side=120, cases=200) | {"detail": THICK}
+    made = make_plan(tiny_dataset(), facts=found, budget="10m")
+    assert 1 < made.preparation.spacing[0] <= 3 and "as coarse" in made.reasons["preparation.spacing"]
+    assert make_plan(tiny_dataset(), facts=facts(side=120, cases=200), budget="10m").preparation.spacing == (1.0, 1.0, 1.0)
+
+
+# -- where a network starts ---------------------------------------------------------------------------------------------------
+
+
+def test_the_network_starts_from_how_rare_each_class_is(made):
+    import torch
+
+    assert made.net.bias == pytest.approx((-0.1054, -2.3026), abs=1e-4)  # log .9, log .1
+    net = build(made.net, 1, 2)
+    for layer in net.outs:
+        assert layer.bias.tolist() == pytest.approx(made.net.bias)
+        torch.nn.init.zeros_(layer.weight)
+    assert net(torch.zeros(1, 1, *made.patch.size)).softmax(1)[0, 1].mean().item() == pytest.approx(0.1, abs=1e-3)

@@ -150,13 +150,13 @@ def test_channels_double_up_to_a_ceiling():
 @pytest.mark.parametrize("name", ["left lung", "Kidney_L", "hippocampus-right", "RV", "LungLeft", "kidneyR", "Right_Ventricle", "l"])
 def test_a_label_that_knows_its_side_stops_the_mirror(name):
     for ndim, axis in ((3, 0), (2, 1)):
-        flips, why = rules.mirror(["tumour", name], ndim, physical=True)
+        flips, why = rules.mirror(["tumour", name], ndim)
         assert [a for a, flip in enumerate(flips) if not flip] == [axis] and name in why
 
 
 @pytest.mark.parametrize("names", [["tumour", "oedema"], ["bright_core", "cleft"], ["anterior", "posterior"], ["L1", "L5"], ["vessel"]])
 def test_other_labels_do_not(names):
-    flips, why = rules.mirror(names, 3, physical=True)
+    flips, why = rules.mirror(names, 3)
     assert all(flips) and "every axis" in why
 
 
@@ -169,6 +169,43 @@ def test_other_labels_do_not(names):
 ])  # fmt: skip
 def test_rotation_knows_thick_slices_and_long_patches(size, spacing, expected):
     assert rules.rotation(size, spacing)[0] == expected
+
+
+def test_an_axis_along_which_patients_always_lie_the_same_way_is_not_mirrored():
+    flips, why = rules.mirror(["tumour"], 3, poses={"same": 0.5, "mirrored": [0.45, 0.1, -0.3]})
+    assert flips == (True, False, False) and "0.50" in why and "axis 1: 0.10" in why
+    flips, why = rules.mirror(["left lung"], 2, poses={"same": 0.5, "mirrored": [-0.2, 0.5]})
+    assert flips == (False, False) and "left lung" in why and "axis 0" in why
+
+
+@pytest.mark.parametrize("poses", [None, {}, {"same": 0.05, "mirrored": [-0.05, 0.0, 0.0]}, {"same": 0.0, "mirrored": []}])
+def test_cases_that_do_not_resemble_each_other_say_nothing_of_a_pose(poses):
+    assert all(rules.mirror(["tumour"], 3, poses=poses)[0])
+
+
+@pytest.mark.parametrize(("size", "spacing", "flips", "expected"), [
+    ((256, 256), (), (False, True), (30.0,)),
+    ((256, 256), (), (True, True), (180.0,)),
+    ((192, 224, 16), (1.5, 1.5, 10.0), (False, True, True), (0.0, 0.0, 30.0)),
+    ((192, 224, 16), (1.5, 1.5, 10.0), (True, True, False), (0.0, 0.0, 180.0)),
+])  # fmt: skip
+def test_a_pose_limits_the_rotation_in_its_plane(size, spacing, flips, expected):
+    assert rules.rotation(size, spacing, flips)[0] == expected
+
+
+def test_where_a_network_starts():
+    assert rules.start([0.25, 0.25], exclusive=True)[0] == pytest.approx(np.log([0.5, 0.25, 0.25]), abs=1e-4)
+    assert rules.start([0.5, 0.2], exclusive=False)[0] == pytest.approx([0, np.log(0.25)], abs=1e-4)
+    assert min(rules.start([0.0], exclusive=True)[0]) == pytest.approx(np.log(rules.RAREST), abs=1e-4)
+
+
+def test_no_coarser_than_needed_and_than_masks_bear():
+    detail = {"factors": [1.5, 2.0, 4.0, 8.0], "dice": [0.99, 0.98, 0.975, 0.9]}
+    assert rules.coarser((100, 100), (), 20_000, detail=detail)[0] == 1
+    factor, why = rules.coarser((200, 200), (), 16_000, detail=detail)
+    assert 200 * 200 / factor**2 <= 16_000 and factor == pytest.approx((2.5) ** 0.5, abs=0.05) and "0.980" in why
+    assert rules.coarser((2000, 2000), (), 16_000, detail=detail)[0] == 4
+    assert rules.coarser((2000, 2000), (), 16_000, detail={"factors": [1.5], "dice": [0.5]})[0] == 1
 
 
 @pytest.mark.parametrize(("shape", "count"), [((36, 50, 35), 1), ((80, 56, 40), 3), ((81, 56, 40), 4)])

@@ -1,0 +1,51 @@
+"""Which way scans lie: do the cases of a data set look like each other as they are, and would they mirrored?
+
+Every case becomes a thumbnail. Where the mean correlation of pairs falls when one of the two is mirrored along an axis,
+patients always lie the same way along it, and a network that is shown mirrored scans learns what it will never meet.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from vesalius.core.space import Array
+
+SIDES = {2: 32, 3: 16}  # of a thumbnail
+MOST = 64  # cases that are compared
+Floats = NDArray[np.float32]
+
+
+def thumbnail(image: Array) -> Floats:
+    """`image` (C, *S) as block means on a small cube, each channel standardised, then their mean; NaN counts as 0."""
+    n = image.ndim - 1
+    pixels = torch.from_numpy(np.nan_to_num(np.ascontiguousarray(image, np.float32)))
+    small = interpolate(pixels[None], (SIDES[n],) * n, mode="area")[0].numpy()
+    flat = small.reshape(len(small), -1)
+    flat = (flat - flat.mean(1, keepdims=True)) / (flat.std(1, keepdims=True) + 1e-6)
+    return np.asarray(flat.mean(0).reshape(small.shape[1:]), np.float32)
+
+
+def poses(thumbnails: Sequence[Floats]) -> dict[str, Any]:
+    """{"cases", "same": mean correlation of pairs, "mirrored": the same with one of each pair mirrored, per axis}."""
+    step = max(1, -(-len(thumbnails) // MOST))
+    if len(thumbnails) < 2:
+        return {"cases": len(thumbnails), "same": 0.0, "mirrored": []}
+    some = np.stack(thumbnails[::step])
+    mirrored = [_correlation(some, np.flip(some, axis)) for axis in range(1, some.ndim)]
+    return {"cases": len(some), "same": _correlation(some, some), "mirrored": mirrored}
+
+
+def _correlation(first: Floats, second: Floats) -> float:
+    """Mean correlation of first[i] with second[j] over i != j."""
+    a, b = (_unit(part.reshape(len(part), -1)) for part in (first, second))
+    table = a @ b.T
+    return float(table[~np.eye(len(table), dtype=bool)].mean())
+
+
+def _unit(rows: Floats) -> Floats:
+    centred = rows - rows.mean(1, keepdims=True)
+    return np.asarray(centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9), np.float32)

@@ -1,0 +1,49 @@
+"""Which way scans lie, on pictures of which that is known."""
+
+import numpy as np
+import pytest
+
+from vesalius.data.pose import SIDES, poses, thumbnail
+
+
+def upright(seed, *, shape=(40, 48)):
+    """Bright above, dark below, the same left and right but for noise."""
+    draw = np.random.default_rng(seed)
+    ramp = np.linspace(1, -1, shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
+    return (ramp + draw.normal(0, 0.3, shape))[None].astype(np.float32)
+
+
+def test_the_axis_along_which_cases_differ_from_their_mirror_is_found():
+    found = poses([thumbnail(upright(seed)) for seed in range(8)])
+    assert found["cases"] == 8 and found["same"] > 0.9
+    assert found["mirrored"][0] < -0.9 and found["mirrored"][1] == pytest.approx(found["same"], abs=0.02)
+
+
+def test_cases_without_a_pose_do_not_resemble_each_other():
+    noise = [thumbnail(np.random.default_rng(k).normal(size=(1, 20, 20, 20))) for k in range(12)]
+    assert abs(poses(noise)["same"]) < 0.05 and len(poses(noise)["mirrored"]) == 3
+
+
+def test_the_correlation_is_that_of_numpy():
+    some = [thumbnail(upright(seed, shape=(33, 35))) for seed in range(3)]
+    table = np.corrcoef(np.stack(some).reshape(3, -1))
+    assert poses(some)["same"] == pytest.approx(table[~np.eye(3, dtype=bool)].mean(), abs=1e-5)
+    flipped = [np.corrcoef(a.ravel(), np.flip(b, 0).ravel())[0, 1] for i, a in enumerate(some) for j, b in enumerate(some) if i != j]
+    assert poses(some)["mirrored"][0] == pytest.approx(np.mean(flipped), abs=1e-5)
+
+
+def test_scale_offset_and_holes_do_not_matter():
+    image = upright(1)
+    holed = 1000 * image + 5
+    holed[0, 0, 0] = np.nan
+    assert thumbnail(image).shape == (SIDES[2],) * 2
+    assert np.corrcoef(thumbnail(image).ravel(), thumbnail(np.nan_to_num(holed, nan=1000.0)).ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_case_says_nothing(number):
+    assert poses([thumbnail(upright(0))] * number) == {"cases": number, "same": 0.0, "mirrored": []}
+
+
+def test_many_cases_are_sampled():
+    assert poses([thumbnail(upright(seed)) for seed in range(150)])["cases"] == 50

@@ -124,7 +124,8 @@ def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...
         logits = np.log(np.array([max(1 - inside.sum(), RAREST), *inside]))
     else:
         logits = np.log(inside / (1 - inside))
-    return tuple(round(float(v), 4) for v in logits), "how rare each class is in the training masks, so that the first steps need not learn it"
+    why = "how rare each class is in the training masks, so that the first steps need not learn it"
+    return tuple(round(float(v), 4) for v in logits), why
 
 
 def tiles(shape: Sides, size: Sides, overlap: float) -> int:

@@ -20,7 +20,7 @@ from vesalius.plan.plan import Net
 BASE_MEMORY = 600 << 20  # bytes: interpreter, torch and the mapped cache of a small data set
 WIDE, NARROW = 32, 16  # features of the first stage
 MANY_STEPS = 1800  # a wide network pays only where it can take so many steps
-ENOUGH_STEPS, LEAST_STEPS = 600, 400  # with a batch of 4; with a batch of 2, below which the patch is shrunk
+ENOUGH_STEPS, LEAST_STEPS = 1000, 700  # with a batch of 4; with a batch of 2, below which the patch is shrunk
 VOXELS = {"cpu": {2: 512**2, 3: 96**3}, "cuda": {2: 1024**2, 3: 128**3}}
 HALVED = "halved, for more steps in the time or less memory"
 DOUBT = 2.5  # how far an untimed candidate may lie beyond the time and still be timed: small patches compute less evenly

@@ -9,7 +9,7 @@ volumes in millilitres. Phantoms with classes, the pictures of one channel in fo
     folder/<split>/<class>/<case>.png   truth/<case>.png   cases.csv   facts.json                         (one channel, 2D)
     folder/images/<case>_<channel>.nii.gz ...   truth/<case>.nii.gz   cases.csv   facts.json              (otherwise)
 
-`cases.csv` says case, patient, visit, site, split, class, image (or image_<channel> ...), truth, and the sizes of what is to be seen.
+`cases.csv` says case, patient, visit, site, split, class, image (or image_<channel> ...), truth, and the metadata.
 """
 
 import csv
@@ -155,7 +155,8 @@ def _row(phantom: Phantom, visit: Visit, known: dict[str, Any]) -> dict[str, Any
     if phantom.classes:
         images, truth = files_of(phantom, visit)
         names = ["image"] if len(images) == 1 else [f"image_{channel}" for channel in phantom.channels]
-        row |= {"class": phantom.class_of(visit.seed), **dict(zip(names, images, strict=True)), "truth": truth, **known["metadata"]}
+        kind = phantom.class_of(visit.seed)
+        return row | {"class": kind, **dict(zip(names, images, strict=True)), "truth": truth, **known["metadata"]}  # sizes would tell
     what, unit, _ = phantom.measure
     return row | {f"{name}_{unit}": round(size, 3) for name, size in known[f"{what}_{unit}"].items()}
 

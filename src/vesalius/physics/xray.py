@@ -109,7 +109,7 @@ def shadows(solids: Solids, beam: Beam, enlarged: Floats) -> tuple[Floats, Float
     depth = np.einsum("ni,ni->n", crossed, along)
     flat = form - crossed[:, :, None] * crossed[:, None] / depth[:, None, None]
     flat = flat[:, [2, 0]][:, :, [2, 0]] * (beam.step / enlarged)[:, None, None] ** 2
-    wide = np.linalg.inv(flat) + 0.3 * np.eye(2)  # a pixel as a disc of the same variance, about
+    wide = np.linalg.inv(flat) + 0.6 * np.eye(2)  # no narrower than the distance between neighbours on a diagonal
     peak = 2 / np.sqrt(depth) * np.sqrt(1 / (np.linalg.det(flat) * np.linalg.det(wide)))
     return np.linalg.inv(wide), peak * solids.gains
 
@@ -125,7 +125,10 @@ def _draw(total: Floats, shape: tuple[int, int], places: Floats, form: Floats, *
     rows, columns = first[:, 0, None] + step, first[:, 1, None] + step
     on = ((rows >= 0) & (rows < shape[0]))[:, :, None] & ((columns >= 0) & (columns < shape[1]))[:, None] & (inside > 0)
     index = (rows[:, :, None] * shape[1] + columns[:, None])[on]
-    values = (peak.astype(np.float32)[:, None, None] * np.sqrt(np.maximum(inside, 0)))[on]
+    chords = np.sqrt(np.maximum(inside, 0))
+    mass = 2 / 3 * np.pi / np.sqrt(np.linalg.det(form)) * peak  # the volume under half an ellipsoid, however few pixels it meets
+    chords *= (mass / chords.sum((1, 2))).astype(np.float32)[:, None, None]
+    values = chords[on]
     total += np.bincount(index, values, minlength=total.size)
 
 

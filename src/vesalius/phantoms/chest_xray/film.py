@@ -96,10 +96,10 @@ def burn(image: Array, *, step: float, generator: np.random.Generator) -> Array:
     """A letter of lead in the upper corner beside the left shoulder."""
     glyph = np.array([[int(dot) for dot in line] for line in LETTER], bool)
     top, left = generator.uniform(22, 32), generator.uniform(0.86, 0.90) * image.shape[1] * step
-    dot = LETTER_HEIGHT / len(LETTER)
-    r = ((np.arange(image.shape[0]) * step - top) // dot).astype(int)
-    c = ((np.arange(image.shape[1]) * step - left) // (0.85 * dot)).astype(int)
+    dot, parts = LETTER_HEIGHT / len(LETTER), int(np.ceil(step))
+    r, c = ((np.arange(side * parts) + 0.5) * step / parts for side in image.shape)
+    r, c = ((r - top) // dot).astype(int), ((c - left) // (0.85 * dot)).astype(int)
     on = ((r >= 0) & (r < glyph.shape[0]))[:, None] & ((c >= 0) & (c < glyph.shape[1]))[None]
-    dots = glyph[np.clip(r, 0, glyph.shape[0] - 1)][:, np.clip(c, 0, glyph.shape[1] - 1)]
-    return np.where(on & dots, 250, image)
-
+    lead = on & glyph[np.clip(r, 0, glyph.shape[0] - 1)][:, np.clip(c, 0, glyph.shape[1] - 1)]
+    part = lead.reshape(image.shape[0], parts, image.shape[1], parts).mean((1, 3))
+    return np.asarray(image + part * (250 - image))

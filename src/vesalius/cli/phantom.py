@@ -15,9 +15,9 @@ def phantom(
     name: Annotated[str, typer.Argument(help="Which phantom; see vesalius shelf phantoms.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="A new folder.")],
     cases: Annotated[int, typer.Option(min=1, help="Scans; a few patients come twice.")] = 24,
-    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Voxels along the first side; the others follow.", show_default="the smallest that shows everything")] = None,
+    size: Annotated[int | None, typer.Option(min=16, max=1024, help="Voxels along the first side; by default enough to see all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cohort.")] = 0,
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the phantom, e.g. shortcut=0.8.")] = None,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the phantom.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Scans made at a time; one per core by default.")] = None,
     json: Json = False,
 ) -> None:

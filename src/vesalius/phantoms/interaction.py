@@ -36,8 +36,8 @@ def generate(shape: Sequence[int] = SMALL, spacing: Sequence[float] | None = Non
              site: str = "north", visit: int = 0) -> Sample:  # fmt: skip
     """One head: "images" (2, *shape), "labels" (*shape) with 1 and 2 where the marks are, "space", "facts".
 
-    `state` is the brightness of the marks ("01": the first dark, the second bright; None: by the seed, each of four as often). A later visit
-    has other noise and larger or smaller marks. Slices lie along the last axis; `spacing` in mm (None: that with which the head fits).
+    `state` is the brightness of the marks ("01": the first dark, the second bright; None: by the seed, each as often). A later visit has
+    other noise and larger or smaller marks. Slices lie along the last axis; `spacing` in mm (None: that with which the head fits).
     """
     space = _space(shape, spacing)
     if site not in SITES:

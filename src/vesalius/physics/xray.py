@@ -52,7 +52,7 @@ class Beam:
         along, down = self.turn.T @ np.array([-self.step * fraction, 0, 0]), self.turn.T @ np.array([0, 0, -self.step * fraction])
         rows = (corner[:, None] + down[:, None] * z).astype(np.float32)
         columns = (along[:, None] * x).astype(np.float32)
-        return tuple(rows[a][:, None] + columns[a][None] for a in range(3))  # type: ignore[return-value]
+        return tuple(rows[a][:, None] + columns[a][None] for a in range(3))
 
     def pixels(self, body: Floats) -> tuple[Floats, Floats]:
         """(rows, columns), fractional, at which points (n, 3) of the patient are seen, and the magnification of each."""
@@ -93,7 +93,7 @@ def project(solids: Solids, beam: Beam) -> Floats:
         some = max(1, CHUNK // (2 * PATCHES[k] + 1) ** 2)
         for start in range(0, group.size, some):
             part = group[start : start + some]
-            _draw(total, beam.shape, places[part], form[part], peak=peak[part], half=PATCHES[k])
+            _draw(total, beam.shape, places[part], form=form[part], peak=peak[part], half=PATCHES[k])
     return total.reshape(beam.shape)
 
 
@@ -114,7 +114,7 @@ def shadows(solids: Solids, beam: Beam, enlarged: Floats) -> tuple[Floats, Float
     return np.linalg.inv(wide), peak * solids.gains
 
 
-def _draw(total: Floats, shape: tuple[int, int], places: Floats, form: Floats, *, peak: Floats, half: int) -> None:
+def _draw(total: Floats, shape: tuple[int, int], places: Floats, *, form: Floats, peak: Floats, half: int) -> None:
     """Add shadows to the flattened picture `total`; what falls off the film is left out."""
     first = np.rint(places).astype(int) - half
     step = np.arange(2 * half + 1)

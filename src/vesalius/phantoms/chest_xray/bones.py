@@ -42,7 +42,7 @@ def tube(places: Array, radii: Array, *, normal: Array | None = None, wall: floa
     return Solids(np.concatenate([places, places]), np.concatenate(frames), np.concatenate([SHELL * gains, core * gains]))
 
 
-def smooth(knots: Sequence[Sequence[float]], radii: Sequence[Sequence[float]], step: float = 3.0) -> tuple[Array, Array]:
+def smooth(knots: Sequence[Sequence[float]] | Array, radii: Sequence[Sequence[float]], step: float = 3.0) -> tuple[Array, Array]:
     """A curve through `knots` at even steps of about `step` mm, with its radii."""
     from scipy.interpolate import CubicSpline
 
@@ -84,10 +84,12 @@ def scapula(patient: Patient, side: int) -> Solids:
     """A thin triangle with thick edges; further out where the shoulders were rolled forward."""
     out = patient.scapula + patient.cage[0] - 134
     inner, low, socket = (np.array(v, float) for v in ((88 + out, -96, 108), (104 + out, -104, -22), (147 + 0.5 * out, -58, 104)))
-    parts = [tube(*smooth([low, 0.5 * (low + socket) + [2, -3, -6], socket], [(4, 4), (4.5, 4.5), (9, 9)]), wall=1.3),
-             tube(*smooth([inner, 0.5 * (inner + low) + [-4, 0, 0], low], [(2, 2), (2, 2), (3.5, 3.5)]), wall=0.9),
-             tube(*smooth([inner + [4, -4, -20], 0.5 * (inner + socket) + [0, -14, 6], socket + [14, -4, 26]],
-                          [(3, 3), (5, 4), (7, 5)]), wall=1.2)]  # fmt: skip
+    outer_edge = np.stack([low, 0.5 * (low + socket) + [2, -3, -6], socket])
+    inner_edge = np.stack([inner, 0.5 * (inner + low) + [-4, 0, 0], low])
+    ridge = np.stack([inner, 0.5 * (inner + socket), socket]) + [(4, -4, -20), (0, -14, 6), (14, -4, 26)]
+    parts = [tube(*smooth(outer_edge, [(4, 4), (4.5, 4.5), (9, 9)]), wall=1.3),
+             tube(*smooth(inner_edge, [(2, 2), (2, 2), (3.5, 3.5)]), wall=0.9),
+             tube(*smooth(ridge, [(3, 3), (5, 4), (7, 5)]), wall=1.2)]  # fmt: skip
     u, v = (c.ravel() for c in np.meshgrid(np.arange(0.04, 1, 0.07), np.arange(0.04, 1, 0.07)))
     keep = u + v < 1
     places = inner + np.outer(u[keep], socket - inner) + np.outer(v[keep], low - inner)

@@ -1,4 +1,4 @@
-"""What can be wrong: a nodule, pneumonia of one lobe, an effusion at one base. Each says how much water lies in place of lung, and where."""
+"""What can be wrong: a nodule, pneumonia of one lobe, an effusion at one base; each says where how much water lies in place of lung."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,8 @@ def draw_finding(kind: str, patient: Patient, *, visit: int) -> Finding:
     change = np.random.default_rng([patient.seed, 3, visit]).uniform(0.72, 1.28) if visit else 1.0
     if kind == "nodule":
         place = _free_place(patient, generator)
-        return Finding(kind, float(generator.uniform(12, 30) * np.clip(change, 0.8, 1.2)), place, 1 if place[0] > 0 else -1, seed=patient.seed)
+        size = float(generator.uniform(12, 30) * np.clip(change, 0.8, 1.2))
+        return Finding(kind, size, place, 1 if place[0] > 0 else -1, seed=patient.seed)
     if kind == "pneumonia":
         lobe = sorted(LOBES)[int(generator.integers(len(LOBES)))]
         side, x, y, height = LOBES[lobe]
@@ -64,7 +65,7 @@ def _free_place(patient: Patient, generator: np.random.Generator) -> tuple[float
     low = max(patient.domes)
     while True:
         n = generator.uniform([-1, -0.7, 0], [1, 0.7, 1])
-        place = n * [patient.cage[0], patient.cage[1], 1] + [0, 0, 0]
+        place = n * [patient.cage[0], patient.cage[1], 1]
         place[2] = low + 18 + n[2] * (patient.cage[3] - 32 - low)
         flat = [np.full(9, v) for v in place]
         flat[1] = np.linspace(-40, 60, 9)  # along the ray

@@ -28,7 +28,7 @@ def body(patient: Patient, p: Points) -> Array:
     trunk = BODY + np.array([0, a, b])
     profile = np.concatenate([trunk, SHOULDER + np.array([0, 0.6 * patient.fat, 0.4 * patient.fat])])
     wide, deep = (np.interp(z, profile[:, 0], profile[:, k]).astype(np.float32) for k in (1, 2))
-    return _ellipse(x, y + 6, wide, deep)
+    return _ellipse(x, y + 6, half=(wide, deep))
 
 
 def breasts(patient: Patient, p: Points) -> Array:
@@ -39,8 +39,9 @@ def breasts(patient: Patient, p: Points) -> Array:
     return ellipsoid((np.abs(x), y, z), (80, front, patient.cage[2] + 6 - 0.25 * s), (s * 1.05, 0.36 * s, s))
 
 
-def _ellipse(x: Array, y: Array, wide: Array, deep: Array) -> Array:
+def _ellipse(x: Array, y: Array, *, half: tuple[Array, Array]) -> Array:
     """Signed distance, to first order, to an ellipse whose half axes change slowly with height."""
+    wide, deep = half
     u, v = x / wide, y / deep
     radius = np.sqrt(u * u + v * v)
     return np.asarray(radius * (radius - 1) / np.sqrt((u / wide) ** 2 + (v / deep) ** 2 + 1e-9))
@@ -138,13 +139,13 @@ def march(patient: Patient, beam: Beam, replaced: Replaced | None = None) -> Pat
         if not near.size:
             continue
         rows = slice(near[0], near[-1] + 1)
-        plane = _plane(patient, at(p, (rows,)), skin[rows], replaced)  # type: ignore[arg-type]
+        plane = _plane(patient, at(p, (rows,)), skin[rows], replaced=replaced)  # type: ignore[arg-type]
         for image, part in zip((total, air, water), plane, strict=True):
             image[rows] += part
     return Paths(total * STEP, air * STEP, water * STEP)
 
 
-def _plane(patient: Patient, p: Points, skin: Array, replaced: Replaced | None) -> tuple[Array, Array, Array]:
+def _plane(patient: Patient, p: Points, skin: Array, *, replaced: Replaced | None) -> tuple[Array, Array, Array]:
     """Attenuation, lung and replaced lung in one plane."""
     outer = union(skin, breasts(patient, p), 12) if patient.breast else skin
     outside, under = coverage(outer, STEP), coverage(skin + patient.fat, 2 * STEP)

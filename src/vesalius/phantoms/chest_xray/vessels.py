@@ -37,12 +37,12 @@ def _lung_tree(patient: Patient, side: int, generator: np.random.Generator) -> l
         parts.append(_pieces(place, along, np.stack([radius, length], -1)))
         place = place + along * length[:, None]
         place, along, radius = _branched(place, along, radius, generator=generator)
-        inside = (lung(patient, tuple(place.T))[0] < -2.5) & (radius > FINEST) | (np.abs(place[:, 0]) < 48)  # type: ignore[arg-type]
+        inside = (lung(patient, tuple(place.T))[0] < -2.5) & (radius > FINEST) | (np.abs(place[:, 0]) < 48)
         keep = inside & (radius > FINEST)
         place, along, radius = place[keep], along[keep], radius[keep]
         number = len(place)
     whole = Solids.join(parts)
-    seen = lung(patient, tuple(whole.centres.T))[0] < 3  # type: ignore[arg-type]
+    seen = lung(patient, tuple(whole.centres.T))[0] < 3
     return [Solids(whole.centres[seen], whole.axes[seen], whole.gains[seen])]
 
 

@@ -86,7 +86,7 @@ def scapula(patient: Patient, side: int) -> Solids:
     inner, low, socket = (np.array(v, float) for v in ((88 + out, -96, 108), (104 + out, -104, -22), (147 + 0.5 * out, -58, 104)))
     outer_edge = np.stack([low, 0.5 * (low + socket) + [2, -3, -6], socket])
     inner_edge = np.stack([inner, 0.5 * (inner + low) + [-4, 0, 0], low])
-    ridge = np.stack([inner, 0.5 * (inner + socket), socket]) + [(4, -4, -20), (0, -14, 6), (14, -4, 26)]
+    ridge = np.stack([inner, 0.5 * (inner + socket), socket]) + np.array([(4, -4, -20), (0, -14, 6), (14, -4, 26)])
     parts = [tube(*smooth(outer_edge, [(4, 4), (4.5, 4.5), (9, 9)]), wall=1.3),
              tube(*smooth(inner_edge, [(2, 2), (2, 2), (3.5, 3.5)]), wall=0.9),
              tube(*smooth(ridge, [(3, 3), (5, 4), (7, 5)]), wall=1.2)]  # fmt: skip

@@ -13,7 +13,8 @@ from vesalius.phantoms.chest_xray.solids import Replaced, lung
 from vesalius.physics.xray import ATTENUATION, Solids
 
 CLASSES = ("normal", "nodule", "pneumonia", "effusion")
-SEEN = {"pneumonia": 6.0, "effusion": 5.0}  # millimetres of water along a ray from which the truth counts it as diseased
+SEEN = {"pneumonia": 12.0, "effusion": 12.0}  # millimetres of water along a ray from which the truth counts it as diseased
+RIM = 8.0  # millimetres of depth over which the meniscus falls to a third
 LOBES = {  # centre of the consolidation: x outwards, y, z as a part of the way from the diaphragm to the top
     "right upper": (1, 62.0, 5.0, 0.72), "right middle": (1, 52.0, 48.0, 0.30), "right lower": (1, 72.0, -42.0, 0.22),
     "left upper": (-1, 66.0, 22.0, 0.66), "left lower": (-1, 76.0, -45.0, 0.25),
@@ -126,7 +127,7 @@ def _fluid(finding: Finding, patient: Patient) -> Replaced:
     rise = 18 + 0.45 * finding.size
 
     def filled(p: Points, depth: Array) -> Array:
-        meniscus = level + rise * np.exp(-np.maximum(depth, 0) / 13)
+        meniscus = level + rise * np.exp(-np.maximum(depth, 0) / RIM)
         return np.asarray(step(p[2] - meniscus, 2.5, -2.5) * (p[0] * finding.side > 0))
 
     return filled

@@ -107,7 +107,7 @@ def lung(patient: Patient, p: Points) -> tuple[Array, Array]:
     """Both lungs, and the depth under the ribs (positive inside)."""
     ribs = cage(patient, p)
     wall = np.maximum(ribs, -domes(patient, p))
-    floor = min(patient.domes) - 68 - p[2]
+    floor = min(patient.domes) - 46 - p[2]
     return np.maximum(intersection(wall, -mediastinum(patient, p), 10), floor), -ribs
 
 
@@ -168,7 +168,7 @@ def _plane(patient: Patient, p: Points, skin: Array, *, replaced: Replaced | Non
 
 def _box(patient: Patient, p: Points) -> tuple[slice, slice]:
     """Rows and columns of a plane in which there may be lung."""
-    half, top, low = patient.cage[0] + 2 * STEP, patient.cage[3] + 2 * STEP, min(patient.domes) - 75
+    half, top, low = patient.cage[0] + 2 * STEP, patient.cage[3] + 2 * STEP, min(patient.domes) - 52
     columns = np.flatnonzero((np.abs(p[0]) < half).any(0))
     rows = np.flatnonzero(((p[2] < top) & (p[2] > low)).any(1))
     if not columns.size or not rows.size or (np.abs(p[1]) > patient.cage[1] + 12).all():

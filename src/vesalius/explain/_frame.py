@@ -2,8 +2,8 @@
 
 A network is `net(image (B, C, *S)) -> logits (B, K)`. Two kinds say more of themselves, so that nothing is hooked into them:
 convolutional ones have `trunk(image) -> maps (B, F, *s)` and `classify(maps) -> logits`, with net(image) = classify(trunk(image));
-transformers have `attentions(image) -> [(B, heads, N, N) per layer]` and `grid(S) -> patches per axis`, where the N tokens are the patches
-in C order after any extra ones (the class token).
+transformers have `attentions(image) -> [(B, heads, N, N) per layer]` and `grid(S) -> (tokens per axis, number of extra ones)`: the extra
+tokens (the class token) come first, then the patches in C order; axes before those of space are modalities or views.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ WORDS = {
     "trunk": "trunk(image), the feature maps (B, F, *s)",
     "classify": "classify(maps), the logits of those maps",
     "attentions": "attentions(image), a list of (B, heads, N, N)",
-    "grid": "grid(sides), the number of patches along each axis",
+    "grid": "grid(sides), the number of tokens along each axis and of those before them",
 }
 
 

@@ -1,5 +1,6 @@
 """Attention rollout: how much of each patch reaches the answer of a transformer if attention is followed through all layers."""
 
+from math import prod
 from typing import final
 
 import torch
@@ -17,7 +18,7 @@ CARD = Card(entry="AttentionRollout", title="Attention rollout",
 @final
 class AttentionRollout(Explanation):
     """The product over layers of 0.5 A + 0.5 I, A the mean over heads; then the row of the class token, or the mean row where there is
-    none. It shows where a transformer looked, whatever the class."""
+    none; modalities are summed. It shows where a transformer looked, whatever the class."""
 
     needs = ("attentions", "grid")
     by_class = False
@@ -25,15 +26,13 @@ class AttentionRollout(Explanation):
     def run(self, net: nn.Module, image: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
             layers: list[Tensor] = net.attentions(image)  # type: ignore[operator]
-        grid = tuple(int(n) for n in net.grid(image.shape[2:]))  # type: ignore[operator]
-        patches = int(torch.tensor(grid).prod())
-        tokens = layers[0].shape[-1] if layers else 0
-        if tokens < patches or len(grid) != image.ndim - 2:
-            raise UsageError(f"Attention rollout needs layers over at least the {patches} patches of the grid {grid}; got {tokens} tokens.")
-        extra = tokens - patches
+        grid, extra = net.grid(tuple(image.shape[2:]))  # type: ignore[operator]
+        before, tokens = len(grid) - (image.ndim - 2), layers[0].shape[-1] if layers else 0
+        if tokens != prod(grid) + extra or before < 0:
+            raise UsageError(f"Attention rollout expected {extra} + {prod(grid)} tokens, as the grid {grid} says; got {tokens}.")
         heat = rollout(layers)
         row = heat[:, 0, extra:] if extra else heat.mean(1)
-        return enlarged(row.reshape(len(image), *grid), image.shape[2:])
+        return enlarged(row.reshape(len(image), prod(grid[:before]), *grid[before:]).sum(1), image.shape[2:])
 
 
 def rollout(layers: list[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """Two sequences whose marks must be read together: each alone says nothing about the class, both say it without doubt.
 
-A head has one mark in each sequence, bright or dark, at distant slices: in the first high up, in the second low down. The class is whether
+A head has one mark in each sequence, bright or dark, at distant slices: in the first far right, in the second far left. The class is whether
 the two marks are alike (exclusive or). Brightness of the two is drawn independently and evenly, and nothing else depends on it, so that
 the distribution of either sequence is the same in both classes: no model of one sequence can do better than chance.
 """
@@ -26,10 +26,10 @@ CHANNELS = ("first", "second")
 LABELS = {"first mark": 1, "second mark": 2}
 STATES = ("00", "01", "10", "11")  # brightness of the two marks
 SITES = {"north": (1000.0, 0.05), "south": (600.0, 0.08)}  # stored units of tissue, noise relative to it
-EXTENT = (192.0, 192.0, 144.0)
-SMALL = (48, 48, 24)
-TEXTURE = (1.0, 0.12, 0.5)  # tissue, its texture, and what a mark adds or takes away
-HEIGHTS = (38.0, -38.0)  # of the marks above the middle, mm, give or take 8: at least 60 mm between them
+EXTENT = (144.0, 192.0, 192.0)
+SMALL = (24, 48, 48)
+TEXTURE = (1.0, 0.1, 0.5)  # tissue, its texture, and what a mark adds or takes away
+ASIDE = (38.0, -38.0)  # of the marks from the middle, mm to the right, give or take 8: at least 60 mm between them
 
 
 def generate(shape: Sequence[int] = SMALL, spacing: Sequence[float] | None = None, *, seed: int, state: str | None = None,
@@ -37,7 +37,7 @@ def generate(shape: Sequence[int] = SMALL, spacing: Sequence[float] | None = Non
     """One head: "images" (2, *shape), "labels" (*shape) with 1 and 2 where the marks are, "space", "facts".
 
     `state` is the brightness of the marks ("01": the first dark, the second bright; None: by the seed, each as often). A later visit has
-    other noise and larger or smaller marks. Slices lie along the last axis; `spacing` in mm (None: that with which the head fits).
+    other noise and larger or smaller marks. Slices lie along the first axis; `spacing` in mm (None: that with which the head fits).
     """
     space = _space(shape, spacing)
     if site not in SITES:
@@ -101,9 +101,9 @@ def _ball(seed: int, channel: int, visit: int) -> tuple[tuple[float, float, floa
     """Centre and radius of a mark, in millimetres; neither depends on its brightness."""
     generator = np.random.default_rng([seed, 21, channel])
     angle, far = generator.uniform(0, 2 * np.pi), 38 * np.sqrt(generator.uniform())
-    centre = (float(far * np.cos(angle)), float(far * np.sin(angle)), float(HEIGHTS[channel] + generator.uniform(-8, 8)))
+    centre = (float(ASIDE[channel] + generator.uniform(-8, 8)), float(far * np.cos(angle)), float(far * np.sin(angle)))
     change = np.random.default_rng([seed, 22, channel, visit]).uniform(0.8, 1.2) if visit else 1.0
-    return centre, float(generator.uniform(11, 15) * change)
+    return centre, float(generator.uniform(13, 17) * change)
 
 
 def _picture(p: Points, mark: Array, *, bright: bool, words: tuple[int, int, int], site: str) -> Array:
@@ -112,7 +112,7 @@ def _picture(p: Points, mark: Array, *, bright: bool, words: tuple[int, int, int
     gain, noise = SITES[site]
     texture = smooth_field(np.random.default_rng([seed, 23, channel]), 45.0).at(p)
     tissue, ripple, change = TEXTURE
-    head = coverage(ellipsoid(p, (0.0, 0.0, 0.0), (80.0, 88.0, 80.0)), 6.0)
+    head = coverage(ellipsoid(p, (0.0, 0.0, 0.0), (66.0, 88.0, 86.0)), 6.0)
     signal = head * (tissue + ripple * texture + (change if bright else -change) * mark)
     grain = np.random.default_rng([seed, 24, channel, visit]).standard_normal(mark.shape)
     return np.asarray(np.rint(gain * (signal + noise * grain + 0.3)).clip(0, 32767), np.float32)

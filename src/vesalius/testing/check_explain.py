@@ -1,7 +1,7 @@
 """What every explanation must do: a heat on the grid of the image, in 2D and 3D; a network left as it was; each sample by itself; another
 heat for other weights; and a point on the thing that the class is about."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from functools import cache
 
@@ -52,9 +52,9 @@ class Attentive(nn.Module):
         self.answer = nn.Linear(8, CLASSES)
         drawn(self, generator)
 
-    def grid(self, sides: torch.Size) -> tuple[int, ...]:
-        """Patches along each axis."""
-        return tuple(side // 4 for side in sides)
+    def grid(self, sides: Sequence[int]) -> tuple[tuple[int, ...], int]:
+        """Patches along each axis, and the class token."""
+        return tuple(side // 4 for side in sides), 1
 
     def _layers(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         patches = self.embed(image).flatten(2).transpose(1, 2)

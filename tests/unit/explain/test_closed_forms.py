@@ -185,7 +185,7 @@ def test_rollout_reads_the_class_token_and_leaves_extra_tokens_out(extra):
             return image.flatten(1)[:, :2]
 
         def grid(self, sides):
-            return sides[0] // 2, sides[1] // 2
+            return (sides[0] // 2, sides[1] // 2), extra
 
         def attentions(self, image):
             one = torch.zeros(len(image), 1, 6 + extra, 6 + extra)
@@ -196,16 +196,36 @@ def test_rollout_reads_the_class_token_and_leaves_extra_tokens_out(extra):
     assert heat.shape == (2, 4, 6) and bool((heat.flatten(1).argmax(1) == 23).all())
 
 
+def test_rollout_sums_over_modalities():
+    class Two(nn.Module):
+        """Two modalities of 2 x 2 patches: the class token takes .25 from patch 1 of the first and .125 from patch 1 of the second."""
+
+        def forward(self, image):
+            return image.flatten(1)[:, :2]
+
+        def grid(self, sides):
+            return (2, 1, 2, 2), 1
+
+        def attentions(self, image):
+            one = torch.eye(9).repeat(len(image), 1, 1, 1)
+            one[..., 0, :] = 0
+            one[..., 0, 0], one[..., 0, 1 + 1], one[..., 0, 1 + 4 + 1] = 0.25, 0.5, 0.25
+            return [one]
+
+    heat = EXPLAIN["attention_rollout"]()(Two(), torch.rand(3, 2, 2, 2))
+    torch.testing.assert_close(heat, torch.tensor([[0.0, 0.375], [0, 0]]).expand(3, -1, -1))
+
+
 def test_rollout_refuses_a_grid_that_does_not_fit():
     class Wrong(nn.Module):
         def forward(self, image):
             return image.flatten(1)[:, :2]
 
         def grid(self, sides):
-            return sides
+            return sides, 1
 
         def attentions(self, image):
             return [torch.ones(len(image), 1, 3, 3)]
 
-    with pytest.raises(UsageError, match="3 tokens"):
+    with pytest.raises(UsageError, match=r"1 \+ 24 tokens.*got 3"):
         EXPLAIN["attention_rollout"]()(Wrong(), torch.rand(1, 1, 4, 6))

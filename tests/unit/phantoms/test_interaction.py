@@ -8,7 +8,7 @@ from vesalius.core.errors import UsageError
 from vesalius.phantoms._cohort import schedule
 from vesalius.phantoms.interaction import CLASSES, STATES, Interaction, class_of_state, generate
 
-SHAPE = (24, 24, 16)
+SHAPE = (16, 24, 24)
 SEEDS = range(5)
 
 
@@ -20,7 +20,7 @@ def heads():
 def scores(images):
     """Very different things that a model of one sequence could look at."""
     wave = np.sin(np.arange(images.size)).reshape(images.shape)
-    return [images.max(), images.std(), images[..., :8].mean(), images[..., 8:].min(), (images * wave).sum()]
+    return [images.max(), images.std(), images[:8].mean(), images[8:].min(), (images * wave).sum()]
 
 
 def test_a_sequence_does_not_depend_on_the_other_mark_so_that_it_cannot_know_the_class(heads):
@@ -42,7 +42,7 @@ def test_over_all_states_any_score_of_one_sequence_has_an_auc_of_one_half_exactl
 def test_both_together_tell_without_a_mistake(heads):
     truth, fused = [], []
     for (_, state), made in heads.items():
-        signs = [np.sign(made["images"][k][made["labels"] == k + 1].mean() - np.median(made["images"][k][12])) for k in range(2)]
+        signs = [np.sign(made["images"][k][made["labels"] == k + 1].mean() - np.median(made["images"][k][6:10, 8:16, 8:16])) for k in range(2)]
         truth.append(class_of_state(state) == CLASSES[1])
         fused.append(-signs[0] * signs[1])
     assert roc_auc_score(truth, fused) == 1.0
@@ -66,11 +66,11 @@ def test_a_cohort_ties_no_site_to_a_class():
 
 def test_the_marks_lie_in_distant_slices(heads):
     for made in heads.values():
-        slices = [np.flatnonzero((made["labels"] == k).any((0, 1))) for k in (1, 2)]
-        gap = (slices[0].min() - slices[1].max()) * made["space"].spacing[2]
+        slices = [np.flatnonzero((made["labels"] == k).any((1, 2))) for k in (1, 2)]
+        gap = (slices[0].min() - slices[1].max()) * made["space"].spacing[0]
         assert gap > 20
-        high, low = (mark["centre_mm"][2] for mark in made["facts"]["marks"])
-        assert high - low >= 60
+        right, left = (mark["centre_mm"][0] for mark in made["facts"]["marks"])
+        assert right - left >= 60
 
 
 def test_nonsense_is_refused():

@@ -16,6 +16,7 @@ import csv
 import io
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -89,8 +90,12 @@ def _splits(kinds: list[str], seed: int) -> list[str]:
     patients = len(kinds)
     splits = ["train"] * patients
     order = [int(p) for p in np.random.default_rng([seed, 7]).permutation(patients)]
-    rank = {p: [q for q in order if kinds[q] == kinds[p]].index(p) for p in order}
-    order = sorted(order, key=lambda p: rank[p])
+    dealt: Counter[str] = Counter()
+    rank = {}
+    for p in order:
+        rank[p] = dealt[kinds[p]]
+        dealt[kinds[p]] += 1
+    order.sort(key=rank.__getitem__)
     start = 0
     for part, share in SHARES.items():
         number = max(1, round(share * patients)) if patients > 2 else 0

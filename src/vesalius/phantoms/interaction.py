@@ -1,7 +1,7 @@
 """Two sequences whose marks must be read together: each alone says nothing about the class, both say it without doubt.
 
-A head has one mark in each sequence, bright or dark, at distant slices: in the first far right, in the second far left. The class is whether
-the two marks are alike (exclusive or). Brightness of the two is drawn independently and evenly, and nothing else depends on it, so that
+A head has one mark in each sequence, bright or dark, at distant slices: in the first far right, in the second far left. The class is
+whether the two marks are alike (exclusive or). Brightness of the two is drawn independently and evenly, and nothing else depends on it, so that
 the distribution of either sequence is the same in both classes: no model of one sequence can do better than chance.
 """
 
@@ -28,8 +28,8 @@ STATES = ("00", "01", "10", "11")  # brightness of the two marks
 SITES = {"north": (1000.0, 0.05), "south": (600.0, 0.08)}  # stored units of tissue, noise relative to it
 EXTENT = (144.0, 192.0, 192.0)
 SMALL = (24, 48, 48)
-TEXTURE = (1.0, 0.1, 0.5)  # tissue, its texture, and what a mark adds or takes away
-ASIDE = (38.0, -38.0)  # of the marks from the middle, mm to the right, give or take 8: at least 60 mm between them
+TEXTURE = (1.0, 0.06, 0.8)  # tissue, its texture, and what a mark adds or takes away
+ASIDE = (42.0, -42.0)  # of the marks from the middle, mm to the right, give or take 6: at least 72 mm between them
 
 
 def generate(shape: Sequence[int] = SMALL, spacing: Sequence[float] | None = None, *, seed: int, state: str | None = None,
@@ -100,10 +100,10 @@ def _points(space: Space) -> Points:
 def _ball(seed: int, channel: int, visit: int) -> tuple[tuple[float, float, float], float]:
     """Centre and radius of a mark, in millimetres; neither depends on its brightness."""
     generator = np.random.default_rng([seed, 21, channel])
-    angle, far = generator.uniform(0, 2 * np.pi), 38 * np.sqrt(generator.uniform())
-    centre = (float(ASIDE[channel] + generator.uniform(-8, 8)), float(far * np.cos(angle)), float(far * np.sin(angle)))
-    change = np.random.default_rng([seed, 22, channel, visit]).uniform(0.8, 1.2) if visit else 1.0
-    return centre, float(generator.uniform(13, 17) * change)
+    angle, far = generator.uniform(0, 2 * np.pi), 34 * np.sqrt(generator.uniform())
+    centre = (float(ASIDE[channel] + generator.uniform(-6, 6)), float(far * np.cos(angle)), float(far * np.sin(angle)))
+    change = np.random.default_rng([seed, 22, channel, visit]).uniform(0.85, 1.15) if visit else 1.0
+    return centre, float(generator.uniform(20, 26) * change)
 
 
 def _picture(p: Points, mark: Array, *, bright: bool, words: tuple[int, int, int], site: str) -> Array:

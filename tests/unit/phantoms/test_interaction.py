@@ -42,7 +42,8 @@ def test_over_all_states_any_score_of_one_sequence_has_an_auc_of_one_half_exactl
 def test_both_together_tell_without_a_mistake(heads):
     truth, fused = [], []
     for (_, state), made in heads.items():
-        signs = [np.sign(made["images"][k][made["labels"] == k + 1].mean() - np.median(made["images"][k][6:10, 8:16, 8:16])) for k in range(2)]
+        around = [np.median(image[6:10, 8:16, 8:16]) for image in made["images"]]
+        signs = [np.sign(made["images"][k][made["labels"] == k + 1].mean() - around[k]) for k in range(2)]
         truth.append(class_of_state(state) == CLASSES[1])
         fused.append(-signs[0] * signs[1])
     assert roc_auc_score(truth, fused) == 1.0
@@ -68,9 +69,9 @@ def test_the_marks_lie_in_distant_slices(heads):
     for made in heads.values():
         slices = [np.flatnonzero((made["labels"] == k).any((1, 2))) for k in (1, 2)]
         gap = (slices[0].min() - slices[1].max()) * made["space"].spacing[0]
-        assert gap > 20
+        assert gap >= 18
         right, left = (mark["centre_mm"][0] for mark in made["facts"]["marks"])
-        assert right - left >= 60
+        assert right - left >= 72
 
 
 def test_nonsense_is_refused():

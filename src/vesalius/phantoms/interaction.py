@@ -1,8 +1,8 @@
 """Two sequences whose marks must be read together: each alone says nothing about the class, both say it without doubt.
 
 A head has one mark in each sequence, bright or dark, at distant slices: in the first far right, in the second far left. The class is
-whether the two marks are alike (exclusive or). Brightness of the two is drawn independently and evenly, and nothing else depends on it, so that
-the distribution of either sequence is the same in both classes: no model of one sequence can do better than chance.
+whether the two marks are alike (exclusive or). Brightness of the two is drawn independently and evenly, and nothing else depends on it,
+so that the distribution of either sequence is the same in both classes: no model of one sequence can do better than chance.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ energy behind the patient at 120 kV, times densities of ICRU Report 44. A cone b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +38,10 @@ class Beam:
         return self.middle[0] + (columns - 1) / 2 * self.step, self.middle[1] + (rows - 1) / 2 * self.step
 
     def coarse(self, step: float) -> "Beam":
-        """The same film with pixels of at least `step`, edge to edge."""
-        shape = [max(1, min(side, round(side * self.step / step))) for side in self.shape]
-        wider = max(side * self.step / small for side, small in zip(self.shape, shape, strict=True))
-        fewer = (int(np.ceil(self.shape[0] * self.step / wider - 1e-6)), int(np.ceil(self.shape[1] * self.step / wider - 1e-6)))
-        return Beam(fewer, wider, self.source, self.depth, self.turn, self.shift, self.middle)
+        """The same film, centred alike, with pixels of at least `step`; it covers the whole field, and a part of a pixel more."""
+        wider = max(step, self.step)
+        rows, columns = (int(np.ceil(side * self.step / wider - 1e-6)) for side in self.shape)
+        return replace(self, shape=(rows, columns), step=wider)
 
     def points(self, fraction: float) -> tuple[Floats, Floats, Floats]:
         """Where the rays are, in the patient's frame, after `fraction` of their way from source to detector: (rows, columns)."""

@@ -101,6 +101,13 @@ def test_a_person_is_the_same_at_every_size():
     assert film("normal")["facts"]["person"] == film("nodule", visit=1)["facts"]["person"]
 
 
+def test_films_need_not_be_square():
+    square, tall = (generate(shape, (2.0, 2.0), seed=2, kind="effusion") for shape in ((190, 190), (190, 151)))
+    assert tall["labels"].shape == (190, 151) and tall["images"].shape == (1, 190, 151)
+    overlap = (square["labels"][:, 20:170] > 0) & (tall["labels"][:, 1:] > 0)
+    assert overlap.sum() > 0.95 * (tall["labels"] > 0).sum()
+
+
 def test_sites_process_in_their_own_way():
     flat = np.full((60, 60), 2.0)
     flat[:, 30:] = 3.5

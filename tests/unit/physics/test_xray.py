@@ -78,6 +78,8 @@ def test_a_coarse_film_covers_the_same_field():
     fine = beam((90, 120), 1.0)
     coarse = fine.coarse(3.0)
     assert coarse.shape == (30, 40) and coarse.step == pytest.approx(3.0) and fine.coarse(0.5).shape == fine.shape
+    odd = fine.coarse(7.0)
+    assert odd.shape == (13, 18) and odd.corner[0] - 8.5 * 7 == pytest.approx(fine.middle[0]), "one middle"
     edges = [(b.corner[0] + b.step / 2, b.corner[0] + b.step / 2 - b.shape[1] * b.step) for b in (fine, coarse)]
     assert edges[0] == pytest.approx(edges[1])
 

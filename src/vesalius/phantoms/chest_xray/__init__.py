@@ -24,7 +24,7 @@ from vesalius.phantoms.chest_xray.bones import skeleton
 from vesalius.phantoms.chest_xray.film import SITES, Site, burn, collimate, develop
 from vesalius.phantoms.chest_xray.findings import CLASSES, SEEN, Finding, draw_finding, nodule, water
 from vesalius.phantoms.chest_xray.patient import EXTENT, Patient, draw_patient
-from vesalius.phantoms.chest_xray.solids import march
+from vesalius.phantoms.chest_xray.solids import GRID, march
 from vesalius.phantoms.chest_xray.vessels import airways, tree
 from vesalius.physics.xray import ATTENUATION, Beam, Floats, Solids, project
 
@@ -140,17 +140,19 @@ def _integrals(patient: Patient, finding: Finding, beam: Beam) -> tuple[Floats, 
     thin = project(Solids.join([skeleton(patient), tree(patient), airways(patient)]), beam)
     shown = lump > SEEN_NODULE * (ATTENUATION["soft"] - ATTENUATION["lung"])
     if finding.kind in SEEN:
-        shown = _enlarged(paths.replaced, beam.shape) > SEEN[finding.kind]
-    return np.maximum(_enlarged(paths.integral, beam.shape) + thin + lump, 0), shown
+        shown = _enlarged(paths.replaced, beam) > SEEN[finding.kind]
+    return np.maximum(_enlarged(paths.integral, beam) + thin + lump, 0), shown
 
 
-def _enlarged(image: Array, shape: tuple[int, int]) -> Array:
-    """A coarse film on the pixels of a fine one, edge to edge, linearly."""
+def _enlarged(image: Array, beam: Beam) -> Array:
+    """What was marched on the coarse film, linearly on the pixels of the fine one; both have one middle."""
     from scipy.ndimage import map_coordinates
 
-    if image.shape == shape:
+    coarse = beam.coarse(GRID)
+    if coarse.shape == beam.shape:
         return image
-    rows, columns = ((np.arange(n) + 0.5) * (m / n) - 0.5 for n, m in zip(shape, image.shape, strict=True))
+    part = beam.step / coarse.step
+    rows, columns = ((np.arange(n) - (n - 1) / 2) * part + (m - 1) / 2 for n, m in zip(beam.shape, coarse.shape, strict=True))
     return np.asarray(map_coordinates(image, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest"))
 
 

@@ -37,8 +37,8 @@ def _lung_tree(patient: Patient, side: int, generator: np.random.Generator) -> l
         parts.append(_pieces(place, along, np.stack([radius, length], -1)))
         place = place + along * length[:, None]
         place, along, radius = _branched(place, along, radius, generator=generator)
-        inside = (lung(patient, tuple(place.T))[0] < -2.5) & (radius > FINEST) | (np.abs(place[:, 0]) < 48)
-        keep = inside & (radius > FINEST)
+        at_hilum = np.abs(place[:, 0]) < 48
+        keep = (radius > FINEST) & (at_hilum | (lung(patient, tuple(place.T))[0] < -2.5))
         place, along, radius = place[keep], along[keep], radius[keep]
         number = len(place)
     whole = Solids.join(parts)

@@ -12,7 +12,7 @@ from vesalius.core.card import Card, read_card
 from vesalius.core.errors import UsageError, suggest
 
 SHELVES = (
-    "io.formats", "data.layouts", "phantoms", "augment", "nets", "losses", "metrics", "tasks", "methods",
+    "io.formats", "data.layouts", "phantoms", "augment", "nets", "losses", "metrics", "tasks", "methods", "explain",
 )  # fmt: skip
 
 

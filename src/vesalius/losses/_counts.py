@@ -78,7 +78,7 @@ def class_weights(weights: Sequence[float] | None) -> Tensor | None:
     return torch.tensor(weights, dtype=torch.float64).float()
 
 
-def weighted(values: Tensor, target: Tensor, weights: Tensor | None, exclusive: bool) -> Tensor:
+def weighted(values: Tensor, target: Tensor, weights: Tensor | None, *, exclusive: bool) -> Tensor:
     """`values` (B, 1 or K, N) times the weight (K,) of the true class; of overlapping classes only what is in them is weighed."""
     if weights is None:
         return values

@@ -44,7 +44,7 @@ class CrossEntropy(nn.Module):
         entropy, valid = voxel_cross_entropy(logits, target, self.exclusive)
         if self.smoothing:
             entropy = (1 - self.smoothing) * entropy + self.smoothing * self._even(logits) * valid
-        return {"cross_entropy": sample_mean(weighted(entropy, target, self.weights, self.exclusive), valid)}
+        return {"cross_entropy": sample_mean(weighted(entropy, target, self.weights, exclusive=self.exclusive), valid)}
 
     def _even(self, logits: Tensor) -> Tensor:
         """Cross entropy of an even distribution."""

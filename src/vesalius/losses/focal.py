@@ -38,4 +38,4 @@ class Focal(nn.Module):
         wrong = -torch.expm1(-entropy)  # 1 - p of the truth, without cancellation where p is close to 1
         # A floor keeps the gradient of wrong ** gamma finite at 0 for gamma < 1.
         faded = wrong.clamp_min(1e-12) ** self.gamma * entropy
-        return {"focal": sample_mean(weighted(faded, target, self.weights, self.exclusive), valid)}
+        return {"focal": sample_mean(weighted(faded, target, self.weights, exclusive=self.exclusive), valid)}

@@ -62,4 +62,4 @@ class LDAM(nn.Module):
         inside, _ = membership(logits, target, True)
         narrowed = self.scale * (logits - inside * self.margin.to(logits.dtype)[:, None])
         entropy, valid = voxel_cross_entropy(narrowed, target, True)
-        return {"ldam": sample_mean(weighted(entropy, target, self.weights if self.weighing else None, True), valid)}
+        return {"ldam": sample_mean(weighted(entropy, target, self.weights if self.weighing else None, exclusive=True), valid)}

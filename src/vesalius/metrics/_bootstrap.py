@@ -66,7 +66,7 @@ def bootstrap(statistic: Statistic, patients: Sequence[object] | NDArray[np.gene
     ends = np.full((2, len(value)), np.nan)
     if n > 1:
         left = _left_out(statistic, groups, generator.permutation(n))
-        ends = np.stack([_bca(value[m], drawn[:, m], left[:, m], n, level) for m in range(len(value))], 1)
+        ends = np.stack([_bca(value[m], drawn[:, m], left[:, m], patients=n, level=level) for m in range(len(value))], 1)
     return Intervals(value, ends[0], ends[1], drawn)
 
 
@@ -76,7 +76,7 @@ def _left_out(statistic: Statistic, groups: Patients, order: Indices) -> Floats:
     return np.array([statistic(groups.cases(np.setdiff1d(order, part))) for part in parts], float)
 
 
-def _bca(value: float, drawn: Floats, left: Floats, patients: int, level: float) -> Floats:
+def _bca(value: float, drawn: Floats, left: Floats, *, patients: int, level: float) -> Floats:
     drawn, left = drawn[~np.isnan(drawn)], left[~np.isnan(left)]
     if np.isnan(value) or len(drawn) < 20:
         return np.full(2, np.nan)

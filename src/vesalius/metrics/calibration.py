@@ -5,13 +5,16 @@ findings the probability of "yes" is held against how often it was so; of more c
 against how often it was right. The calibration error of a finite sample is above zero even where nothing is wrong.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vesalius.core.card import Card
 from vesalius.metrics._answers import Answers, Flags, Floats, macro
+from vesalius.metrics._delong import numbered
 
 CARD = Card(
     entry="calibration",
@@ -85,6 +88,20 @@ def reliability(probability: Floats, truth: Flags, *, bins: int = BINS, equal_ma
     there = count > 0
     sums = [np.bincount(index, values, minlength=len(edges) + 1)[there] for values in (probability, truth.astype(float))]
     return Bins(sums[0] / count[there], sums[1] / count[there], count[there])
+
+
+def consistent_errors(probability: Floats, *, patients: Sequence[object] | NDArray[np.generic] | None = None, draws: int = 500,
+                      seed: int = 0, equal_mass: bool = False) -> Floats:  # fmt: skip
+    """Calibration errors (draws,) of answers that are calibrated and have these probabilities (N,): what chance alone makes.
+
+    Consistency resampling (Broecker & Smith 2007, Weather and Forecasting 22): the truth is drawn from the probabilities,
+    with one random number for all images of a patient, as if they were all alike. An error above their 95th percentile is
+    hardly chance.
+    """
+    owner, generator = numbered(patients, len(probability)), np.random.default_rng(seed)
+    people = int(owner.max(initial=-1)) + 1
+    drawn = (generator.random(people)[owner] < probability for _ in range(draws))
+    return np.array([reliability(probability, truth, equal_mass=equal_mass).error for truth in drawn])
 
 
 def brier(answers: Answers) -> float:

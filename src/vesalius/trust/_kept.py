@@ -38,9 +38,12 @@ def owners(patients: Sequence[object] | NDArray[np.generic] | None, cases: int) 
     return np.unique(np.asarray(patients).astype(str), return_inverse=True)[1].astype(np.intp)
 
 
-def uniform_of(names: Sequence[object], *, seed: int = 0) -> Floats:
-    """A number in 0..1 for each name (N,), always the same for the same name and seed, as good as random between names."""
-    digests = [blake2b(f"{seed}/{name}".encode(), digest_size=8).digest() for name in names]
+def uniform_of(names: Sequence[object], *, purpose: str, seed: int = 0) -> Floats:
+    """A number in 0..1 for each name (N,), always the same for the same name, seed and purpose, else as good as random.
+
+    Unlike purposes have unlike words, so that who is chosen for one thing is not favoured in another.
+    """
+    digests = [blake2b(f"{purpose}/{seed}/{name}".encode(), digest_size=8).digest() for name in names]
     return np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests], float)
 
 

@@ -27,7 +27,7 @@ class ConformalChoice(Settings):
 
     `miss`        share of patients that may be missed
     `by_class`    promise the share for each true class by itself (needs 1 / miss - 1 patients of each)
-    `randomised`  APS and RAPS cut the last class by chance, which makes the share exact rather than too large
+    `randomised`  APS and RAPS cut the last class by chance, which keeps the promise with smaller sets
     `penalty`, `free`  RAPS: what each class beyond the first `free` ones costs
     `per_patient` "every": all images of a patient are covered together; "one": one image drawn from each patient
     """
@@ -60,7 +60,7 @@ class Conformal(Kept):
         if len(questions) != len(self.quantiles) or len(self.quantiles[0]) not in (1, questions[0].shape[1]):
             raise DataError(f"These prediction sets are of {self._asked}; got probabilities {p.shape}.")
         made = [
-            scores(question, self.choice, self._random(names, q)) <= np.array([np.inf if cut is None else cut for cut in cuts])
+            scores(question, self.choice, _random(names, self.choice, q)) <= np.array([np.inf if cut is None else cut for cut in cuts])
             for q, (question, cuts) in enumerate(zip(questions, self.quantiles, strict=True))
         ]
         return np.asarray(made[0] if self.exclusive else np.stack(made, 1))
@@ -68,9 +68,6 @@ class Conformal(Kept):
     @property
     def _asked(self) -> str:
         return f"{len(self.quantiles[0])} classes" if self.exclusive else f"{len(self.quantiles)} findings"
-
-    def _random(self, names: Sequence[object], question: int) -> Floats:
-        return uniform_of(names, seed=self.choice.seed + question)
 
     @property
     def remarks(self) -> list[str]:
@@ -94,6 +91,10 @@ def scores(probabilities: Floats, choice: ConformalChoice, random: Floats) -> Fl
     back = np.empty_like(strange)
     np.put_along_axis(back, order, strange, 1)
     return back
+
+
+def _random(names: Sequence[object], choice: ConformalChoice, question: int) -> Floats:
+    return uniform_of(names, purpose=f"sets of question {question}", seed=choice.seed)
 
 
 def rank_of(patients: int, miss: float) -> int:
@@ -123,7 +124,7 @@ def fit_conformal(
     owner, exclusive = owners(patients, len(p)), known.ndim == 1
     questions = [(p, known)] if exclusive else [(np.stack([1 - p[:, k], p[:, k]], 1), known[:, k]) for k in range(p.shape[1])]
     found = [
-        _limits(question, answer, owner, choice=choice, random=uniform_of(names, seed=choice.seed + q))
+        _limits(question, answer, owner, choice=choice, random=_random(names, choice, q))
         for q, (question, answer) in enumerate(questions)
     ]
     return Conformal(choice=choice, exclusive=exclusive, quantiles=tuple(tuple(f[0] for f in part) for part in found),

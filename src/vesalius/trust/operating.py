@@ -76,19 +76,19 @@ def performance(said: Flags, truth: Flags) -> Performance:
 def youden(score: ArrayLike, truth: ArrayLike) -> OperatingPoint:
     """The threshold with the largest sensitivity + specificity."""
     curve, known = _curve(score, truth)
-    return _point("youden", curve, int(np.argmax(curve.sensitivity + curve.specificity)), known)
+    return _point("youden", curve, int(np.argmax(curve.sensitivity + curve.specificity)), known=known)
 
 
 def fixed_sensitivity(score: ArrayLike, truth: ArrayLike, *, least: float) -> OperatingPoint:
     """The strictest threshold with a sensitivity of at least `least`: of those, the one of the largest specificity."""
     curve, known = _curve(score, truth)
-    return _point(f"sensitivity >= {least:g}", curve, int(np.argmax(curve.sensitivity >= least - 1e-12)), known)
+    return _point(f"sensitivity >= {least:g}", curve, int(np.argmax(curve.sensitivity >= least - 1e-12)), known=known)
 
 
 def fixed_specificity(score: ArrayLike, truth: ArrayLike, *, least: float) -> OperatingPoint:
     """The mildest threshold with a specificity of at least `least`: of those, the one of the largest sensitivity."""
     curve, known = _curve(score, truth)
-    return _point(f"specificity >= {least:g}", curve, int(np.flatnonzero(curve.specificity >= least - 1e-12)[-1]), known)
+    return _point(f"specificity >= {least:g}", curve, int(np.flatnonzero(curve.specificity >= least - 1e-12)[-1]), known=known)
 
 
 def least_cost(score: ArrayLike, truth: ArrayLike, *, missed: float, alarm: float = 1.0, prevalence: float | None = None) -> OperatingPoint:
@@ -101,7 +101,7 @@ def least_cost(score: ArrayLike, truth: ArrayLike, *, missed: float, alarm: floa
     curve, known = _curve(score, truth)
     share = curve.positives / len(known[1]) if prevalence is None else prevalence
     cost = share * missed * (1 - curve.sensitivity) + (1 - share) * alarm * (1 - curve.specificity)
-    return _point(f"least cost, {missed:g} : {alarm:g}", curve, int(np.argmin(cost)), known)
+    return _point(f"least cost, {missed:g} : {alarm:g}", curve, int(np.argmin(cost)), known=known)
 
 
 def _curve(score: ArrayLike, truth: ArrayLike) -> tuple[Curve, tuple[Floats, Flags]]:
@@ -114,7 +114,7 @@ def _curve(score: ArrayLike, truth: ArrayLike) -> tuple[Curve, tuple[Floats, Fla
     return curve, known
 
 
-def _point(rule: str, curve: Curve, index: int, known: tuple[Floats, Flags]) -> OperatingPoint:
+def _point(rule: str, curve: Curve, index: int, *, known: tuple[Floats, Flags]) -> OperatingPoint:
     """The threshold lies in the middle between the last case that is said and the first that is not."""
     last = curve.threshold[index]
     following = curve.threshold[index + 1] if index + 1 < len(curve.threshold) else nan

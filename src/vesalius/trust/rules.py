@@ -133,7 +133,7 @@ def fit_trust(logits: ArrayLike, truth: ArrayLike, *, names: Sequence[object], p
 def _parts(patients: NDArray[np.str_], choice: TrustChoice) -> tuple[Flags, Flags]:
     """Which cases calibrate and which make the promises; a patient's are all in one part, by the order of a hash of the name."""
     people = np.unique(patients)
-    ranked = people[np.argsort(uniform_of(people.tolist(), seed=choice.seed), kind="stable")]
+    ranked = people[np.argsort(uniform_of(people.tolist(), purpose="parts", seed=choice.seed), kind="stable")]
     number = round(choice.calibrate * len(people))
     if min(number, len(people) - number) < FEWEST:
         raise DataError(f"{len(people)} validation patients cannot be parted into {FEWEST} that calibrate and {FEWEST} that make promises. "

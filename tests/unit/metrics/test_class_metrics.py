@@ -7,6 +7,7 @@ from math import log, nan
 import numpy as np
 import pytest
 from scipy.special import ndtr
+from scipy.stats import binom
 from sklearn import metrics as oracle
 from sklearn.calibration import calibration_curve
 
@@ -18,7 +19,7 @@ from vesalius.metrics._curves import Curve
 from vesalius.metrics._delong import area
 from vesalius.metrics.abstention import risk_coverage
 from vesalius.metrics.agreement import correlation, kappa
-from vesalius.metrics.calibration import reliability
+from vesalius.metrics.calibration import consistent_errors, reliability
 from vesalius.metrics.net_benefit import decision_curve
 from vesalius.testing.check_class_metric import example
 
@@ -161,6 +162,24 @@ def test_calibration_error_of_calibrated_draws_goes_to_zero():
     assert errors[1] < errors[0] / 5 and errors[1] < 0.012
     high = random.random(30_000) * 0.8
     assert reliability(high + 0.2, random.random(30_000) < high).error == pytest.approx(0.2, abs=0.01)
+
+
+def test_calibrated_answers_are_within_what_chance_makes():
+    """The error of calibrated draws is above the 95th percentile of consistent errors in one of twenty sets; a wrong one is."""
+    random, above = np.random.default_rng(0), 0
+    for trial in range(150):
+        p = random.beta(2, 2, 120)
+        limit = np.quantile(consistent_errors(p, draws=100, seed=trial), 0.95)
+        above += reliability(p, random.random(120) < p).error > limit
+    assert above <= binom.ppf(0.9999, 150, 0.07)  # 100 draws find the percentile to within 2 %
+    assert reliability(p, random.random(120) < p**3).error > np.quantile(consistent_errors(p), 0.95)
+
+
+def test_images_of_one_patient_make_more_chance():
+    p = np.random.default_rng(0).beta(2, 2, 200)
+    alone = consistent_errors(np.tile(p, 4)).mean()
+    together = consistent_errors(np.tile(p, 4), patients=np.tile(np.arange(200), 4)).mean()
+    assert together == pytest.approx(consistent_errors(p).mean(), rel=0.05) and alone < 0.7 * together
 
 
 def test_calibration_of_three_classes_is_of_what_was_said():

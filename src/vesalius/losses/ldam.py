@@ -9,6 +9,7 @@ instead of an epoch.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
@@ -31,6 +32,18 @@ def margins(counts: Sequence[int], *, widest: float = 0.5) -> list[float]:
     require_cases(counts)
     raw = [count**-0.25 for count in counts]
     return [widest * margin / max(raw) for margin in raw]
+
+
+class CosineHead(nn.Module):
+    """Cosines (B, classes) between features (B, `features`) and a direction per class: the last layer that LDAM wants."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(torch.empty(classes, features))
+        nn.init.xavier_uniform_(self.direction)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(F.normalize(features, dim=1), F.normalize(self.direction, dim=1))
 
 
 class LDAM(nn.Module):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from vesalius.core.errors import DataError
-from vesalius.metrics._answers import Floats, Indices
+from vesalius.metrics._answers import Answers, Floats, Indices
 
 GROUPS = 100
 Statistic = Callable[[Indices], Sequence[float] | Floats]
@@ -68,6 +68,15 @@ def bootstrap(statistic: Statistic, patients: Sequence[object] | NDArray[np.gene
         left = _left_out(statistic, groups, generator.permutation(n))
         ends = np.stack([_bca(value[m], drawn[:, m], left[:, m], patients=n, level=level) for m in range(len(value))], 1)
     return Intervals(value, ends[0], ends[1], drawn)
+
+
+def with_intervals(score: Callable[[Answers], dict[str, float]], answers: Answers, *, draws: int = 2000,
+                   seed: int = 0) -> dict[str, dict[str, float | None]]:  # fmt: skip
+    """{name: {"value", "low", "high"}} of every number of `score`, by a bootstrap over the patients of `answers`; None is undefined."""
+    names = list(score(answers))
+    found = bootstrap(lambda rows: list(score(answers.take(rows)).values()), answers.patients, draws=draws, seed=seed)
+    parts = {"value": found.value, "low": found.low, "high": found.high}
+    return {name: {word: None if np.isnan(part[m]) else float(part[m]) for word, part in parts.items()} for m, name in enumerate(names)}
 
 
 def _left_out(statistic: Statistic, groups: Patients, order: Indices) -> Floats:

@@ -113,7 +113,9 @@ def interval(areas: Areas, *, model: int = 0, level: float = 0.95) -> tuple[floa
     value, spread = float(areas.area[model]), float(areas.covariance[model, model])
     if np.isnan(value) or np.isnan(spread):
         return nan, nan
-    if value in (0.0, 1.0) or spread == 0:
+    if spread == 0 and 0 < value < 1:
+        return value, value  # all scores are equal
+    if value in (0.0, 1.0):
         far = ((1 - level) / 2) ** (1 / areas.fewest)
         return (far, 1.0) if value > 0.5 else (0.0, 1 - far)
     middle, half = log(value / (1 - value)), float(ndtri((1 + level) / 2)) * sqrt(spread) / (value * (1 - value))

@@ -21,11 +21,11 @@ CARD = Card(
     facts={
         "aurc": {
             "definition": "share of wrong answers among the surest cases, meaned over how many are answered",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "excess_aurc": {
             "definition": "that area less the one of the best order, in which every wrong case comes last",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
     },
 )  # fmt: skip

@@ -17,19 +17,19 @@ CARD = Card(
     facts={
         "kappa": {
             "definition": "agreement beyond that of unrelated answers with the same frequencies; 0 where only one class is true",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
         },
         "kappa_linear": {
             "definition": "kappa in which a confusion costs the distance of the two classes in their order",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
         },
         "kappa_quadratic": {
             "definition": "kappa in which a confusion costs the squared distance of the two classes in their order",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
         },
         "mcc": {
             "definition": "correlation of said and true classes (Matthews; Gorodkin for several); 0 where either is one class only",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 0.0,
         },
     },
 )  # fmt: skip

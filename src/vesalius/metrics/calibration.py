@@ -25,19 +25,19 @@ CARD = Card(
     facts={
         "brier": {
             "definition": "mean squared error of the probability of yes (0..1); of three classes or more summed over classes (0..2)",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "log_loss": {
             "definition": "mean negative log probability of the truth in nats, probabilities held 1e-15 off 0 and 1",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "ece": {
             "definition": "mean distance between probability and frequency over 15 bins of equal width, weighed by their cases",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "ece_mass": {
             "definition": "mean distance between probability and frequency over 15 bins that hold equally many cases",
-            "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "low", "perfect": 0.0, "no_positives": "usual", "no_negatives": "usual",
         },
     },
 )  # fmt: skip

@@ -20,35 +20,35 @@ CARD = Card(
     facts={
         "accuracy": {
             "definition": "share of the cases (of the known entries, for findings) that were decided rightly",
-            "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "balanced_accuracy": {
             "definition": "share decided rightly in each class, meaned over the classes that are there; .5 by chance for two classes",
-            "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
         },
         "sensitivity": {
             "definition": "share of the cases with it that were said to have it (undefined where none has)",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": "usual",
         },
         "specificity": {
             "definition": "share of the cases without it that were said not to have it (undefined where all have it)",
-            "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": None,
         },
         "ppv": {
             "definition": "share of those said to have it that do (undefined where nobody is); depends on how frequent it is here",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 1.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": 1.0,
         },
         "npv": {
             "definition": "share of those said not to have it that do not (undefined where nobody is); depends on how frequent it is",
-            "better": "high", "perfect": 1.0, "no_positives": 1.0, "no_negatives": 0.0,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 1.0, "no_negatives": 0.0,
         },
         "f1": {
             "definition": "harmonic mean of sensitivity and PPV: twice the true positives over said plus true",
-            "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": 0.0, "no_negatives": "usual",
         },
         "f1_macro": {
             "definition": "F1 of each class, also of class 0 of two, meaned over the classes that are there or were said",
-            "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": "usual", "no_negatives": "usual",
         },
     },
 )  # fmt: skip

@@ -22,11 +22,11 @@ CARD = Card(
     facts={
         "auc": {
             "definition": "chance that a case with the finding is ranked above one without, ties half; mean over classes that have both",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
         "average_precision": {
             "definition": "precision meaned over the steps of recall; mean over classes that have cases with and without",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
     },
 )  # fmt: skip

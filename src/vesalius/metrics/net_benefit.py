@@ -23,7 +23,7 @@ CARD = Card(
     facts={
         "net_benefit": {
             "definition": "true less t / (1 - t) false positives per case, yes being said from probability t, the threshold, on",
-            "better": "high", "perfect": "prevalence", "no_positives": "usual", "no_negatives": "usual",
+            "unit": "1", "better": "high", "perfect": "prevalence", "no_positives": "usual", "no_negatives": "usual",
         },
     },
 )  # fmt: skip

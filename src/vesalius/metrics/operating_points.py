@@ -21,19 +21,19 @@ CARD = Card(
     facts={
         "specificity_at_90_sensitivity": {
             "definition": "largest specificity of a threshold with a sensitivity of at least .90",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
         "specificity_at_95_sensitivity": {
             "definition": "largest specificity of a threshold with a sensitivity of at least .95",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
         "sensitivity_at_90_specificity": {
             "definition": "largest sensitivity of a threshold with a specificity of at least .90",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
         "sensitivity_at_95_specificity": {
             "definition": "largest sensitivity of a threshold with a specificity of at least .95",
-            "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
+            "unit": "1", "better": "high", "perfect": 1.0, "no_positives": None, "no_negatives": None,
         },
     },
 )  # fmt: skip

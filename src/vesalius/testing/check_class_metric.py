@@ -12,7 +12,7 @@ from vesalius.metrics import METRICS
 from vesalius.metrics._answers import Answers
 from vesalius.testing.check_metric import close
 
-FACTS = {"definition", "better", "perfect", "no_positives", "no_negatives"}
+FACTS = {"definition", "unit", "better", "perfect", "no_positives", "no_negatives"}
 Score = Callable[[Answers], dict[str, float]]
 Facts = dict[str, dict[str, Any]]
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.data.labels import IGNORE
 from vesalius.losses import LOSSES
 from vesalius.losses._balance import effective_number_weights
-from vesalius.losses.ldam import LDAM, margins
+from vesalius.losses.ldam import LDAM, CosineHead, margins
 from vesalius.losses.ordinal import CoralHead, Ordinal, class_probabilities, cumulative_logits
 from vesalius.testing.check_loss import example
 
@@ -99,6 +99,14 @@ def test_ldam_without_margin_and_scale_is_cross_entropy():
     logits, target = example(True, ())
     found = LDAM(counts=(50, 20, 5), widest=0.0, scale=1.0)(logits, target)["ldam"]
     assert torch.allclose(found, LOSSES["cross_entropy"](True)(logits, target)["cross_entropy"])
+
+
+def test_the_head_of_ldam_gives_cosines():
+    head, features = CosineHead(6, 3), torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([F.cosine_similarity(features, d[None]) for d in head.direction], 1)
+    assert torch.allclose(head(features), expected, atol=1e-6) and torch.allclose(head(features * 7), head(features), atol=1e-6)
+    head(features).sum().backward()
+    assert head.direction.grad.abs().sum() > 0
 
 
 def test_ordinal_by_hand():

@@ -6,8 +6,9 @@ from scipy.special import ndtr
 
 from vesalius.core.errors import DataError
 from vesalius.metrics._answers import Answers
-from vesalius.metrics._bootstrap import Patients, bootstrap
+from vesalius.metrics._bootstrap import Patients, bootstrap, with_intervals
 from vesalius.metrics._delong import Areas, area, delong, interval, macro_area
+from vesalius.metrics.decisions import decisions
 from vesalius.testing.check_class_metric import example
 
 
@@ -87,6 +88,10 @@ def test_perfect_and_absent_classes():
     assert one.area[0] == 0.75 and np.isnan(interval(one)).all()
 
 
+def test_equal_scores_have_an_area_of_one_half_and_no_doubt():
+    assert interval(delong(np.ones(20), np.arange(20) < 8)) == (0.5, 0.5)
+
+
 def test_the_interval_is_symmetric_on_the_logit_scale():
     low, high = interval(Areas(np.array([0.9]), np.array([[0.0009]]), 30))
     logit = lambda p: np.log(p / (1 - p))  # noqa: E731
@@ -132,6 +137,14 @@ def test_the_bootstrap_of_a_mean_covers_clusters():
         found = bootstrap(lambda rows, values=values: [values[rows].mean()], whose, draws=200, seed=trial)
         hits += found.low[0] <= 0 <= found.high[0]
     assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_every_number_has_its_interval():
+    p, y = example(2, cases=80)
+    found = with_intervals(decisions, Answers.of(p, y, patients=np.arange(80) // 2), draws=300)
+    assert found["accuracy"]["low"] < found["accuracy"]["value"] == decisions(Answers.of(p, y))["accuracy"] < found["accuracy"]["high"]
+    absent = with_intervals(decisions, Answers.of(p, np.zeros(80, int)), draws=30)
+    assert absent["sensitivity"] == {"value": None, "low": None, "high": None}
 
 
 def test_the_bootstrap_is_a_function_of_its_seed():

@@ -15,8 +15,9 @@ from scipy.stats import binom
 from vesalius.core.errors import DataError
 from vesalius.core.settings import Settings
 from vesalius.metrics import METRICS
-from vesalius.metrics._answers import Answers, Flags
+from vesalius.metrics._answers import Answers
 from vesalius.metrics._bootstrap import Patients, bootstrap
+from vesalius.metrics._curves import Flags
 from vesalius.metrics._delong import macro_area
 
 LEVEL = 0.95

@@ -4,8 +4,9 @@ Two forms, told apart by the truth: (N,) class indices where classes exclude eac
 come together. 255 is unknown: such a case, or such an entry of a finding, counts nowhere.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan
 
 import numpy as np
@@ -13,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from vesalius.core.errors import DataError
 from vesalius.data.labels import IGNORE
+from vesalius.metrics._curves import Curve, Flags, Floats
 
-Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
-Flags = NDArray[np.bool_]
 SLACK = 1e-2  # how far probabilities of half precision may miss a sum of 1
 
 
@@ -29,12 +29,17 @@ class Binary:
     said: Flags
     rows: Indices
 
-    @property
+    @cached_property
     def counts(self) -> tuple[int, int, int, int]:
         """True positives, false positives, false negatives, true negatives."""
         said, true = int(self.said.sum()), int(self.truth.sum())
         hits = int((self.said & self.truth).sum())
         return hits, said - hits, true - hits, len(self.truth) - said - true + hits
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Decisions at every threshold."""
+        return Curve.of(self.score, self.truth)
 
     @property
     def both(self) -> bool:
@@ -79,7 +84,7 @@ class Answers:
     def classes(self) -> int:
         return int(self.probabilities.shape[1])
 
-    @property
+    @cached_property
     def said(self) -> Indices:
         """The class of each case (N,), or 0 / 1 of each finding (N, K)."""
         if not self.exclusive:
@@ -94,30 +99,28 @@ class Answers:
         same = self.said == self.truth
         return np.asarray(same if self.exclusive else (same | (self.truth == IGNORE)).all(1))
 
-    def problems(self) -> Iterator[Binary]:
+    @cached_property
+    def problems(self) -> tuple[Binary, ...]:
         """The questions of yes and no: class 1 of two, one class against the rest for more, each finding by itself."""
         said, every = self.said, np.arange(len(self.truth))
         if self.exclusive:
-            for k in [1] if self.classes == 2 else range(self.classes):
-                yield Binary(self.probabilities[:, k], self.truth == k, said == k, every)
-            return
-        for k in range(self.classes):
-            known = np.flatnonzero(self.truth[:, k] != IGNORE)
-            yield Binary(self.probabilities[known, k], self.truth[known, k] == 1, said[known, k] == 1, known)
+            asked = [1] if self.classes == 2 else range(self.classes)
+            return tuple(Binary(self.probabilities[:, k], self.truth == k, said == k, every) for k in asked)
+        rows = [np.flatnonzero(self.truth[:, k] != IGNORE) for k in range(self.classes)]
+        return tuple(Binary(self.probabilities[r, k], self.truth[r, k] == 1, said[r, k] == 1, r) for k, r in enumerate(rows))
 
-    def tables(self) -> Iterator[NDArray[np.int64]]:
+    @cached_property
+    def tables(self) -> tuple[NDArray[np.int64], ...]:
         """Confusion tables [truth, said]: one (K, K) of classes, or a (2, 2) for each finding."""
         if self.exclusive:
-            yield table(self.truth, self.said, self.classes)
-            return
-        for problem in self.problems():
-            yield table(problem.truth.astype(np.intp), problem.said.astype(np.intp), 2)
+            return (table(self.truth, self.said, self.classes),)
+        return tuple(table(q.truth.astype(np.intp), q.said.astype(np.intp), 2) for q in self.problems)
 
     def remarks(self, names: Sequence[str]) -> list[str]:
         """A sentence for every class or finding (`names`, K of them) of which some number is not defined, and why."""
         asked = names[1:] if self.exclusive and self.classes == 2 else names
         told = []
-        for name, problem in zip(asked, self.problems(), strict=True):
+        for name, problem in zip(asked, self.problems, strict=True):
             if not problem.both:
                 lacks = "no case" if not problem.truth.any() else "no case without it"
                 told.append(f"{name}: {lacks} among {len(problem.truth)}, so that its AUC and average precision are not defined.")
@@ -154,7 +157,7 @@ def macro(values: Sequence[float]) -> float:
 
 def over_problems(answers: Answers, score: Callable[[Binary], float]) -> float:
     """The plain mean of `score` over the questions of `answers` that define it."""
-    return macro([score(problem) for problem in answers.problems()])
+    return macro([score(problem) for problem in answers.problems])
 
 
 def ratio(part: float, whole: float) -> float:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from vesalius.core.errors import DataError
-from vesalius.metrics._answers import Answers, Floats, Indices
+from vesalius.metrics._answers import Answers, Indices
+from vesalius.metrics._curves import Floats
 
 GROUPS = 100
 Statistic = Callable[[Indices], Sequence[float] | Floats]

@@ -15,7 +15,8 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from vesalius.core.errors import DataError
-from vesalius.metrics._answers import Answers, Flags, Floats, Indices
+from vesalius.metrics._answers import Answers, Indices
+from vesalius.metrics._curves import Flags, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def macro_area(*models: Answers) -> Areas:
     """Mean areas of one or more models on the same cases over their classes or findings, with covariance."""
     owner = numbered(models[0].patients, len(models[0].truth))
     means, pulls = zip(*(_mean_influence(answers, owner) for answers in models), strict=True)
-    asked = [problem for problem in models[0].problems() if problem.both]
+    asked = [problem for problem in models[0].problems if problem.both]
     fewest = [len(np.unique(owner[q.rows][part])) for q in asked for part in (q.truth, ~q.truth)]
     pull = np.stack(pulls)
     return Areas(np.array(means), pull @ pull.T, min(fewest, default=0))
@@ -96,7 +97,7 @@ def macro_area(*models: Answers) -> Areas:
 
 def _mean_influence(answers: Answers, owner: Indices) -> tuple[float, Floats]:
     """Like `influence`, of the mean over the classes or findings that have positives and negatives."""
-    found = [influence(q.score, q.truth, owner[q.rows]) for q in answers.problems() if q.both]
+    found = [influence(q.score, q.truth, owner[q.rows]) for q in answers.problems if q.both]
     patients = int(owner.max(initial=-1)) + 1
     if not found:
         return nan, np.full(patients, nan)

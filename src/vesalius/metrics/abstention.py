@@ -10,7 +10,8 @@ from math import nan
 import numpy as np
 
 from vesalius.core.card import Card
-from vesalius.metrics._answers import Answers, Flags, Floats, macro
+from vesalius.metrics._answers import Answers, macro
+from vesalius.metrics._curves import Flags, Floats
 
 CARD = Card(
     entry="abstention",
@@ -59,7 +60,7 @@ def confidences(answers: Answers) -> list[tuple[Floats, Flags]]:
     if answers.exclusive:
         said = answers.said
         return [(answers.probabilities[np.arange(len(said)), said], said == answers.truth)]
-    return [(np.where(q.said, q.score, 1 - q.score), q.said == q.truth) for q in answers.problems()]
+    return [(np.where(q.said, q.score, 1 - q.score), q.said == q.truth) for q in answers.problems]
 
 
 def risk_coverage(confidence: Floats, right: Flags, *, best: bool = False) -> RiskCoverage:

@@ -37,7 +37,7 @@ CARD = Card(
 
 def agreement(answers: Answers) -> dict[str, float]:
     """kappa, kappa_linear, kappa_quadratic and mcc in -1..1; of findings the plain mean; NaN without a case."""
-    tables = list(answers.tables())
+    tables = answers.tables
     told = {f"kappa{word}": macro([kappa(t, power) for t in tables]) for word, power in (("", 0), ("_linear", 1), ("_quadratic", 2))}
     return {**told, "mcc": macro([correlation(t) for t in tables])}
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.card import Card
-from vesalius.metrics._answers import Answers, Flags, Floats, macro
+from vesalius.metrics._answers import Answers, macro
+from vesalius.metrics._curves import Flags, Floats
 from vesalius.metrics._delong import numbered
 
 CARD = Card(
@@ -76,7 +77,7 @@ def events(answers: Answers) -> list[tuple[Floats, Flags]]:
     if answers.exclusive and answers.classes > 2:
         said = answers.said
         return [(answers.probabilities[np.arange(len(said)), said], said == answers.truth)]
-    return [(problem.score, problem.truth) for problem in answers.problems()]
+    return [(problem.score, problem.truth) for problem in answers.problems]
 
 
 def reliability(probability: Floats, truth: Flags, *, bins: int = BINS, equal_mass: bool = False) -> Bins:
@@ -110,13 +111,13 @@ def brier(answers: Answers) -> float:
         return nan
     if answers.exclusive and answers.classes > 2:
         return float(((answers.probabilities - np.eye(answers.classes)[answers.truth]) ** 2).sum(1).mean())
-    return macro([float(((q.score - q.truth) ** 2).mean()) if len(q.truth) else nan for q in answers.problems()])
+    return macro([float(((q.score - q.truth) ** 2).mean()) if len(q.truth) else nan for q in answers.problems])
 
 
 def log_loss(answers: Answers) -> float:
     """See the card."""
     if not answers.exclusive:
-        return macro([_nats(np.where(q.truth, q.score, 1 - q.score)) for q in answers.problems()])
+        return macro([_nats(np.where(q.truth, q.score, 1 - q.score)) for q in answers.problems])
     return _nats(answers.probabilities[np.arange(len(answers.truth)), answers.truth])
 
 

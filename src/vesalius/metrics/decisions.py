@@ -56,8 +56,8 @@ CARD = Card(
 
 def decisions(answers: Answers) -> dict[str, float]:
     """Eight numbers in 0..1, NaN where undefined."""
-    found = [_of_table(table) for table in answers.tables()]
-    total = [np.trace(table) for table in answers.tables()], [table.sum() for table in answers.tables()]
+    found = [_of_table(table) for table in answers.tables]
+    total = [np.trace(table) for table in answers.tables], [table.sum() for table in answers.tables]
     return {
         "accuracy": ratio(float(sum(total[0])), float(sum(total[1]))),
         "balanced_accuracy": macro([recall for recall, _ in found]),

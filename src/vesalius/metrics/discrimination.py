@@ -10,7 +10,6 @@ import numpy as np
 
 from vesalius.core.card import Card
 from vesalius.metrics._answers import Answers, Binary, over_problems
-from vesalius.metrics._curves import Curve
 from vesalius.metrics._delong import area
 
 CARD = Card(
@@ -44,5 +43,5 @@ def average_precision(problem: Binary) -> float:
     """Sum over thresholds of (step of recall) x precision; its value by chance is the share of positives."""
     if not problem.both:
         return nan
-    curve = Curve.of(problem.score, problem.truth)
+    curve = problem.curve
     return float(np.sum(np.diff(curve.sensitivity) * curve.precision[1:]))

@@ -11,8 +11,8 @@ from math import nan
 import numpy as np
 
 from vesalius.core.card import Card
-from vesalius.metrics._answers import Answers, Binary, Flags, Floats, macro
-from vesalius.metrics._curves import Curve
+from vesalius.metrics._answers import Answers, Binary, macro
+from vesalius.metrics._curves import Curve, Flags, Floats
 
 CARD = Card(
     entry="net_benefit",
@@ -40,7 +40,7 @@ class DecisionCurve:
 
 def net_benefit(answers: Answers) -> dict[str, float]:
     """At the thresholds of the answers (of three classes or more: .5 each); the plain mean over classes or findings."""
-    asked = list(answers.problems())
+    asked = answers.problems
     cuts = answers.thresholds if len(answers.thresholds) == len(asked) else (0.5,) * len(asked)
     return {"net_benefit": macro([_at(problem, cut) for problem, cut in zip(asked, cuts, strict=True)])}
 

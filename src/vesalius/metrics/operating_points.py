@@ -10,7 +10,6 @@ import numpy as np
 
 from vesalius.core.card import Card
 from vesalius.metrics._answers import Answers, Binary, over_problems
-from vesalius.metrics._curves import Curve
 
 CARD = Card(
     entry="operating_points",
@@ -52,11 +51,11 @@ def operating_points(answers: Answers) -> dict[str, float]:
 
 def best_specificity(problem: Binary, sensitivity: float) -> float:
     """The largest specificity with at least this sensitivity."""
-    curve = Curve.of(problem.score, problem.truth)
+    curve = problem.curve
     return float(np.max(curve.specificity[curve.sensitivity >= sensitivity - ROUNDING])) if problem.both else nan
 
 
 def best_sensitivity(problem: Binary, specificity: float) -> float:
     """The largest sensitivity with at least this specificity."""
-    curve = Curve.of(problem.score, problem.truth)
+    curve = problem.curve
     return float(np.max(curve.sensitivity[curve.specificity >= specificity - ROUNDING])) if problem.both else nan

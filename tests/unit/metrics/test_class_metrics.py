@@ -142,6 +142,12 @@ def test_calibration_error_by_hand():
         assert bins.count.tolist() == [4, 4] and bins.frequency.tolist() == [0.25, 0.75]
 
 
+def test_bins_are_closed_below_and_two_classes_are_of_yes():
+    assert reliability(np.array([0.0, 0.49, 0.5, 1.0]), np.zeros(4, bool), bins=2).count.tolist() == [2, 2]
+    p, y = example(2)
+    assert METRICS["calibration"](Answers.of(p, y))["ece"] == reliability(p[:, 1], y == 1).error
+
+
 def test_reliability_bins_as_scikit_learn():
     random = np.random.default_rng(0)
     probability = random.random(500)

@@ -132,11 +132,11 @@ def test_the_bootstrap_of_a_mean_covers_clusters():
     """20 patients with 5 cases each that are nearly equal: the interval of the mean must know that there are 20, not 100."""
     random, hits = np.random.default_rng(2), 0
     whose = np.repeat(np.arange(20), 5)
-    for trial in range(200):
+    for trial in range(120):
         values = np.repeat(random.normal(size=20), 5) + 0.1 * random.normal(size=100)
-        found = bootstrap(lambda rows, values=values: [values[rows].mean()], whose, draws=200, seed=trial)
+        found = bootstrap(lambda rows, values=values: [values[rows].mean()], whose, draws=150, seed=trial)
         hits += found.low[0] <= 0 <= found.high[0]
-    assert 0.90 <= hits / 200 <= 0.99
+    assert 0.88 <= hits / 120 <= 0.995
 
 
 def test_every_number_has_its_interval():

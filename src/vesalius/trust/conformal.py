@@ -46,12 +46,14 @@ class Conformal(Kept):
     """`quantiles[q][k]`: the largest score in a set, of question q (one; or one per finding) and class k (one; or each class).
 
     None is no limit: too few patients to promise anything but the set of all classes. `patients` has the same form.
+    `empty` is the share of the sets of the cases it was fitted on that hold no class.
     """
 
     choice: ConformalChoice
     exclusive: bool
     quantiles: tuple[tuple[float | None, ...], ...]
     patients: tuple[tuple[int, ...], ...]
+    empty: float = 0.0
 
     def sets(self, probabilities: ArrayLike, names: Sequence[object]) -> Flags:
         """Which classes each case may be: (N, K), or (N, K, 2) of absent and present for findings. `names` (N,) are the cases'."""
@@ -75,7 +77,11 @@ class Conformal(Kept):
         need = ceil(1 / self.choice.miss - 1 - 1e-9)
         empty = [(q, k, self.patients[q][k]) for q, cuts in enumerate(self.quantiles) for k, cut in enumerate(cuts) if cut is None]
         where = "class" if self.choice.by_class else "limit"
-        return [f"Question {q}, {where} {k}: {n} patients, {need} at least are needed; every set holds it." for q, k, n in empty]
+        told = [f"Question {q}, {where} {k}: {n} patients, {need} at least are needed; every set holds it." for q, k, n in empty]
+        if self.empty > 0.01:
+            told.append(f"{self.empty:.0%} of the sets are empty: answers are right more often than the {1 - self.choice.miss:.0%} "
+                        "promised. Ask for a smaller share to be missed.")  # fmt: skip
+        return told
 
 
 def scores(probabilities: Floats, choice: ConformalChoice, random: Floats) -> Floats:
@@ -127,8 +133,9 @@ def fit_conformal(
         _limits(question, answer, owner, choice=choice, random=_random(names, choice, q))
         for q, (question, answer) in enumerate(questions)
     ]
-    return Conformal(choice=choice, exclusive=exclusive, quantiles=tuple(tuple(f[0] for f in part) for part in found),
+    rule = Conformal(choice=choice, exclusive=exclusive, quantiles=tuple(tuple(f[0] for f in part) for part in found),
                      patients=tuple(tuple(f[1] for f in part) for part in found))  # fmt: skip
+    return rule.model_copy(update={"empty": float((~rule.sets(p, names).any(-1)).mean())})
 
 
 def _limits(p: Floats, truth: NDArray[np.int64], owner: Indices, *, choice: ConformalChoice,

@@ -69,7 +69,13 @@ def test_the_bootstrap_of_accuracy_is_the_normal_interval_of_the_paired_differen
     found = bootstrap_differences(first, second, score=accuracy, draws=1500)[0]
     gaps = first.right.astype(float) - second.right
     assert found.difference == pytest.approx(gaps.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.96 * gaps.std() / 20, rel=0.12)
+    error = gaps.std() / 20
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.12)
+    first, second = two_models(400, seed=5, edge=0.5)
+    gaps = first.right.astype(float) - second.right
+    expected = 2 * norm.sf(abs(gaps.mean()) / (gaps.std() / 20))
+    assert 0.02 < expected < 0.5
+    assert bootstrap_differences(first, second, score=accuracy, draws=2000)[0].p == pytest.approx(expected, rel=0.35)
 
 
 def test_the_bootstrap_draws_patients():

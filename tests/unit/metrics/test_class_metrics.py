@@ -72,6 +72,18 @@ def test_several_classes_as_scikit_learn(classes):
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_class_that_is_only_said_counts_as_in_scikit_learn():
+    p, y = example(4)
+    y = np.where(y == 3, 0, y)
+    found, said = every(Answers.of(p, y)), p.argmax(1)
+    assert 3 in said and found["f1_macro"] == pytest.approx(oracle.f1_score(y, said, average="macro"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns that a class is said and never true
+        assert found["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(y, said))
+    assert found["kappa"] == pytest.approx(oracle.cohen_kappa_score(y, said))
+    assert found["mcc"] == pytest.approx(oracle.matthews_corrcoef(y, said))
+
+
 def test_findings_are_means_over_what_is_known():
     p, y = example(3, exclusive=False)
     y[::5, 1] = IGNORE

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from vesalius.core.errors import DataError
-from vesalius.trust.abstention import Abstention, fit_abstention, upper_bound
+from vesalius.trust.abstention import Abstention, _one_per_patient, fit_abstention, upper_bound
 
 
 def test_the_bound_is_where_the_binomial_tail_is_the_doubt():
@@ -51,6 +51,14 @@ def test_a_patient_with_a_sure_error_is_an_error():
     assert found.cut is None and found.answered == 0
     alone = fit_abstention(sure, ~right, risk=0.3)
     assert alone.cut == 0.9 and alone.answered == 200
+
+
+def test_the_case_of_a_patient_that_counts():
+    sure, wrong = np.array([0.9, 0.6, 0.7, 0.8, 0.5]), np.array([True, True, False, False, False])
+    found = _one_per_patient(sure, wrong, [0, 0, 0, 1, 1])
+    assert found[0].tolist() == [0.9, 0.5] and found[1].tolist() == [True, False]
+    found = _one_per_patient(sure[::-1], wrong[::-1], [1, 1, 0, 0, 0])
+    assert found[0].tolist() == [0.9, 0.5]
 
 
 def test_it_survives_json_and_refuses_nonsense():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize
 
 from tests.unit.trust.made import classes, findings
 from vesalius.core.errors import DataError, UsageError
@@ -68,6 +69,22 @@ def test_vector_scaling_is_held_near_no_change_by_few_cases():
     assert all(0.2 < t < 1 for t in found.temperature) and found.remarks == []
     free = fit_calibration(sure, [0, 1, 2, 0, 1])
     assert free.temperature[0] == pytest.approx(0.05) and "5 validation patients cannot tell" in free.remarks[0]
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_fit_is_the_least_of_nats_and_one_case_of_no_change(exclusive):
+    """Written out again: mean nats plus (scale - 1)^2 / 2 + shift^2 / 2, as much as one of the patients; any other minimiser."""
+    logits, truth = (classes if exclusive else findings)(25, 2)
+
+    def cost(x):
+        z = logits * x[:2] + x[2:]
+        p = probabilities_of(z, exclusive=exclusive)
+        nats = -np.log(p[np.arange(25), truth]).mean() if exclusive else -np.log(np.where(truth == 1, p, 1 - p)).mean()
+        return nats + ((x[:2] - 1) @ (x[:2] - 1) + x[2:] @ x[2:]) / 2 / 25
+
+    found = fit_calibration(logits, truth, form="vector")
+    expected = minimize(cost, [1, 1, 0, 0], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 5000}).x
+    assert [*(1 / np.array(found.temperature)), *found.shift] == pytest.approx(expected, abs=1e-4)
 
 
 def test_each_patient_counts_once():

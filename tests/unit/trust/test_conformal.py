@@ -176,6 +176,17 @@ def test_too_few_patients_promise_nothing_and_say_so():
     assert "8 patients, 19 at least" in rule.remarks[0]
 
 
+def test_empty_sets_are_told():
+    """Answers that are right in 98 of 100 with a promise of 90: the least sure ones get an empty set."""
+    random = np.random.default_rng(0)
+    p = random.uniform(0.96, 1, 500)
+    truth = (random.random(500) > p).astype(int)
+    p = np.stack([p, 1 - p], 1)
+    rule = fit_conformal(p, truth, names=range(500))
+    assert rule.empty == (~rule.sets(p, range(500)).any(1)).mean() > 0.05 and "are empty" in rule.remarks[0]
+    assert fit_conformal(p, truth, names=range(500), choice=ConformalChoice(miss=0.01)).remarks == []
+
+
 def test_it_survives_json():
     p, truth = answers(60)
     rule = fit_conformal(p, truth, names=range(60), choice=ConformalChoice(method="raps", by_class=True, miss=0.05))

@@ -64,9 +64,13 @@ class Answers:
     @classmethod
     def of(cls, probabilities: ArrayLike, truth: ArrayLike, *, patients: Sequence[object] | None = None,
            thresholds: Sequence[float] | float = 0.5) -> "Answers":  # fmt: skip
-        """From (N,) probabilities of class 1, or (N, K), and truth (N,) or (N, K). Without `patients` every case is its own."""
+        """From (N,) probabilities of class 1, or (N, K), and truth (N,) or (N, 1) of indices, or (N, K) of 0 / 1.
+
+        Without `patients` every case is its own.
+        """
         p, y = np.asarray(probabilities, float), np.asarray(truth)
         p = np.stack([1 - p, p], 1) if p.ndim == 1 else p
+        y = y[:, 0] if y.shape == (len(p), 1) and p.shape[1:] != (1,) else y
         require_fitting(p, y)
         exclusive = y.ndim == 1
         whose = np.arange(len(y)) if patients is None else np.asarray(patients)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vesalius.core.errors import DataError
 from vesalius.core.settings import Settings
+from vesalius.data.labels import IGNORE
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -48,10 +49,15 @@ def uniform_of(names: Sequence[object], *, purpose: str, seed: int = 0) -> Float
 
 
 def require_scores(values: ArrayLike, truth: ArrayLike, what: str) -> tuple[Floats, NDArray[np.int64]]:
-    """`values` (N, K) finite, with `truth` (N,) or (N, K); raise a DataError that names `what` otherwise."""
+    """`values` (N, K) finite, with `truth` (N,), from (N, 1) too, or (N, K); raise a DataError that names `what` otherwise."""
     found, known = np.asarray(values, float), np.asarray(truth).astype(np.int64)
+    known = known[:, 0] if known.shape == (len(found), 1) and found.shape[1:] != (1,) else known
     if found.ndim != 2 or known.shape not in (found.shape[:1], found.shape) or not len(found):
         raise DataError(f"Expected {what} (N, K) of at least one case with truth (N,) or (N, K); got {found.shape} and {known.shape}.")
     if not np.isfinite(found).all():
         raise DataError(f"{what.capitalize()} hold numbers that are not finite; the network has diverged or its input was empty.")
+    wrong = (known != IGNORE) & ((known < 0) | (known >= (found.shape[1] if known.ndim == 1 else 2)))
+    if wrong.any():
+        raise DataError(f"Truth must be class indices below {found.shape[1]}, or 0 / 1 of findings, or {IGNORE} for unknown; "
+                        f"got {sorted(set(known[wrong].tolist()))[:5]}.")  # fmt: skip
     return found, known

@@ -111,21 +111,25 @@ def fit_trust(logits: ArrayLike, truth: ArrayLike, *, names: Sequence[object], p
               choice: TrustChoice | None = None) -> Trust:  # fmt: skip
     """From validation logits (N, K), truth (N,) or (N, K) with 255 unknown, and the names of cases and patients (N,)."""
     values, known = require_scores(logits, truth, "logits")
-    choice, whose = choice or TrustChoice(), np.asarray(names if patients is None else patients).astype(str)
+    choice, called = choice or TrustChoice(), np.asarray(names).astype(str)
+    whose = called if patients is None else np.asarray(patients).astype(str)
+    if not called.shape == whose.shape == (len(values),):
+        raise DataError(f"Expected a name and a patient for each of {len(values)} cases; got {called.shape} and {whose.shape}.")
+    told = known != IGNORE if known.ndim == 1 else (known != IGNORE).any(1)
+    values, known, called, whose = values[told], known[told], called[told], whose[told]
     first, second = _parts(whose, choice)
     calibration = fit_calibration(values[first], known[first], form=choice.form, patients=whose[first])
     p, exclusive = calibration.probabilities(values), calibration.exclusive
     points = _points(p[first], known[first], choice)
     said = decide(p, points, exclusive=exclusive)
     right = said == known if exclusive else ((said == known) | (known == IGNORE)).all(1)
-    sure, promised = confidence(p, said, exclusive=exclusive), second & (known != IGNORE if exclusive else np.ones(len(known), bool))
-    called = np.asarray(names).astype(str)
+    sure = confidence(p, said, exclusive=exclusive)
     return Trust(
         choice=choice,
         calibration=calibration,
         points=points,
         sets=fit_conformal(p[second], known[second], names=called[second].tolist(), patients=whose[second], choice=choice.sets),
-        abstention=fit_abstention(sure[promised], right[promised], risk=choice.risk, doubt=choice.doubt, patients=whose[promised]),
+        abstention=fit_abstention(sure[second], right[second], risk=choice.risk, doubt=choice.doubt, patients=whose[second]),
         novelty=fit_novelty(energy(values[second], exclusive=exclusive), score="energy", alarms=choice.alarms, patients=whose[second]),
     )
 

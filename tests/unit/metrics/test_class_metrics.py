@@ -130,6 +130,13 @@ def test_thresholds_decide_two_classes_and_findings():
     assert np.array_equal(Answers.of(p, y, thresholds=(0.1, 0.5, 0.9)).said, p >= [0.1, 0.5, 0.9])
 
 
+def test_a_column_of_indices_is_exclusive_and_a_column_of_both_is_a_finding():
+    p, y = example(3)
+    assert every(Answers.of(p, y[:, None])) == every(Answers.of(p, y))
+    p, y = example(1, exclusive=False)
+    assert not Answers.of(p, y).exclusive and Answers.of(p[:, 0], y).exclusive
+
+
 def test_kappa_by_hand():
     """60 of 100 agree, chance agrees on .5 * .6 + .5 * .4 = .5; Matthews' coefficient of two classes is phi."""
     table = np.array([[35, 15], [25, 25]])

@@ -88,6 +88,18 @@ def test_promises_are_exact_also_where_calibration_has_many_numbers():
     assert np.mean(inside) == pytest.approx(37 / 41, abs=4 * spread / np.sqrt(100))
 
 
+def test_the_unknown_and_columns_of_indices():
+    logits, truth = classes(200, 3)
+    hidden = np.where(np.arange(200) % 3 == 0, 255, truth)
+    known, names = np.flatnonzero(hidden != 255), np.arange(200)
+    assert fit_trust(logits, hidden, names=names) == fit_trust(logits[known], truth[known], names=known)
+    assert fit_trust(logits, hidden[:, None], names=names) == fit_trust(logits, hidden, names=names)
+    with pytest.raises(DataError, match=r"each of 200 cases; got \(3,\)"):
+        fit_trust(logits, truth, names=["a", "b", "c"])
+    with pytest.raises(DataError, match=r"below 3.*got \[7\]"):
+        fit_trust(logits, np.full(200, 7), names=names)
+
+
 def test_too_few_patients_are_told():
     logits, truth = classes(10, 2, seed=1)
     rule = fit_trust(logits, truth, names=range(10))

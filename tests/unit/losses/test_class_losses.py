@@ -35,6 +35,14 @@ def test_smoothed_cross_entropy_of_findings_has_softer_truth():
     assert torch.allclose(LOSSES["cross_entropy"](False, smoothing=0.2)(logits, target)["cross_entropy"], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_unknown_is_not_smoothed_either(exclusive):
+    loss = LOSSES["cross_entropy"](exclusive, smoothing=0.3)
+    logits, target = example(exclusive, ())
+    changed = torch.where((target == IGNORE).expand_as(logits), torch.full_like(logits, 9.0), logits)
+    assert torch.allclose(loss(changed, target)["cross_entropy"], loss(logits, target)["cross_entropy"], atol=1e-6)
+
+
 def test_class_weights_are_torch_s():
     weights = [0.2, 1.0, 3.0]
     logits, target = images(True)

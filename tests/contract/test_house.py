@@ -13,8 +13,8 @@ import pytest
 from tests.contract._source import SRC, Function, Source, dotted, sources
 from vesalius.core.shelf import SHELVES
 
-ROOMS = ("core", "io", "physics", "data", "phantoms", "augment", "nets", "losses metrics quantify", "tasks", "plan", "methods",
-         "engine", "audit explain", "report export", "serve", "cli", "testing")  # fmt: skip
+ROOMS = ("core", "io", "physics", "data", "phantoms", "augment", "nets", "losses metrics quantify", "trust", "tasks", "plan",
+         "methods", "engine", "audit explain", "report export", "serve", "cli", "testing")  # fmt: skip
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms.split()}
 SPINE = ("data", "plan", "engine", "cli")
 

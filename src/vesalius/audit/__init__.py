@@ -1,1 +1,1 @@
-"""Attacks, corruptions, calibration and subgroups: what a model does when things are not as in training. Nothing stands here yet."""
+"""Whether what is claimed holds: comparison of runs, coverage of prediction sets; attacks, corruptions and subgroups are to come."""

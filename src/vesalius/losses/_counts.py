@@ -1,8 +1,11 @@
 """What the losses share: the check of shapes, membership as numbers, sums per sample and class, voxel-wise cross entropy.
 
 Shapes: logits (B, K, *S); target uint8 (B, 1, *S) class indices where classes exclude each other, else (B, K, *S) of
-0 / 1; 255 is ignored. Voxels are flattened: N = prod(S). Everything is computed in float32 (float64 stays).
+0 / 1; 255 is ignored. Voxels are flattened: N = prod(S), 1 where a whole image is classified and S is empty. Everything
+is computed in float32 (float64 stays).
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +22,8 @@ def flat(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tenso
         layers = "one layer of class indices" if exclusive else "one layer of 0 / 1 per class"
         raise VesaliusError(f"A loss on logits {tuple(logits.shape)} expects a target {expected} ({layers}); got {tuple(target.shape)}.")
     wide = logits if logits.dtype == torch.float64 else logits.float()
+    if logits.ndim == 2:
+        return wide[..., None], target[..., None]
     return wide.contiguous().flatten(2), target.contiguous().flatten(2)
 
 
@@ -62,3 +67,29 @@ def sample_mean(values: Tensor, valid: Tensor) -> Tensor:
 def first_class(exclusive: bool, background: bool) -> int:
     """Where the classes that count begin: class 0 is the background only where classes exclude each other."""
     return 0 if background or not exclusive else 1
+
+
+def class_weights(weights: Sequence[float] | None) -> Tensor | None:
+    """`weights` (K,) for a buffer, none of them negative; None is all alike."""
+    if weights is None:
+        return None
+    if not len(weights) or min(weights) < 0 or max(weights) <= 0:
+        raise VesaliusError(f"Expected one weight of 0 or more for each class, not all 0; got {list(weights)}.")
+    return torch.tensor(weights, dtype=torch.float64).float()
+
+
+def weighted(values: Tensor, target: Tensor, weights: Tensor | None, *, exclusive: bool) -> Tensor:
+    """`values` (B, 1 or K, N) times the weight (K,) of the true class; of overlapping classes only what is in them is weighed."""
+    if weights is None:
+        return values
+    scale = weights.to(values.dtype)[:, None]
+    if not exclusive:
+        return values * torch.where(target == 1, scale, 1)
+    classes = torch.arange(len(weights), dtype=target.dtype, device=target.device)[:, None]
+    return values * ((target == classes) * scale).sum(1, keepdim=True)
+
+
+def require_weights(weights: Tensor | None, logits: Tensor) -> None:
+    """Raise a VesaliusError unless there is one weight for each logit."""
+    if weights is not None and len(weights) != logits.shape[1]:
+        raise VesaliusError(f"Expected {logits.shape[1]} class weights, one per logit; got {len(weights)}.")

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 
+SLAB = 1 << 22  # voxels looked at in one go
+
 
 class Normalise(Settings):
     """How one input channel is brought to mean 0 and standard deviation 1.
@@ -24,15 +26,37 @@ class Normalise(Settings):
     nonzero: bool = False
 
     def apply(self, channel: Array) -> NDArray[np.float32]:
-        """`channel` (*S) normalised; voxels outside the non-zero mask stay 0."""
-        x = np.asarray(channel, np.float32)
+        """`channel` (*S) normalised, as a new array; voxels outside the non-zero mask stay 0. Needs no memory beside it but a mask."""
+        x = np.array(channel, np.float32, order="C")
         if self.kind == "window":
-            return np.asarray((np.clip(x, self.low, self.high) - self.mean) / max(self.std, 1e-8), np.float32)
+            np.clip(x, self.low, self.high, out=x)
+            return _scaled(x, self.mean, self.std)
         inside = x != 0 if self.nonzero else None
-        values = x[inside] if inside is not None and inside.any() else x
-        mean, std = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
-        scaled = np.asarray((x - mean) / max(std, 1e-8), np.float32)
-        return np.asarray(np.where(inside, scaled, 0), np.float32) if inside is not None else scaled
+        scaled = _scaled(x, *moments(x, inside if inside is not None and inside.any() else None))
+        if inside is not None:
+            scaled[~inside] = 0
+        return scaled
+
+
+def _scaled(x: NDArray[np.float32], mean: float, std: float) -> NDArray[np.float32]:
+    """(x - mean) / std, in place."""
+    x -= np.float32(mean)
+    x /= np.float32(max(std, 1e-8))
+    return x
+
+
+def moments(x: NDArray[np.float32], inside: NDArray[np.bool_] | None = None) -> tuple[float, float]:
+    """Mean and standard deviation of `x` (where `inside`) in double precision, slab by slab."""
+    step = max(1, len(x) * SLAB // max(x.size, 1))
+    slabs = [slice(start, start + step) for start in range(0, len(x), step)]
+
+    def part(at: slice) -> Array:
+        return x[at] if inside is None else x[at][inside[at]]
+
+    number = x.size if inside is None else int(inside.sum())
+    mean = sum(float(part(at).sum(dtype=np.float64)) for at in slabs) / number
+    squares = sum(float(((part(at) - np.float64(mean)) ** 2).sum()) for at in slabs)
+    return mean, float(np.sqrt(squares / number))
 
 
 def looks_like_hounsfield(stats: dict[str, Any]) -> bool:

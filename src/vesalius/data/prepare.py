@@ -67,7 +67,7 @@ def prepare(image: Image, how: Preparation) -> Prepared:
     turned, space = turn.apply(image.array), image.space.turned(turn)
     box = nonzero_box(turned) if how.crop else tuple(slice(0, side) for side in space.shape)
     native = cropped(space, box)
-    pixels = normalised(np.ascontiguousarray(turned[(slice(None), *box)]), how.normalise)
+    pixels = normalised(turned[(slice(None), *box)], how.normalise)
     model = native.with_spacing(how.spacing) if how.spacing else native
     if model.shape != native.shape:
         smooth = softened(pixels, np.asarray(native.shape) / np.asarray(model.shape))
@@ -86,14 +86,15 @@ def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArr
 
 def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:
     """Each channel of (C, *S) by its own rule; a channel that is all NaN becomes 0, single NaN take the channel's median."""
-    out = np.zeros(pixels.shape, np.float32)
-    for channel, rule in enumerate(how):
-        values = np.asarray(pixels[channel], np.float32)
-        bad = ~np.isfinite(values)
-        if bad.all():
-            continue
-        out[channel] = rule.apply(np.where(bad, np.median(values[~bad]), values) if bad.any() else values)
-    return out
+    parts = [_normalised(channel, rule) for channel, rule in zip(pixels, how, strict=True)]
+    return parts[0][None] if len(parts) == 1 else np.stack(parts)
+
+
+def _normalised(values: Array, rule: Normalise) -> NDArray[np.float32]:
+    bad = ~np.isfinite(values)
+    if bad.all():
+        return np.zeros(values.shape, np.float32)
+    return rule.apply(np.where(bad, np.median(values[~bad]), values) if bad.any() else values)
 
 
 def nonzero_box(pixels: Array) -> tuple[slice, ...]:

@@ -175,9 +175,7 @@ def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: "Future[
 def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:
     """Size per label: mL in 3D, mm2 (or px2) in 2D."""
     one = image.space.voxel_volume / (1000 if image.space.ndim == 3 else 1)
-    return {
-        name: round(float(np.count_nonzero(mask)) * one, 4) for name, mask in zip(plan.labels.names, plan.labels.masks(said), strict=True)
-    }
+    return {name: round(number * one, 4) for name, number in zip(plan.labels.names, plan.labels.counts(said), strict=True)}
 
 
 def report(run: Run, done: Sequence[Answered]) -> dict[str, Any]:

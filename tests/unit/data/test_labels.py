@@ -58,3 +58,13 @@ def test_floats_of_whole_numbers_are_whole_numbers():
 def test_alpha_of_a_grey_mask_is_no_value():
     raw = np.array([[[1, 0]], [[255, 255]]], np.uint8)
     assert EXCLUSIVE.encode(raw).tolist() == [[[1, 0]]]
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "bits"])
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 3)])
+def test_counts_are_those_of_the_masks(kind, shape):
+    labels = Labels(names=("a", "b", "c"), values=((1,), (2,), (4,)), kind=kind)
+    draw = np.random.default_rng(0)
+    coded = draw.choice([0, 1, 2, 255], (1, *shape)) if kind == "exclusive" else draw.choice([0, 1, 255], (3, *shape))
+    coded = coded.astype(np.uint8)
+    assert labels.counts(coded) == [int(mask.sum()) for mask in labels.masks(coded)]

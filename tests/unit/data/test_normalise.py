@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vesalius.data.normalise import Normalise, choose, looks_like_hounsfield, looks_like_uptake
+from vesalius.data.normalise import Normalise, choose, looks_like_hounsfield, looks_like_uptake, moments
 
 
 def scan(kind, seed=0):
@@ -94,3 +94,18 @@ def test_uptake_needs_name_and_tail():
 
 def test_zero_background_is_left_out_below_three_quarters():
     assert choose("T1", stats(scan("mr")), 0.74)[0].nonzero and not choose("T1", stats(scan("mr")), 0.76)[0].nonzero
+
+
+def test_moments_of_a_large_scan_are_those_of_numpy(monkeypatch):
+    monkeypatch.setattr("vesalius.data.normalise.SLAB", 100)
+    x = np.random.default_rng(0).normal(3e4, 7, (13, 9, 11)).astype(np.float32)
+    assert moments(x) == pytest.approx((x.mean(dtype=np.float64), x.std(dtype=np.float64)), rel=1e-9)
+    inside = x > 3e4
+    assert moments(x, inside) == pytest.approx((x[inside].mean(dtype=np.float64), x[inside].std(dtype=np.float64)), rel=1e-9)
+
+
+def test_what_is_normalised_stays_as_it_is():
+    for rule in (Normalise(), Normalise(nonzero=True), Normalise(kind="window", low=0, high=2, mean=1, std=2)):
+        x = np.arange(6, dtype=np.float32).reshape(2, 3)
+        rule.apply(x)
+        assert (x == np.arange(6).reshape(2, 3)).all()

@@ -115,11 +115,30 @@ class Up(nn.Module):
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights of every convolution from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015), biases 0."""
-    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    """Every weight from `generator` alone.
+
+    Convolutions from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015); linear layers from a normal of standard deviation
+    .02 cut at two of them (as ViT, DeiT and ConvNeXt publish); biases 0; batch and layer norms 1 and 0; recurrent layers evenly within
+    +-1 / sqrt(hidden). A module with a method `draw(generator)` has the last word on what is in it.
+    """
     for layer in net.modules():
-        if isinstance(layer, kinds):
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        _draw(layer, generator)
+    for layer in net.modules():
+        if callable(own := getattr(layer, "draw", None)):
+            own(generator)
     return net
+
+
+def _draw(layer: nn.Module, generator: torch.Generator) -> None:
+    """What one layer itself holds; layers of other kinds stay as they are."""
+    if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
+    elif isinstance(layer, nn.Linear):
+        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm):
+        layer.reset_parameters()
+    elif isinstance(layer, nn.LSTM):
+        for weight in layer.parameters():
+            nn.init.uniform_(weight, -(layer.hidden_size**-0.5), layer.hidden_size**-0.5, generator=generator)
+    if isinstance(layer, (*CONV.values(), *TRANSPOSED.values(), nn.Linear)) and layer.bias is not None:
+        nn.init.zeros_(layer.bias)

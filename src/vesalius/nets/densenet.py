@@ -49,22 +49,20 @@ class DenseNet(Convolutional):
         blocks, growth, entry = choose(DEPTHS, depth, "depth of a DenseNet")
         growth, entry = scaled(growth, scale), scaled(entry, scale)
         kernel, stride, pool = (7, 2, MAX_POOL[ndim](3, 2, 1)) if stem == "published" else (3, 1, nn.Identity())
-        self.stem = nn.Sequential(ConvNorm(ndim, (in_channels, entry), kernel, stride=stride, activation=nn.ReLU(inplace=True)), pool)
-        self.blocks, self.transitions = nn.ModuleList(), nn.ModuleList()
+        stem = ConvNorm(ndim, (in_channels, entry), kernel, stride=stride, activation=nn.ReLU(inplace=True))
+        self.features = nn.Sequential(nn.Sequential(stem, pool))
         for number, count in enumerate(blocks):
-            self.blocks.append(nn.Sequential(*(DenseLayer(ndim, entry + k * growth, growth) for k in range(count))))
+            self.features.append(nn.Sequential(*(DenseLayer(ndim, entry + k * growth, growth) for k in range(count))))
             entry += count * growth
             if number < len(blocks) - 1:
-                self.transitions.append(nn.Sequential(normed(ndim, (entry, entry // 2), 1), AVERAGE_POOL[ndim](2, 2, ceil_mode=True)))
+                shrink = AVERAGE_POOL[ndim](2, 2, ceil_mode=True)
+                self.features.append(nn.Sequential(*normed(ndim, (entry, entry // 2), 1), shrink))
                 entry //= 2
-        self.last = nn.Sequential(BATCH[ndim](entry), nn.ReLU(inplace=True))
+        self.features.append(nn.Sequential(BATCH[ndim](entry), nn.ReLU(inplace=True)))
         self.head = Head(entry, out_channels, dropout)
 
     def trunk(self, image: Tensor) -> Tensor:
-        x = self.blocks[0](self.stem(self.admit(image)))
-        for transition, block in zip(self.transitions, list(self.blocks)[1:], strict=True):
-            x = block(transition(x))
-        maps: Tensor = self.last(x)
+        maps: Tensor = self.features(self.admit(image))
         return maps
 
     def classify(self, maps: Tensor) -> Tensor:

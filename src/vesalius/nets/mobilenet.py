@@ -15,7 +15,7 @@ CARD = Card(
     summary="Thin ends, wide depthwise middle, a shortcut between the thin ends.",
     paper="Sandler et al. 2018, arXiv:1801.04381",
     facts={"parameters": 3504872, "arguments": {"ndim": 2, "in_channels": 3, "out_channels": 1000},
-           "small": {"stem": "small", "scale": 0.125}},
+           "small": {"stem": "small", "scale": 0.25}},
 )  # fmt: skip
 
 # Table 2 of the paper: expansion, width, repetitions, stride of the first.

@@ -15,6 +15,7 @@ CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+WEIGHED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)  # layers with weight and bias
 SLOPE = 0.01  # of the leaky ReLU
 
 
@@ -131,7 +132,7 @@ def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
 
 def _draw(layer: nn.Module, generator: torch.Generator) -> None:
     """What one layer itself holds; layers of other kinds stay as they are."""
-    if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    if isinstance(layer, WEIGHED[:4]):
         nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
     elif isinstance(layer, nn.Linear):
         nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
@@ -140,5 +141,5 @@ def _draw(layer: nn.Module, generator: torch.Generator) -> None:
     elif isinstance(layer, nn.LSTM):
         for weight in layer.parameters():
             nn.init.uniform_(weight, -(layer.hidden_size**-0.5), layer.hidden_size**-0.5, generator=generator)
-    if isinstance(layer, (*CONV.values(), *TRANSPOSED.values(), nn.Linear)) and layer.bias is not None:
+    if isinstance(layer, WEIGHED) and isinstance(layer.bias, Tensor):
         nn.init.zeros_(layer.bias)

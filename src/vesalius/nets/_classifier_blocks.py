@@ -1,7 +1,8 @@
 """Pieces that several classifiers share: what every classifier answers, convolution with batch normalisation, the head."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from itertools import chain
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,26 +15,28 @@ BATCH: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVERAGE_POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 GRID_POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a weight
 
 
 class Classifier(nn.Module, ABC):
     """An image (B, in_channels, *S) becomes logits (B, out_channels).
 
     An image is refused where its longest side is shorter than `least` voxels: the last map would hold less than a voxel. With `each`,
-    every side has to be that long, since the layers do not pad.
+    every side has to be that long, since the layers do not pad. The first `free` axes may be of any length.
     """
 
-    def __init__(self, ndim: int, in_channels: int, out_channels: int, *, least: int = 1, each: bool = False) -> None:
+    def __init__(self, ndim: int, in_channels: int, out_channels: int, *, least: int = 1, each: bool = False, free: int = 0) -> None:
         super().__init__()
         if ndim not in CONV:
             raise UsageError(f"A network has 2 or 3 axes; got {ndim}.")
         if min(in_channels, out_channels) < 1:
             raise UsageError(f"Every number of channels must be at least 1; got {in_channels} in and {out_channels} out.")
-        self.ndim, self.in_channels, self.least, self.each = ndim, in_channels, least, each
+        self.ndim, self.in_channels = ndim, in_channels
+        self.least, self.each, self.free = least, each, free
 
     def admit(self, image: Tensor) -> Tensor:
         """`image` as it is, or an error that says what is wrong with it."""
-        sides = tuple(image.shape[2:])
+        sides = tuple(image.shape[2 + self.free :])
         if image.ndim != self.ndim + 2 or image.shape[1] != self.in_channels:
             raise VesaliusError(f"The network takes images (batch, {self.in_channels}, {self.ndim} sides); got shape {tuple(image.shape)}. "
                                 "Build it for these channels and axes, or bring the image into that form.")  # fmt: skip
@@ -42,6 +45,16 @@ class Classifier(nn.Module, ABC):
             raise VesaliusError(f"{which} of an image must be at least {self.least}; got {sides}. Take larger images, "
                                 'or build the network for small ones (stem="small", a smaller patch).')  # fmt: skip
         return image
+
+    def to(self, *where: Any, **words: Any) -> Self:
+        """As of any module; with `memory_format` each weight takes the layout of its own axes, as networks of slices have 2D layers."""
+        layout = words.pop("memory_format", None)
+        if where or words:
+            super().to(*where, **words)
+        for weight in chain(self.parameters(), self.buffers()) if layout is not None else ():
+            fitting = LAST.get(weight.ndim, torch.contiguous_format) if layout in LAST.values() else layout
+            weight.data = weight.data.contiguous(memory_format=fitting)
+        return self
 
     def heads(self, image: Tensor) -> list[Tensor]:
         """The logits, then those of auxiliary classifiers where there are any; all (B, out_channels)."""
@@ -91,6 +104,14 @@ def plain(ndim: int, channels: tuple[int, int], kernel: int, *, stride: int = 1,
     return layer
 
 
+NORMS = {"batch": True, "none": False}
+
+
+def activated(ndim: int, width: int, norm: str) -> list[nn.Module]:
+    """What follows a convolution of `width` features: batch normalisation unless `norm` is "none", and a rectifier."""
+    return [BATCH[ndim](width), nn.ReLU(inplace=True)] if choose(NORMS, norm, "normalisation") else [nn.ReLU(inplace=True)]
+
+
 class ConvNorm(nn.Sequential):
     """Convolution without bias, batch normalisation, and an activation unless it is None."""
 
@@ -108,7 +129,7 @@ class SqueezeExcitation(nn.Module):
         self.squeeze, self.activation, self.excite = nn.Linear(channels, squeezed), activation, nn.Linear(squeezed, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = self.excite(self.activation(self.squeeze(x.flatten(2).mean(2)))).sigmoid()
+        gate: Tensor = self.excite(self.activation(self.squeeze(x.flatten(2).mean(2)))).sigmoid()
         return x * gate.reshape(*gate.shape, *(1,) * (x.ndim - 2))
 
 
@@ -133,5 +154,19 @@ def present(x: Tensor, axes: int) -> Tensor:
 
 def mean_of_present(x: Tensor, there: Tensor) -> Tensor:
     """Mean of `x` (B, N, F) over the entries that are `there` (B, N); over all of them where none is."""
-    weight = (there | ~there.any(1, keepdim=True)).to(x.dtype)
-    return torch.einsum("bnf,bn->bf", x, weight / weight.sum(1, keepdim=True))
+    weight = (there | ~there.any(1, keepdim=True)).to(x.dtype)[..., None]
+    mean: Tensor = (x * weight).sum(1) / weight.sum(1)
+    return mean
+
+
+def encode_present(encoder: nn.Module, x: Tensor, there: Tensor) -> Tensor:
+    """Maps of the entries of `x` (N, C, *S) that are `there` (N), zero for the others.
+
+    While learning, missing ones are left out, so that they do not count in the batch normalisation.
+    """
+    if encoder.training and bool(there.any()) and not bool(there.all()):
+        seen: Tensor = encoder(x[there])
+        return seen.new_zeros(len(x), *seen.shape[1:]).index_put((there,), seen)
+    maps: Tensor = encoder(x)
+    mask = there.to(maps.dtype).reshape(-1, *(1,) * (maps.ndim - 1))
+    return maps * mask

@@ -1,8 +1,9 @@
 """The residual trunk that several classifiers share (He et al. 2016): a stem, then four stages of residual units."""
 
+import torch
 from torch import Tensor, nn
 
-from vesalius.nets._classifier_blocks import MAX_POOL, ConvNorm, SqueezeExcitation, choose, scaled
+from vesalius.nets._classifier_blocks import MAX_POOL, ConvNorm, SqueezeExcitation, choose, encode_present, present, scaled
 
 UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DEEP = (50, 101, 152)  # these have bottlenecks
@@ -21,7 +22,9 @@ class ResidualUnit(nn.Module):
         super().__init__()
         entry, width = channels
         out = width * WIDENING if deep else width
-        sizes = [(entry, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)] if deep else [(entry, width, 3, stride), (width, out, 3, 1)]
+        sizes = [(entry, width, 3, stride), (width, out, 3, 1)]
+        if deep:
+            sizes = [(entry, width, 1, 1), (width, width, 3, stride), (width, out, 1, 1)]
         layers: list[nn.Module] = []
         for number, (a, b, kernel, step) in enumerate(sizes):
             last = number == len(sizes) - 1
@@ -59,3 +62,19 @@ class ResidualTrunk(nn.Sequential):
             stages.append(nn.Sequential(*stage))
         super().__init__(first, *stages)
         self.features = entry
+
+
+class Encoders(nn.Module):
+    """A trunk of its own for each of `modalities` channels: image (B, M, *S) to maps (B, M, features, *s).
+
+    A channel that is zero all over in a sample is missing there; its maps are zero.
+    """
+
+    def __init__(self, ndim: int, modalities: int, depth: int, *, stem: str, scale: float) -> None:
+        super().__init__()
+        trunks = [ResidualTrunk(ndim, 1, depth, stem=stem, scale=scale) for _ in range(modalities)]
+        self.features, self.trunks = trunks[0].features, nn.ModuleList(trunks)
+
+    def forward(self, image: Tensor) -> Tensor:
+        channels = [image[:, k : k + 1] for k in range(len(self.trunks))]
+        return torch.stack([encode_present(trunk, x, present(x, 1)) for trunk, x in zip(self.trunks, channels, strict=True)], 1)

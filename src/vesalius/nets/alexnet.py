@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
+from vesalius.nets._blocks import CONV
 from vesalius.nets._chance import Dropout
-from vesalius.nets._classifier_blocks import BATCH, CONV, GRID_POOL, MAX_POOL, Convolutional, choose, scaled
+from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Convolutional, activated, choose, scaled
 
 CARD = Card(
     entry="AlexNet", title="AlexNet", tasks=("classify",),
@@ -39,7 +40,7 @@ class AlexNet(Convolutional):
         entry = in_channels
         for number, (width, size) in enumerate(zip([scaled(w, scale) for w in WIDTHS], KERNELS, strict=True)):
             layers += [CONV[ndim](entry, width, size, 1, size // 2) if number else CONV[ndim](entry, width, kernel, stride, padding)]
-            layers += [BATCH[ndim](width), nn.ReLU(inplace=True)] if norm == "batch" else [nn.ReLU(inplace=True)]
+            layers += activated(ndim, width, norm)
             layers += [MAX_POOL[ndim](3, 2)] if number in POOLED else []
             entry = width
         self.features = nn.Sequential(*layers)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
+from vesalius.nets._blocks import CONV
 from vesalius.nets._chance import DropPath, drop_rates
-from vesalius.nets._classifier_blocks import CONV, Convolutional, Mean, choose, plain, scaled
+from vesalius.nets._classifier_blocks import Convolutional, Mean, choose, plain, scaled
 
 CARD = Card(
     entry="ConvNeXt", title="ConvNeXt", tasks=("classify",),
@@ -48,9 +49,8 @@ class Block(nn.Module):
         self.drop = DropPath(rate)
 
     def draw(self, generator: torch.Generator) -> None:
-        """The published start: branches weigh next to nothing, all weights from a normal of .02 cut at two deviations."""
+        """At first the branches weigh next to nothing."""
         nn.init.constant_(self.scale, LAYER_SCALE)
-        nn.init.trunc_normal_(self.depthwise.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.scale * self.pointwise(self.depthwise(x).movedim(1, -1))
@@ -75,6 +75,12 @@ class ConvNeXt(Convolutional):
             stages.append(nn.Sequential(*(Block(ndim, width, next(rates)) for _ in range(count))))
         self.stages = nn.Sequential(*stages)
         self.head = nn.Sequential(Mean(), nn.LayerNorm(width, eps=EPS), nn.Linear(width, out_channels))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Convolutions as linear layers, from a normal of standard deviation .02 cut at two of them, as published."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
 
     def trunk(self, image: Tensor) -> Tensor:
         maps: Tensor = self.stages(self.admit(image))

@@ -37,7 +37,10 @@ class DenseLayer(nn.Sequential):
         super().__init__(normed(ndim, (entry, BOTTLENECK * growth), 1), normed(ndim, (BOTTLENECK * growth, growth), 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat((x, super().forward(x)), 1)
+        y = x
+        for step in self:
+            y = step(y)
+        return torch.cat((x, y), 1)
 
 
 class DenseNet(Convolutional):
@@ -49,8 +52,8 @@ class DenseNet(Convolutional):
         blocks, growth, entry = choose(DEPTHS, depth, "depth of a DenseNet")
         growth, entry = scaled(growth, scale), scaled(entry, scale)
         kernel, stride, pool = (7, 2, MAX_POOL[ndim](3, 2, 1)) if stem == "published" else (3, 1, nn.Identity())
-        stem = ConvNorm(ndim, (in_channels, entry), kernel, stride=stride, activation=nn.ReLU(inplace=True))
-        self.features = nn.Sequential(nn.Sequential(stem, pool))
+        first = ConvNorm(ndim, (in_channels, entry), kernel, stride=stride, activation=nn.ReLU(inplace=True))
+        self.features = nn.Sequential(nn.Sequential(first, pool))
         for number, count in enumerate(blocks):
             self.features.append(nn.Sequential(*(DenseLayer(ndim, entry + k * growth, growth) for k in range(count))))
             entry += count * growth

@@ -35,7 +35,7 @@ POOLED = {"4a": 3, "5a": 2}  # sizes of the max pools before these modules
 EPS = 1e-3
 
 
-def conv(ndim: int, channels: tuple[int, int], kernel: int, stride: int = 1) -> ConvNorm:
+def conv(ndim: int, channels: tuple[int, int], kernel: int, *, stride: int = 1) -> ConvNorm:
     """Convolution, batch normalisation, rectifier."""
     return ConvNorm(ndim, channels, kernel, stride=stride, eps=EPS, activation=nn.ReLU(inplace=True))
 
@@ -107,7 +107,9 @@ class GoogLeNet(Convolutional):
 def _stem(ndim: int, in_channels: int, scale: float, *, published: bool) -> nn.Sequential:
     """A 7-convolution of stride 2 and two max pools around two more convolutions; without strides and pools for small images."""
     width, last = scaled(64, scale), scaled(192, scale)
-    first = [conv(ndim, (in_channels, width), 7, 2), MAX_POOL[ndim](3, 2, ceil_mode=True)] if published else [conv(ndim, (in_channels, width), 3)]
+    first = [conv(ndim, (in_channels, width), 3)]
+    if published:
+        first = [conv(ndim, (in_channels, width), 7, stride=2), MAX_POOL[ndim](3, 2, ceil_mode=True)]
     return nn.Sequential(*first, conv(ndim, (width, width), 1), conv(ndim, (width, last), 3), MAX_POOL[ndim](3, 2, ceil_mode=True))
 
 

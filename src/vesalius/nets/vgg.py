@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vesalius.core.card import Card
 from vesalius.nets._chance import Dropout
-from vesalius.nets._classifier_blocks import BATCH, GRID_POOL, MAX_POOL, Convolutional, choose, plain, scaled
+from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Convolutional, activated, choose, plain, scaled
 
 CARD = Card(
     entry="VGG", title="VGG", tasks=("classify",),
@@ -42,7 +42,7 @@ class VGG(Convolutional):
         for number, (count, (entry, width)) in enumerate(zip(choose(LAYERS, depth, "depth of a VGG"), pairwise(widths), strict=True)):
             for k in range(count):
                 layers += [plain(ndim, (width if k else entry, width), 3)]
-                layers += [BATCH[ndim](width), nn.ReLU(inplace=True)] if norm == "batch" else [nn.ReLU(inplace=True)]
+                layers += activated(ndim, width, norm)
             layers += [MAX_POOL[ndim](2, 2, ceil_mode=True)] if number or stem == "published" else []
         self.features = nn.Sequential(*layers)
         grid, hidden, dropout = head

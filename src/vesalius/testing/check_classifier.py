@@ -22,7 +22,7 @@ from vesalius.nets._chance import Chance
 SIDES = {2: (32, 32), 3: (16, 32, 32)}
 ENDS = (2, 3)  # channels in and out
 BATCH = 2
-VARIANTS = ("depth", "size", "stem")  # arguments that name one of several published networks
+VARIANTS = ("depth", "size", "stem", "norm", "encoder", "average")  # arguments that name one of several published networks
 
 
 def build(card: Card, ndim: int, *, seed: int = 0, **more: Any) -> nn.Module:
@@ -138,7 +138,8 @@ def check_nonsense(card: Card, folder: Path) -> None:
     ndim = card.ndim[0]
     net, variants = build(card, ndim), [v for v in VARIANTS if v in signature(NETS[card.name]).parameters]
     wrong: list[Callable[[], object]] = [partial(NETS[card.name], *ends) for ends in ((4, 1, 2), (ndim, 0, 2), (ndim, 1, 0))]
-    wrong += [partial(build, card, ndim, **{variant: "nonsense"}) for variant in variants]
+    words: list[dict[str, Any]] = [{variant: "nonsense"} for variant in variants]
+    wrong += [partial(build, card, ndim, **more) for more in words]
     shapes = (1, ENDS[0], *(1,) * ndim), (1, ENDS[0] + 1, *SIDES[ndim]), (1, ENDS[0], *SIDES[ndim], 16)
     wrong += [partial(net, torch.zeros(shape)) for shape in shapes]
     for number, make in enumerate(wrong):

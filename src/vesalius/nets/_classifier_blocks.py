@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError, suggest
 from vesalius.nets._blocks import CONV
@@ -13,7 +14,6 @@ from vesalius.nets._chance import Dropout
 
 BATCH: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 MAX_POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-AVERAGE_POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 GRID_POOL: dict[int, Any] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes of a weight
 
@@ -131,6 +131,16 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate: Tensor = self.excite(self.activation(self.squeeze(x.flatten(2).mean(2)))).sigmoid()
         return x * gate.reshape(*gate.shape, *(1,) * (x.ndim - 2))
+
+
+class Halve(nn.Module):
+    """The mean of two voxels per axis, of the one that is left at an odd end; an axis of a single voxel stays."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        axes = maps.ndim - 2
+        size = [min(2, side) for side in maps.shape[2:]]
+        pooled: Tensor = {2: F.avg_pool2d, 3: F.avg_pool3d}[axes](maps, size, 2, ceil_mode=True)
+        return pooled
 
 
 class Mean(nn.Module):

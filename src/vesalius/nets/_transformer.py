@@ -108,5 +108,5 @@ class Positions(nn.Module):
         """Places (*grid, width)."""
         if grid == self.grid:
             return self.places
-        mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(grid)]
+        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(grid)]
         return F.interpolate(self.places.movedim(-1, 0)[None], grid, mode=mode)[0].movedim(0, -1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import AVERAGE_POOL, BATCH, MAX_POOL, ConvNorm, Convolutional, Head, choose, plain, scaled
+from vesalius.nets._classifier_blocks import BATCH, MAX_POOL, ConvNorm, Convolutional, Halve, Head, choose, plain, scaled
 
 CARD = Card(
     entry="DenseNet", title="DenseNet", tasks=("classify",),
@@ -58,8 +58,7 @@ class DenseNet(Convolutional):
             self.features.append(nn.Sequential(*(DenseLayer(ndim, entry + k * growth, growth) for k in range(count))))
             entry += count * growth
             if number < len(blocks) - 1:
-                shrink = AVERAGE_POOL[ndim](2, 2, ceil_mode=True)
-                self.features.append(nn.Sequential(*normed(ndim, (entry, entry // 2), 1), shrink))
+                self.features.append(nn.Sequential(*normed(ndim, (entry, entry // 2), 1), Halve()))
                 entry //= 2
         self.features.append(nn.Sequential(BATCH[ndim](entry), nn.ReLU(inplace=True)))
         self.head = Head(entry, out_channels, dropout)

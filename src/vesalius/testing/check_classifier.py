@@ -19,7 +19,7 @@ from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 from vesalius.nets._chance import Chance
 
-SIDES = {2: (32, 32), 3: (16, 32, 32)}
+SIDES = {2: (32, 32), 3: (16, 16, 24)}
 ENDS = (2, 3)  # channels in and out
 BATCH = 2
 VARIANTS = ("depth", "size", "stem", "norm", "encoder", "average")  # arguments that name one of several published networks

@@ -172,9 +172,9 @@ def mean_of_present(x: Tensor, there: Tensor) -> Tensor:
 def encode_present(encoder: nn.Module, x: Tensor, there: Tensor) -> Tensor:
     """Maps of the entries of `x` (N, C, *S) that are `there` (N), zero for the others.
 
-    While learning, missing ones are left out, so that they do not count in the batch normalisation.
+    While learning, missing ones are left out, so that they do not count in the batch normalisation (which needs at least two).
     """
-    if encoder.training and bool(there.any()) and not bool(there.all()):
+    if encoder.training and 1 < int(there.sum()) < len(there):
         seen: Tensor = encoder(x[there])
         return seen.new_zeros(len(x), *seen.shape[1:]).index_put((there,), seen)
     maps: Tensor = encoder(x)

@@ -183,6 +183,14 @@ def test_all_modalities_missing_is_answered_with_a_number(name):
     assert bool(net(torch.zeros(2, 2, 32, 32)).isfinite().all())
 
 
+def test_a_modality_that_one_sample_has_can_be_learned_from():
+    """A single sample with maps of one voxel has no batch to be normalised by; the others, which are zero, are taken along."""
+    net, image = drawn(NETS["feature_fusion"](2, 2, 3, stem="small", scale=0.125)).train(), noise(3, 2, 8, 8)
+    image[:2, 0] = 0
+    assert float(net.trunk(image)[:2, : net.encoders.features].detach().abs().max()) == 0
+    assert bool(net(image).isfinite().all())
+
+
 def test_transmed_out_of_nonsense():
     with pytest.raises(UsageError, match="at least one slice"):
         TransMed(3, 1, 2, slices=0)

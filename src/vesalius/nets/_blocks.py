@@ -15,6 +15,7 @@ CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+WEIGHED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)  # layers with weight and bias
 SLOPE = 0.01  # of the leaky ReLU
 
 
@@ -115,13 +116,17 @@ class Up(nn.Module):
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights of every convolution from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015), biases 0."""
-    kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    """Every weight from `generator` alone.
+
+    Convolutions from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015); linear layers from a normal of standard deviation
+    .02 cut at two of them (as ViT, DeiT and ConvNeXt publish); biases 0; batch and layer norms 1 and 0; recurrent layers evenly within
+    +-1 / sqrt(hidden). A module with a method `draw(generator)` has the last word on what is in it.
+    """
     for layer in net.modules():
-        if isinstance(layer, kinds):
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        _draw(layer, generator)
+    for layer in net.modules():
+        if callable(own := getattr(layer, "draw", None)):
+            own(generator)
     return net
 
 
@@ -133,3 +138,18 @@ def lean(net: nn.Module, logits: Sequence[float]) -> nn.Module:
         with torch.no_grad():
             layer.bias.copy_(torch.tensor(logits))
     return net
+
+
+def _draw(layer: nn.Module, generator: torch.Generator) -> None:
+    """What one layer itself holds; layers of other kinds stay as they are."""
+    if isinstance(layer, WEIGHED[:4]):
+        nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
+    elif isinstance(layer, nn.Linear):
+        nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.LayerNorm):
+        layer.reset_parameters()
+    elif isinstance(layer, nn.LSTM):
+        for weight in layer.parameters():
+            nn.init.uniform_(weight, -(layer.hidden_size**-0.5), layer.hidden_size**-0.5, generator=generator)
+    if isinstance(layer, WEIGHED) and isinstance(layer.bias, Tensor):
+        nn.init.zeros_(layer.bias)

@@ -1,5 +1,7 @@
-"""What every network must do: logits on the grid of its image, in 2D and 3D and on anisotropic grids; a gradient for every
-weight; the same answer after saving and loading; the published number of parameters; no network out of nonsense."""
+"""What every network must do: the checks of the tasks that its card names.
+
+A network that segments gives logits on the grid of its image, in 2D and 3D and on anisotropic grids; a gradient for every weight; the same
+answer after saving and loading; the published number of parameters; no network out of nonsense. `check_classifier` has the others."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +17,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.engine.state import load_weights, save_weights
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
+from vesalius.testing import check_classifier
 
 CHANNELS = (4, 6, 8)
 THICK = {2: (((1, 3), (3, 3), (3, 3)), ((1, 1), (1, 2), (2, 2))),
@@ -143,12 +146,22 @@ def check_count(card: Card, folder: Path) -> None:
     assert sum(p.numel() for p in net.parameters()) == facts["parameters"]
 
 
-CHECKS: tuple[Callable[[Card, Path], None], ...] = (
+Check = Callable[[Card, Path], None]
+CHECKS: tuple[Check, ...] = (
     check_shapes, check_depths, check_gradient, check_context, check_layout, check_saved, check_seeds, check_nonsense, check_count,
 )  # fmt: skip
+
+BY_TASK: dict[str, tuple[Check, ...]] = {"segment": CHECKS, "classify": check_classifier.CHECKS}
+
+
+def checks(name: str) -> list[Check]:
+    """The checks for the entry `name` of the shelf, by the tasks that its card names."""
+    found = [check for task in NETS.card(name).tasks for check in BY_TASK.get(task, ())]
+    assert found, f"the card of {name} names no task that networks are checked for: {', '.join(BY_TASK)}"
+    return found
 
 
 def check_net(name: str, folder: Path) -> None:
     """Run every check on the entry `name` of the shelf; `folder` is a place to write."""
-    for check in CHECKS:
+    for check in checks(name):
         check(NETS.card(name), folder)

@@ -115,11 +115,16 @@ class Up(nn.Module):
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Weights of every convolution from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015), biases 0."""
+    """Weights of every convolution from a normal of variance 2 / ((1 + slope^2) fan-in) (He et al. 2015), of linear layers of
+    variance 1 / fan-in, biases 0."""
     kinds = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     for layer in net.modules():
         if isinstance(layer, kinds):
             nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     return net

@@ -8,7 +8,7 @@ import numpy as np
 
 from vesalius.data import split as splitting
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor._finding import Finding, some
+from vesalius.data.doctor._finding import Finding, Severity, some
 from vesalius.data.doctor._look import Look
 from vesalius.data.doctor.duplicates import Pair, exact_pairs, near_pairs
 from vesalius.data.split import Split
@@ -16,6 +16,7 @@ from vesalius.data.split import Split
 Named = tuple[str, str, Pair]  # two cases and how they are alike
 Sides = dict[str, str]
 FEW = 10  # patients
+MANY = 10  # leaks that are told one by one
 
 
 def pairs(dataset: Dataset, seen: Sequence[Look]) -> list[Named]:
@@ -109,15 +110,33 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
         if pair.exact and not any({one, other} <= set(f.cases) for f in told.values()):
             told["leak", f"{one}={other}"] = Finding(
                 "leak", "error", f"{one} and {other} are the same image, on two sides of the split.", (one, other),
-                "Keep one of them, or give both the same patient.")  # fmt: skip
+                "Keep one of them, give both the same patient, or let --fix-split put them on one side.")  # fmt: skip
     near = [(one, other, pair) for one, other, pair in crossing if not pair.exact]
     if near:
         names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
-        told["near", ""] = Finding("leak", "warning", f"{len(near)} pair(s) that look like copies lie on two sides of the split: "
+        told["near", ""] = Finding("leak", near_severity(dataset), f"{len(near)} pair(s) that look like copies lie on two sides of the split: "
                                    f"{some(f'{a} = {b}' for a, b, _ in near)}. A test on them is too good.", names,
-                                   "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient.",
-                                   {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
-    return [*told.values(), *_small(dataset, folds)]
+                                   f"Look at the pictures (vesalius inspect {dataset.root} -o FOLDER); give copies the same patient, or let "
+                                   "--fix-split put them on one side.", {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
+    return [*_few_or_one(list(told.values()), crossing), *_small(dataset, folds)]
+
+
+def near_severity(dataset: Dataset) -> Severity:
+    """A copy of a whole case carries its class with it: the test would ask what was learned by heart. Outlines have to be found anew."""
+    return "error" if dataset.labels.grain == "case" else "warning"
+
+
+def _few_or_one(told: list[Finding], crossing: Sequence[Named]) -> list[Finding]:
+    """Many leaks as one finding that counts them, with the pairs of equal images."""
+    hard = [finding for finding in told if "pairs" not in finding.details]
+    if len(hard) <= MANY:
+        return told
+    names = tuple(dict.fromkeys(name for finding in hard for name in finding.cases))
+    pairs = [[a, b, 1.0] for a, b, pair in crossing if pair.exact]
+    rest = [finding for finding in told if "pairs" in finding.details]
+    return [Finding("leak", "error", f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
+                    f"{hard[0].message} {hard[1].message}", names, f"{hard[0].remedy} Or let --fix-split put copies on one side.",
+                    {"pairs": pairs}), *rest]  # fmt: skip
 
 
 def _crossing(found: Sequence[Named], folds: list[Sides]) -> list[Named]:

@@ -34,6 +34,7 @@ from vesalius.plan.budget import device
 from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
+HARD = ("leak", "groups")  # errors that leaving cases out does not mend
 LEAST_SECONDS = 5.0
 REPORT_SECONDS = 8.0
 CASE_SECONDS = 0.006  # the baseline's answer, the row, and the share in the drawing of patients
@@ -153,11 +154,12 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
         for finding in (f for f in findings if f.check == "leak" and f.severity == "repaired"):
             listener.say(finding.message)
     _show_leaks(session, findings)
+    _refuse(session, findings, skip_bad=skip_bad)
     parts = _parted(session, dataset, findings)
     session.clocked("examine", since)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
-    dataset, parts = _without_bad(session, findings, parts, skip_bad=skip_bad)
+    dataset, parts = _without_bad(session, findings, parts)
     write_json(folder / "dataset.json", dataset.to_json())
     write_json(folder / "splits.json", asdict(parts))
     since = time.monotonic()
@@ -220,15 +222,19 @@ def _same_plan(session: Session) -> None:
                          f"{session.folder / 'plan.json'}, or start again with --overwrite.")  # fmt: skip
 
 
-def _without_bad(session: Session, findings: Sequence[Finding], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
-    """Errors stop the run; with `skip_bad` the cases that they name are left out instead (a leak always stops it)."""
+def _refuse(session: Session, findings: Sequence[Finding], *, skip_bad: bool) -> None:
+    """Errors stop the run; with `skip_bad` those that name cases do not, unless it is a leak."""
     errors = [f for f in findings if f.severity == "error"]
-    bad = {name for f in errors for name in f.cases if f.check not in ("leak", "groups")}
-    hard = [f for f in errors if not f.cases or f.check in ("leak", "groups")]
+    hard = [f for f in errors if not f.cases or f.check in HARD]
     if errors and (not skip_bad or hard):
         first = (hard or errors)[0]
         more = f" (and {len(errors) - 1} more: vesalius inspect {session.dataset.root})" if len(errors) > 1 else ""
         raise DataError(f"{first.message} {first.remedy}{more}")
+
+
+def _without_bad(session: Session, findings: Sequence[Finding], parts: Split) -> tuple[Dataset, Split]:
+    """What is left without the cases that errors name."""
+    bad = {name for f in findings if f.severity == "error" for name in f.cases}
     if not bad:
         return session.dataset, parts
     session.listener.say(f"Left out, because they cannot be used: {', '.join(sorted(bad))}")

@@ -66,7 +66,7 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),
-                expected=promise(chosen, steps, facts["cases"], budget))  # fmt: skip
+                expected=promise(chosen, steps, facts["cases"], budget=budget))  # fmt: skip
     reasons = {**_reasons(chosen, facts, wanted), **why, **why_augment, "patch__balance": why_balance, "train__precision": why_kind}
     return made, reasons
 
@@ -83,7 +83,7 @@ def steps_of(chosen: Candidate, limits: Limits, wanted: int) -> int:
     return max(1, int(min(chosen.samples(limits), MOST * wanted) / chosen.batch))
 
 
-def promise(chosen: Candidate, steps: int, cases: int, budget: float | None) -> Expected:
+def promise(chosen: Candidate, steps: int, cases: int, *, budget: float | None) -> Expected:
     """What the plan promises; a case is answered in a batch."""
     return Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step,
                     tile_seconds=min(chosen.cost.tile, chosen.cost.step / chosen.batch / 2), steps=steps,

@@ -30,12 +30,12 @@ def classified(root: Path, words: dict[str, Any]) -> tuple[list[Case], Labels]:
             kind = "grades" if column == "grade" else "classes"
             told = words.get("labels")
             labels = declared(told, where, kind=kind) if told else of_words((r[column] for r in rows_of_table), table, kind=kind)
-            return [_of_row(row, table, labels, column) for row in rows_of_table], labels
+            return [_of_row(row, table, labels, column=column) for row in rows_of_table], labels
     raise DataError(f"{root}: expected an .npz with train_images and train_labels, or a CSV with the columns image and class, beside "
                     f"{where.name}.")  # fmt: skip
 
 
-def _of_row(row: dict[str, str], table: Path, labels: Labels, column: str) -> Case:
+def _of_row(row: dict[str, str], table: Path, labels: Labels, *, column: str) -> Case:
     name = stem_of(Path(row["image"]).name)
     more = {k: number_or_word(v) for k, v in row.items() if k not in ("image", column, "patient", "split") and v != ""}
     split = row.get("split", "")

@@ -46,7 +46,7 @@ class ClassTable(Layout):
         path = found[0]
         rows = read_table(path)
         labels, read = scheme(rows, path, column)
-        cases = [_case(row, (path, k + 2), read, target_columns(list(row), column)) for k, row in enumerate(rows)]
+        cases = [_case(row, (path, k + 2), read, targets=target_columns(list(row), column)) for k, row in enumerate(rows)]
         _refuse_twice([case.name for case in cases], path)
         silent = [case.name for case in cases if case.classes is None]
         notes = [] if "patient" in rows[0] else ["The table has no column 'patient': every case counts as its own patient."]
@@ -121,7 +121,7 @@ def _ticked(row: dict[str, str], names: dict[str, str], where: str) -> dict[str,
     return {name: int(cell in YES) for name, cell in cells.items() if cell not in UNKNOWN} or None
 
 
-def _case(row: dict[str, str], place: tuple[Path, int], read: Reader, targets: list[str]) -> Case:
+def _case(row: dict[str, str], place: tuple[Path, int], read: Reader, *, targets: list[str]) -> Case:
     table, line = place
     where = f"{table}, line {line}"
     views = image_columns(list(row))

@@ -63,7 +63,8 @@ class Classify(CaseTask):
                 for row, answer, one in zip(found, said, truth, strict=True)]  # fmt: skip
 
     def measures(self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-        return measures(probabilities, truth, labels, decided(probabilities, labels, Calibration.model_validate(dict(calibration))))
+        how = Calibration.model_validate(dict(calibration))
+        return measures(probabilities, truth, labels, said=decided(probabilities, labels, how))
 
 
 def words(coded: Array, labels: Labels) -> str:

@@ -71,7 +71,7 @@ def f1(probability: Floats, there: Flags, said: Flags) -> float:
 OF_A_CLASS: dict[str, Measure] = {"auc": auc, "sensitivity": sensitivity, "specificity": specificity, "ppv": ppv, "f1": f1}
 
 
-def measures(probabilities: Array, truth: Array, labels: Labels, said: Array) -> dict[str, dict[str, float]]:
+def measures(probabilities: Array, truth: Array, labels: Labels, *, said: Array) -> dict[str, dict[str, float]]:
     """{class: {measure: value}} and "all": over all classes."""
     there, told = positives(truth, labels), positives(said, labels) == 1
     found: dict[str, dict[str, float]] = {}

@@ -10,7 +10,7 @@ from vesalius.cli._console import answer, table
 if TYPE_CHECKING:
     from vesalius.data.dataset import Dataset
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans with masks or of classes, a dataset.json, a CSV manifest or an .npz.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans with masks, or of classes; a dataset.json, CSV or .npz.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, made by vesalius train.")]
 Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]

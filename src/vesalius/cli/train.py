@@ -45,7 +45,8 @@ def train(
     from vesalius.report import write
 
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
-                            "deterministic": deterministic, "fix_split": fix_split, "settings": settings or []}, where="the options")  # fmt: skip
+                            "deterministic": deterministic, "fix_split": fix_split, "settings": settings or []},
+                           where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)

@@ -66,7 +66,9 @@ def _class_counts(cases: Sequence[Case], dataset: Dataset) -> dict[str, Any]:
 
 def whole_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[str, Any]:
     """As `case_facts`, each channel on a grid of its own; shape and spacing are those of the first that is there."""
-    chooser, samples, extremes, grids = np.random.default_rng(0), [], [], []
+    chooser, grids = np.random.default_rng(0), []
+    samples: list[Array] = []
+    extremes: list[dict[str, float]] = []
     for name, count in channels.items():
         if name not in case.images:
             samples += [np.zeros(0, np.float32)] * count

@@ -62,7 +62,9 @@ class Labels(Settings):
             return np.array([classes.get(name, IGNORE) for name in self.names], np.uint8)
         there = [k for k, name in enumerate(self.names) if classes.get(name) == 1]
         if len(there) != 1:
-            raise DataError(f"Expected one class of {', '.join(self.names)}; got {', '.join(n for n, v in classes.items() if v) or 'none'}.")
+            raise DataError(
+                f"Expected one class of {', '.join(self.names)}; got {', '.join(n for n, v in classes.items() if v) or 'none'}."
+            )
         return np.array(there, np.uint8)
 
     def encode(self, raw: Array) -> NDArray[np.uint8]:

@@ -32,8 +32,8 @@ def read_whole(case: Case, how: Preparation, size: Sequence[int]) -> Floats:
             continue
         image = flat(components(load(case.images[name]), count, case.images[name]), len(size)).canonical()
         if image.space.ndim != len(size):
-            raise DataError(f"Case {case.name}, channel {name}: the image has {image.space.ndim} dimensions; {len(size)} were expected, as in "
-                            "the other cases. Leave it out, or put pictures and volumes into two data sets.")  # fmt: skip
+            raise DataError(f"Case {case.name}, channel {name}: the image has {image.space.ndim} dimensions; {len(size)} were expected, "
+                            "as in the other cases. Leave it out, or put pictures and volumes into two data sets.")  # fmt: skip
         pixels, spacing = normalised(image.array, rules), image.space.spacing
         if how.crop:
             pixels = pixels[(slice(None), *nonzero_box(image.array))]
@@ -90,11 +90,13 @@ def along(pixels: Floats, axis: int, *, ratio: float, side: int) -> Floats:
     out = first + part * (pixels.take(np.minimum(low + 1, pixels.shape[axis] - 1), axis) - first)
     if not inside.all():
         out[(slice(None),) * axis + (~inside,)] = 0
-    return out
+    return np.asarray(out, np.float32)
 
 
 def block_means(pixels: Floats, axis: int, block: int) -> Floats:
     """Means of `block` neighbours along one axis; the last block takes what is left."""
     starts = np.arange(0, pixels.shape[axis], block)
     counts = np.minimum(block, pixels.shape[axis] - starts).astype(np.float32)
-    return np.asarray(np.add.reduceat(pixels, starts, axis) / counts.reshape([-1 if a == axis else 1 for a in range(pixels.ndim)]), np.float32)
+    return np.asarray(
+        np.add.reduceat(pixels, starts, axis) / counts.reshape([-1 if a == axis else 1 for a in range(pixels.ndim)]), np.float32
+    )

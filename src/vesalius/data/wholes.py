@@ -67,7 +67,7 @@ def strata(targets: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
         return np.asarray(table[:, 0], np.int64)
     there = (table > 0) & (table != IGNORE)
     rarest = np.where(there, there.sum(0), len(table) + 1).argmin(1)
-    return np.where(there.any(1), rarest, table.shape[1])
+    return np.asarray(np.where(there.any(1), rarest, table.shape[1]), np.int64)
 
 
 def order(of: NDArray[np.int64], balance: float, draw: np.random.Generator) -> NDArray[np.int64]:

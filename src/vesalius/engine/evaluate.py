@@ -73,9 +73,7 @@ def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, b
     return {part: _score_part(run, part, found, baseline=baseline, by=by, listener=listener) for part, found in jobs.items()}
 
 
-def _score_part(
-    run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by: Sequence[str], listener: Listener
-) -> dict[str, Any]:
+def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     where, rows = device(), {"model": list[Any](), "baseline": list[Any]()}
     raters: dict[str, Rows] = {}
     total, done = sum(len(cases) for cases, _ in jobs), 0
@@ -168,7 +166,13 @@ def evaluate_files(
         truth = run.dataset.with_cases(tuple(run.dataset.case(name) for name in run.splits["test"]))
     part = FILE_SCORERS[run.task.grain](run, predictions, truth, by=by, listener=listener)
     unit = "mm" if run.plan.preparation.spacing else "px"
-    return {"version": 1, "unit": unit, "definitions": run.task.definitions(unit), "leading": list(run.task.leading), "parts": {"test": part}}
+    return {
+        "version": 1,
+        "unit": unit,
+        "definitions": run.task.definitions(unit),
+        "leading": list(run.task.leading),
+        "parts": {"test": part},
+    }
 
 
 def score_masks(run: Run, predictions: Path | None, truth: Dataset, *, by: Sequence[str], listener: Listener) -> dict[str, Any]:

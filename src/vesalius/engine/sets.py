@@ -65,7 +65,9 @@ def _replicates(patients: Sequence[str], measured: Callable[[Index], Floats], *,
     return np.stack(drawn), np.stack(left)
 
 
-def _told(names: Sequence[tuple[str, str]], value: Floats, replicates: tuple[Floats, Floats], *, patients: int, cases: int) -> dict[str, Any]:
+def _told(
+    names: Sequence[tuple[str, str]], value: Floats, replicates: tuple[Floats, Floats], *, patients: int, cases: int
+) -> dict[str, Any]:
     told: dict[str, Any] = {}
     for k, (label, name) in enumerate(names):
         low, high = _ends(float(value[k]), replicates[0][:, k], replicates[1][:, k], patients=patients)

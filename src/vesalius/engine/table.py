@@ -21,7 +21,9 @@ def write_table(folder: Path, rows: Rows, labels: Labels, *, name: str = "predic
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", "said", *(f"p({label})" for label in labels.names), *more])
     for row in rows:
-        writer.writerow([row["case"], row["said"], *(row["probabilities"][label] for label in labels.names), *(row.get(key, "") for key in more)])
+        writer.writerow(
+            [row["case"], row["said"], *(row["probabilities"][label] for label in labels.names), *(row.get(key, "") for key in more)]
+        )
     write_text(folder / f"{name}.csv", text.getvalue())
     return folder / f"{name}.csv"
 
@@ -33,7 +35,9 @@ def read_table(path: Path, labels: Labels) -> dict[str, list[float]]:
     wanted = ["case", *(f"p({label})" for label in labels.names)]
     lost = [column for column in wanted if not rows or column not in rows[0]]
     if lost:
-        raise DataError(f"{path} lacks the columns {', '.join(lost)}. Expected a table with {', '.join(wanted)}, as vesalius predict writes.")
+        raise DataError(
+            f"{path} lacks the columns {', '.join(lost)}. Expected a table with {', '.join(wanted)}, as vesalius predict writes."
+        )
     try:
         return {row["case"]: [float(row[column]) for column in wanted[1:]] for row in rows}
     except ValueError as problem:

@@ -193,10 +193,13 @@ def _by_value(cases: Sequence[Case], key: str, measure: Callable[[str, NDArray[n
     """The model's summary for each value of a metadata key."""
     values = np.array([str(case.metadata.get(key, "")) for case in cases])
     found = {}
-    for value in sorted(set(values) - {""}):
+    for value in sorted({str(v) for v in values} - {""}):
         mine = np.flatnonzero(values == value)
-        part, _ = summaries(["model"], [cases[k].patient for k in mine], lambda who, index, mine=mine: measure(who, mine[index]))  # type: ignore[misc]
-        found[value] = part["model"]
+
+        def of_these(who: str, index: NDArray[np.intp], mine: NDArray[np.intp] = mine) -> dict[str, dict[str, float]]:
+            return measure(who, mine[index])
+
+        found[value] = summaries(["model"], [cases[int(k)].patient for k in mine], of_these)[0]["model"]
     return found
 
 

@@ -23,8 +23,8 @@ def score_table(run: Run, predictions: Path | None, truth: Dataset, *, by: Seque
     labels = run.plan.labels
     unknown = sorted(set(truth.labels.names) - set(labels.names))
     if unknown or truth.labels.kind != labels.kind:
-        raise DataError(f"{truth.root} has the {truth.labels.kind} {', '.join(truth.labels.names)}; the run knows {', '.join(labels.names)}. "
-                        "Name them alike: --label NAME=CLASS.")  # fmt: skip
+        words = f"{truth.root} has the {truth.labels.kind} {', '.join(truth.labels.names)}; the run knows {', '.join(labels.names)}."
+        raise DataError(f"{words} Name them alike: --label NAME=CLASS.")
     cases = [case for case in truth.cases if case.classes is not None]
     heard, how = Heard(), calibration_of(run)
     if predictions:

@@ -26,11 +26,13 @@ DROP: dict[int, Any] = {2: nn.Dropout2d, 3: nn.Dropout3d}
 class Compact(nn.Module):
     """`channels[s]` features at stage s; every stage but the first begins by halving each side that is longer than one."""
 
-    def __init__(self, ndim: int, in_channels: int, out_channels: int, *, channels: Sequence[int] = (48, 96, 144), dropout: float = 0.2) -> None:
+    def __init__(
+        self, ndim: int, in_channels: int, out_channels: int, *, channels: Sequence[int] = (48, 96, 144), dropout: float = 0.2
+    ) -> None:
         super().__init__()
         if ndim not in CONV or not channels or min(in_channels, out_channels, *channels) < 1 or not 0 <= dropout < 1:
-            raise UsageError(f"A compact network needs 2 or 3 axes, at least one channel at both ends and per stage, and a dropout below 1; got "
-                             f"ndim {ndim}, channels {in_channels}, {tuple(channels)}, {out_channels} and dropout {dropout}.")  # fmt: skip
+            raise UsageError("A compact network needs 2 or 3 axes, at least one channel at both ends and per stage, and a dropout below 1; "
+                             f"got ndim {ndim}, channels {in_channels}, {tuple(channels)}, {out_channels}, dropout {dropout}.")  # fmt: skip
         self.ndim = ndim
         widths = [in_channels, *channels]
         self.stages = nn.ModuleList(_stage(ndim, a, b) for a, b in zip(widths[:-1], channels, strict=True))

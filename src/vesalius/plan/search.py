@@ -171,7 +171,9 @@ def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> An
     takes = inspect.signature(kind).parameters
     unknown = [name for name in net.arguments if name not in takes]
     if unknown:
-        raise UsageError(suggest(unknown[0], [n for n, p in takes.items() if p.kind is p.KEYWORD_ONLY], f"argument of the network {net.name}"))
+        raise UsageError(
+            suggest(unknown[0], [n for n, p in takes.items() if p.kind is p.KEYWORD_ONLY], f"argument of the network {net.name}")
+        )
     planned = {"channels": net.channels, "kernels": net.kernels, "strides": net.strides}
     given = {name: value for name, value in planned.items() if value and name in takes}
     made = kind(net.ndim, in_channels, out_channels, **{**given, **net.arguments})

@@ -123,7 +123,7 @@ def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
 
 
 def fit(facts: dict[str, Any]) -> Literal["pad", "stretch"]:
-    """"stretch" where pictures have one shape, or nearly; "pad" keeps proportions."""
+    """ "stretch" where pictures have one shape, or nearly; "pad" keeps proportions."""
     extents = np.array(facts["shapes"], float) * np.array(facts["spacings"])
     proportions = extents / extents.max(1, keepdims=True)
     low, high = np.percentile(proportions, [5, 95], axis=0)
@@ -167,7 +167,7 @@ def batch_rule(size: tuple[int, ...], cases: int) -> int:
     """Many samples a step where they are small, at least ten steps per epoch."""
     where = device()
     most = min(BATCH[where], PIXELS[where] // int(np.prod(size)), max(4, cases // 10))
-    return max(4, process_rank()[1], 2 ** int(np.log2(max(1, most))))
+    return max(4, process_rank()[1], 1 << int(np.log2(max(1, most))))
 
 
 def channels(size: tuple[int, ...]) -> tuple[int, ...]:
@@ -192,8 +192,11 @@ def augment_rule(dataset: Dataset, facts: dict[str, Any], size: tuple[int, ...])
         gamma_probability=0.3, gamma_inverted_probability=0.0, channel_dropout_probability=drop,
     )  # fmt: skip
     why = {f"augment__{name}": "gentle: a whole case is seen as it will be asked about" for name in type(made).model_fields}
-    sides = f"{dataset.modality}: upside down it is as likely" if free else (
-        "anatomy is not symmetric (heart, liver, side marks), so mirrored cases would be cases that do not occur")
+    sides = (
+        f"{dataset.modality}: upside down it is as likely"
+        if free
+        else ("anatomy is not symmetric (heart, liver, side marks), so mirrored cases would be cases that do not occur")
+    )
     turn = "any angle is as likely" if free else "patients lie a little turned"
     none = "the image is too small to lose detail" if small else "gentle"
     return made, why | {
@@ -230,5 +233,3 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int) -> dict[str,
         "predict__overlap": "cases are not cut into tiles", "predict__skip_air": "cases are not cut into tiles",
         "predict__batch": "several cases at once", "predict__mirror": "off: one view, as trained; vesalius predict --mirror turns it on",
     }  # fmt: skip
-
-

@@ -67,7 +67,11 @@ def case_lines(rows: list[dict[str, Any]]) -> tuple[list[list[Cell]], int]:
 def _line(row: dict[str, Any]) -> list[Cell]:
     words = [Cell(str(row.get(key) or DASH), order=str(row.get(key) or "")) for key in ("case", "patient", "truth", "said")]
     p = doubt(row)
-    return [*words, Cell(number(p), order=p, fill=p), Cell(row["state"], order=row["state"], tone="missed" if row["state"] == "wrong" else "scored")]
+    return [
+        *words,
+        Cell(number(p), order=p, fill=p),
+        Cell(row["state"], order=row["state"], tone="missed" if row["state"] == "wrong" else "scored"),
+    ]
 
 
 def gallery(facts: Facts) -> list[Picture]:
@@ -92,7 +96,9 @@ def _of_each_class(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def picture(facts: Facts, row: dict[str, Any], role: str) -> Picture:
     """One case drawn, with what it is and what was said of it."""
-    return Picture(role, str(row["case"]), doubt(row), [(f"is {row['truth']}, said {row['said']}", doubt(row))], "", *drawn(facts, str(row["case"])))
+    return Picture(
+        role, str(row["case"]), doubt(row), [(f"is {row['truth']}, said {row['said']}", doubt(row))], "", *drawn(facts, str(row["case"]))
+    )
 
 
 def drawn(facts: Facts, case: str) -> tuple[tuple[Drawing, ...], str]:

@@ -117,7 +117,8 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
         dataset=Dataset.from_json(dataset) if dataset else None, splits=_json(folder / "splits.json", {}),
         doctor=_json(folder / "doctor.json", None), fingerprint=_json(folder / "fingerprint.json", {}),
         metrics=_json(folder / "metrics.json", {}), curves=tuple(read_log(path, name) for name, path in logs),
-        calibration=_json(folder / "calibration.json", {}), trained=any(folder.glob("weights.safetensors")) or any(folder.glob("fold_*/weights.safetensors")),
+        calibration=_json(folder / "calibration.json", {}),
+        trained=any(folder.glob("weights.safetensors")) or any(folder.glob("fold_*/weights.safetensors")),
     )  # fmt: skip
 
 

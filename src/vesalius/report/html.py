@@ -58,7 +58,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "date": str(facts.record.get("date") or "")[:10],
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
-        "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves), "data": _data(facts),
+        "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves),
+        "data": _data(facts),
         "findings": _findings(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
         "commands": repeat.commands(facts), "environment": repeat.environment(facts.record),
         "versions": [(k, v) for k, v in (facts.record.get("versions") or {}).items() if v], "glossary": _glossary(facts),
@@ -70,7 +71,8 @@ def _results(facts: Facts) -> dict[str, Any]:
     columns, metric = tables.metrics(facts.rows), tables.leading(facts)
     lines, left_out = tables.case_table(facts.rows, columns, metric)
     return {
-        "template": "_results.html.j2", "columns": columns, "metric": metric, "labels": numbers.labels(facts.rows), "lines": lines, "left_out": left_out,
+        "template": "_results.html.j2", "columns": columns, "metric": metric, "labels": numbers.labels(facts.rows), "lines": lines,
+        "left_out": left_out,
         "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "counts": tables.counts(facts.scores("model")), "groups": tables.groups(facts.scores("model"), columns),
         "strips": [(measure(m).title, strip_chart(facts, m)) for m in DRAWN if m in columns],

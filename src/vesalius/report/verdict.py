@@ -122,8 +122,8 @@ def _reach(facts: Facts, metric: str) -> str:
     range_ = interval(entry.get("low"), entry.get("high"), how.digits)
     best = " 1 is perfect." if how.share else ""
     spread = f" (95 % interval {range_})" if range_ else ""
-    what = "" if facts.rows and "said" in facts.rows[0] else "mean "
-    return f"{where}, the model reaches {'an' if not what and how.title[0] in 'AEIO' else 'a'} {what}{how.title} of {number(entry['mean'], how.digits)}{spread}.{best}"
+    article = "a mean" if facts.grain == "voxel" else "an" if how.title[0] in "AEIO" else "a"
+    return f"{where}, the model reaches {article} {how.title} of {number(entry['mean'], how.digits)}{spread}.{best}"
 
 
 def _gain(facts: Facts, gain: Interval | None, metric: str) -> str:
@@ -172,7 +172,8 @@ def states(rows: list[dict[str, Any]]) -> Counter[str]:
 def _lost(facts: Facts) -> str:
     found = states(facts.rows)
     if found["right"] + found["wrong"]:
-        return f"{found['wrong']} of {plural(found['right'] + found['wrong'], 'case')} {'was' if found['wrong'] == 1 else 'were'} named wrongly."
+        were = "was" if found["wrong"] == 1 else "were"
+        return f"{found['wrong']} of {plural(found['right'] + found['wrong'], 'case')} {were} named wrongly."
     there = found["scored"] + found["missed"]
     words = "No structure was missed entirely"
     if found["missed"]:

@@ -88,10 +88,13 @@ class CaseTask(Task):
         """(N, K) from logits (N, K)."""
 
     @abstractmethod
-    def rows(self, probabilities: Array, labels: Labels, calibration: Mapping[str, Any], *,
-             truth: Array | None = None) -> list[dict[str, Any]]:
+    def rows(
+        self, probabilities: Array, labels: Labels, calibration: Mapping[str, Any], *, truth: Array | None = None
+    ) -> list[dict[str, Any]]:
         """What is said of each case, and with `truth` whether it is right ("state")."""
 
     @abstractmethod
-    def measures(self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    def measures(
+        self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
+    ) -> dict[str, dict[str, float]]:
         """{label or "all": {measure: value}} of a set of cases; NaN where undefined."""

@@ -19,7 +19,7 @@ def enough_of_each(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
             yield Finding("classes", "error", f"The class {name!r} occurs {where}: it cannot be learned and tested too.", found,
                           "Add cases, merge it with another class, or leave it out.")  # fmt: skip
         elif len(patients) < RARE:
-            yield Finding("classes", "warning", f"The class {name!r} occurs in {len(patients)} patients: its scores will say little.", found,
+            yield Finding("classes", "warning", f"The class {name!r} occurs in {len(patients)} patients: its scores say little.", found,
                           "Add cases, or merge it with another class.")  # fmt: skip
 
 
@@ -28,8 +28,8 @@ def uneven(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     counts = {name: sum((one.case.classes or {}).get(name) == 1 for one in seen) for name in dataset.labels.names}
     if dataset.labels.grain == "case" and counts and max(counts.values()) > UNEVEN * max(1, min(counts.values())):
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
-        yield Finding("classes", "note", f"{most} has {counts[most]} cases, {least} {counts[least]}: rare classes are drawn more often while "
-                      "learning, and accuracy alone says little.", details={"counts": counts})  # fmt: skip
+        yield Finding("classes", "note", f"{most} has {counts[most]} cases, {least} {counts[least]}: rare classes are drawn more often "
+                      "while learning, and accuracy alone says little.", details={"counts": counts})  # fmt: skip
 
 
 def kinds_of_views(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def mended(dataset: Dataset, findings: Sequence[Finding]) -> tuple[Dataset, tupl
     if not moved:
         return dataset, tuple(findings)
     tied = sum(len(cases) > 1 for cases in groups.values())
-    words = (f"Copies and patients lay on two sides of the split: {len(moved)} cases were moved, so that each of the {tied} groups lies where "
+    words = (f"Copies and patients lay on two sides of the split: {len(moved)} cases were moved, so that each of {tied} groups lies where "
              f"most of it was ({some(moved)}). Each group counts as one patient.")  # fmt: skip
     repaired = Finding("leak", "repaired", words, tuple(moved), "", {"moved": moved})
     kept = [finding for finding in findings if finding.check not in ("leak", "copies")]

@@ -114,10 +114,11 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
     near = [(one, other, pair) for one, other, pair in crossing if not pair.exact]
     if near:
         names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
-        told["near", ""] = Finding("leak", near_severity(dataset), f"{len(near)} pair(s) that look like copies lie on two sides of the split: "
-                                   f"{some(f'{a} = {b}' for a, b, _ in near)}. A test on them is too good.", names,
-                                   f"Look at the pictures (vesalius inspect {dataset.root} -o FOLDER); give copies the same patient, or let "
-                                   "--fix-split put them on one side.", {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
+        words = f"{len(near)} pair(s) that look like copies lie on two sides of the split: {some(f'{a} = {b}' for a, b, _ in near)}."
+        told["near", ""] = Finding("leak", near_severity(dataset), f"{words} A test on them is too good.", names,
+                                   "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient, or let "
+                                   "--fix-split put them on one side.",
+                                   {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
     return [*_few_or_one(list(told.values()), crossing), *_small(dataset, folds)]
 
 
@@ -134,9 +135,9 @@ def _few_or_one(told: list[Finding], crossing: Sequence[Named]) -> list[Finding]
     names = tuple(dict.fromkeys(name for finding in hard for name in finding.cases))
     pairs = [[a, b, 1.0] for a, b, pair in crossing if pair.exact]
     rest = [finding for finding in told if "pairs" in finding.details]
-    return [Finding("leak", "error", f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
-                    f"{hard[0].message} {hard[1].message}", names, f"{hard[0].remedy} Or let --fix-split put copies on one side.",
-                    {"pairs": pairs}), *rest]  # fmt: skip
+    words = f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
+    remedy = f"{hard[0].remedy} Or let --fix-split put copies on one side."
+    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, remedy, {"pairs": pairs}), *rest]
 
 
 def _crossing(found: Sequence[Named], folds: list[Sides]) -> list[Named]:

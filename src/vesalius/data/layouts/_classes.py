@@ -68,5 +68,9 @@ def renamed(labels: Labels, cases: Sequence[Case], asked: Iterable[str] | Mappin
 def told(labels: Labels, cases: Sequence[Case]) -> str:
     """The classes and how many cases are of each, in a sentence."""
     counts = [sum((case.classes or {}).get(name) == 1 for case in cases) for name in labels.names]
-    what = {"classes": "Classes, one for each case", "grades": "Grades, one for each case, in order", "findings": "Findings, any number of them"}
+    what = {
+        "classes": "Classes, one for each case",
+        "grades": "Grades, one for each case, in order",
+        "findings": "Findings, any number of them",
+    }
     return f"{what[labels.kind]}: " + ", ".join(f"{name} ({count})" for name, count in zip(labels.names, counts, strict=True)) + "."

@@ -15,7 +15,7 @@ from vesalius.data.layouts._files import holds_mark, is_series, natural, some, s
 from vesalius.data.layouts._pairing import IMAGE_FOLDER, MASK, MASK_FOLDER, SPLITS
 from vesalius.data.layouts._tables import joined
 
-CARD = Card(entry="ClassFolders", title="class folders", summary="A folder per class, CLASS/*.png, or train/CLASS/*.png with val/ and test/",
+CARD = Card(entry="ClassFolders", title="class folders", summary="A folder per class: CLASS/*.png, or train/CLASS/*.png and so on",
             tasks=("classify",))  # fmt: skip
 ENOUGH = 2  # class folders
 

@@ -17,8 +17,17 @@ from vesalius.data.layouts._files import cell_path, number_or_word, read_table, 
 from vesalius.data.layouts._pairing import channel_order, make_case
 
 CARD = Card(entry="ClassTable", title="CSV manifest of classes", tasks=("classify",),
-            summary="One row per case: image or image_<channel>, class | grade | findings | finding_<name>, patient, split, more")  # fmt: skip
-SPLITS = {"": "", "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+            summary="One row per case: image or image_<channel>; class, grade, findings or finding_<name>; patient, split")  # fmt: skip
+SPLITS = {
+    "": "",
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 WORDS = {"class": "classes", "label": "classes", "grade": "grades", "findings": "findings", "labels": "findings"}
 UNKNOWN = ("", "nan", "na", "-1")  # of a finding: nobody looked, or it is not certain
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
@@ -28,8 +37,8 @@ Reader = Callable[[dict[str, str], str], dict[str, int] | None]
 class ClassTable(Layout):
     """A table names the files and says what each shows."""
 
-    needs = ("a CSV file (or a folder with one) with the columns image (or image_<channel>) and class (or grade, findings as a;b, or one 0/1 "
-             "column finding_<name> for each), best also case, patient, split.")  # fmt: skip
+    needs = ("a CSV file (or a folder with one) with the columns image (or image_<channel>) and class (or grade, findings as a;b, or one "
+             "0/1 column finding_<name> for each), best also case, patient, split.")  # fmt: skip
 
     def recognises(self, root: Path) -> float:
         """0.95 for a CSV file with an image and a class column and no mask, 0.85 for a folder with exactly one such."""
@@ -94,7 +103,7 @@ def target_columns(columns: list[str], column: str = "") -> list[str]:
 def scheme(rows: list[dict[str, str]], path: Path, column: str = "") -> tuple[Labels, Reader]:
     """The labels of a table, and what gives the classes of a row (None where its cell is empty)."""
     columns = target_columns(list(rows[0]), column)
-    if len(columns) > 1 or columns[0].startswith(("finding_", "class_")) and columns[0] != column:
+    if len(columns) > 1 or (columns[0].startswith(("finding_", "class_")) and columns[0] != column):
         names = {c: c.partition("_")[2] for c in columns}
         return named(list(names.values()), path, kind="findings"), lambda row, where: _ticked(row, names, where)
     cell = columns[0]

@@ -42,8 +42,8 @@ class Described(Layout):
         if task in WITH_CLASSES:
             return _of_classes(root, words)
         if task not in WITH_MASKS:
-            raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation or classification; this layout reads images with "
-                            "masks, or with classes.")  # fmt: skip
+            raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation or classification; this layout reads images "
+                            "with masks, or with classes.")  # fmt: skip
         paired = with_masks(pair(leaves(root), mask_word=take))
         if not paired.cases:
             raise DataError(f"{root} holds no masks that are read as labels. {' '.join(paired.notes)} A kind that was left aside can "
@@ -74,7 +74,7 @@ def _of_classes(root: Path, words: dict[str, Any]) -> Dataset:
     cases, labels = classified(root, words)
     cases = parted(cases, words.get("splits") or {}, root)
     grouped, how = by_rule(cases, str(words.get("group", "none")))
-    about = {key: words[key] for key in ("source", "licence", "note", "group") if key in words}
+    about: dict[str, Any] = {key: words[key] for key in ("source", "licence", "note", "group") if key in words}
     return Dataset(str(words.get("name", root.name)), root, "classify", tuple(grouped), ("image",), labels,
                    modality=str(words.get("modality", "")), notes=tuple(how), metadata=about)  # fmt: skip
 

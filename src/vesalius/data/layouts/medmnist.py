@@ -43,4 +43,4 @@ class MedMnist(Layout):
         for part, count in (("train", 6), ("val", 3), ("test", 3)):
             parts[f"{part}_images"] = draw.integers(0, 255, (count, 12, 12), np.uint8)
             parts[f"{part}_labels"] = np.arange(count, dtype=np.uint8)[:, None] % 2
-        np.savez(folder / "example.npz", allow_pickle=False, **parts)  # type: ignore[arg-type]
+        np.savez(folder / "example.npz", allow_pickle=False, **parts)

@@ -62,7 +62,9 @@ class Classify(CaseTask):
         return [{**row, "truth": words(one, labels), "state": "right" if _agree(answer, one) else "wrong"}
                 for row, answer, one in zip(found, said, truth, strict=True)]  # fmt: skip
 
-    def measures(self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    def measures(
+        self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
+    ) -> dict[str, dict[str, float]]:
         how = Calibration.model_validate(dict(calibration))
         return measures(probabilities, truth, labels, said=decided(probabilities, labels, how))
 

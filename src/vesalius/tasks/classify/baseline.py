@@ -52,7 +52,9 @@ class Baseline:
         held = max(1, len(x) // 5)
         penalty = PENALTIES[0]
         if held > 4:
-            costs = [self._cost(regression(x[held:], y[held:], penalty, classes=self._width()), x[:held], y[:held]) for penalty in PENALTIES]
+            costs = [
+                self._cost(regression(x[held:], y[held:], penalty, classes=self._width()), x[:held], y[:held]) for penalty in PENALTIES
+            ]
             penalty = PENALTIES[int(np.argmin(costs))]
         self.coefficients = regression(x, y, penalty, classes=self._width())
         return self
@@ -91,7 +93,7 @@ def coarse(channel: Floats, side: int) -> Floats:
     for axis in range(1, out.ndim):
         wanted = min(side, out.shape[axis])
         out = along(out, axis, ratio=out.shape[axis] / wanted, side=wanted)
-    return out[0]
+    return np.asarray(out[0], np.float32)
 
 
 def intensities(channel: Floats) -> Floats:

@@ -22,7 +22,7 @@ BINS = 15  # of the calibration error
 TINY = 1e-12
 
 DEFINITIONS = {
-    "auc": "area under the ROC curve: the chance that a case of the class gets a higher probability than one that is not (ties count half); "
+    "auc": "area under the ROC curve: the chance that a case of the class gets a higher probability than one that is not, ties half; "
     "over all: the mean over classes, of two classes that of the last",
     "accuracy": "share of cases whose class was said; of findings: share of known findings that were said rightly",
     "balanced_accuracy": "mean over classes of the share of their cases that were recognised; of findings: mean of (sensitivity + "
@@ -82,7 +82,9 @@ def measures(probabilities: Array, truth: Array, labels: Labels, *, said: Array)
     return {**found, "all": _all(probabilities, there, found, labels=labels, told=told)}
 
 
-def _all(probabilities: Array, there: NDArray[np.int64], found: dict[str, dict[str, float]], *, labels: Labels, told: Flags) -> dict[str, float]:
+def _all(
+    probabilities: Array, there: NDArray[np.int64], found: dict[str, dict[str, float]], *, labels: Labels, told: Flags
+) -> dict[str, float]:
     two = labels.one_of and len(labels.names) == 2
     of_classes = found.values()
     known = there >= 0

@@ -186,7 +186,29 @@ def scored(task: CaseTask, labels: Labels, heard: Heard, *, calibrations: Mappin
         made[who] = {"rows": [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
                               for case, row in zip(heard.cases, rows, strict=False)], "summary": table, "groups": {}}  # fmt: skip
     made["model"]["groups"] = {key: _by_value(heard.cases, key, measure) for key in by}
-    return {**made, "difference": difference or None}
+    return {**made, "difference": difference or None, "by_patient": by_patient(task, labels, (patients, truth), said, calibrations)}
+
+
+def by_patient(task: CaseTask, labels: Labels, of: tuple[Sequence[str], NDArray[np.uint8]], said: Mapping[str, Floats],
+               calibrations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:  # fmt: skip
+    """The scores where the probabilities of a patient's cases are meaned; patients whose cases show different things are left out.
+    None where every patient has one case."""
+    names, owner = np.unique(np.asarray(of[0], str), return_inverse=True)
+    if len(names) == len(owner):
+        return None
+    groups = [np.flatnonzero(owner == k) for k in range(len(names))]
+    kept = [group for group in groups if (of[1][group] == of[1][group[0]]).all()]
+    if not kept:
+        return None
+    truth = np.stack([of[1][group[0]] for group in kept])
+    mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in said.items() if who != "majority"}
+
+    def measure(who: str, index: NDArray[np.intp]) -> dict[str, dict[str, float]]:
+        return task.measures(mean[who][index], truth[index], labels, calibration=calibrations[who])
+
+    summary, difference = summaries(list(mean), [of[0][group[0]] for group in kept], measure)
+    made: dict[str, Any] = {who: {"rows": [], "summary": table} for who, table in summary.items()}
+    return {**made, "difference": difference or None, "raters": {}, "patients": len(kept), "left_out": len(groups) - len(kept)}
 
 
 def _by_value(cases: Sequence[Case], key: str, measure: Callable[[str, NDArray[np.intp]], dict[str, dict[str, float]]]) -> dict[str, Any]:

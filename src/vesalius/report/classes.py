@@ -29,11 +29,20 @@ def results(facts: Facts) -> dict[str, Any]:
     return {
         "template": "_classes.html.j2", "columns": columns, "metric": tables.leading(facts), "labels": names, "lines": lines,
         "left_out": left_out, "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
-        "groups": tables.groups(facts.scores("model"), columns), "curves": curves(facts.rows, baseline, names),
-        "shown": names[-1:] if len(names) == 2 else names[:6], "confusion": confusion(facts.rows, names),
-        "confusion_baseline": confusion(baseline, names), "calibration": calibration_words(facts),
-        "pictures": [] if facts.live else gallery(facts),
+        "by_patient": by_patient(facts, columns), "groups": tables.groups(facts.scores("model"), columns),
+        "curves": curves(facts.rows, baseline, names), "shown": names[-1:] if len(names) == 2 else names[:6],
+        "confusion": confusion(facts.rows, names), "confusion_baseline": confusion(baseline, names),
+        "calibration": calibration_words(facts), "pictures": [] if facts.live else gallery(facts),
     }  # fmt: skip
+
+
+def by_patient(facts: Facts, columns: list[str]) -> tuple[str, list[tables.Line]] | None:
+    """The table over patients, and what it is of; None where each patient has one case."""
+    part = (facts.parts.get(facts.part) or {}).get("by_patient")
+    if not part:
+        return None
+    lost = f"; {part['left_out']} whose cases show different things are left out" if part["left_out"] else ""
+    return f"{part['patients']} patients, the mean over the cases of each{lost}", tables.results(part, columns)
 
 
 def calibration_words(facts: Facts) -> str:

@@ -59,7 +59,9 @@ def leading(facts: Facts) -> str:
 def results(part: dict[str, Any], columns: list[str]) -> list[Line]:
     """For each label, and for all: the model, the baseline, the difference between them, further raters."""
     model, baseline, raters = part["model"], part.get("baseline") or {}, part.get("raters") or {}
-    names = labels(model.get("rows") or []) if not part.get("difference") else [name for name in model["summary"] if name != "all"]
+    rows = model.get("rows") or []
+    of_a_set = not rows or "said" in rows[0]
+    names = [name for name in model["summary"] if name != "all"] if of_a_set else labels(rows)
     lines = []
     for label in [*names, "all"] if len(names) != 1 else names:
         lines.append(_summary_line("model", model, label, columns=columns))

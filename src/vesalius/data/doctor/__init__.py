@@ -32,7 +32,8 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     found = [finding for check in CHECKS for finding in check(dataset, seen)]
     alike = _together.pairs(dataset, seen)
     folds = _together.sides_of(dataset, split)
-    found += [*_together.copies(alike), *_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
+    found += [*_together.copies(alike), *_together.contradictions(dataset, alike)]
+    found += [*_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 

@@ -17,6 +17,7 @@ Named = tuple[str, str, Pair]  # two cases and how they are alike
 Sides = dict[str, str]
 FEW = 10  # patients
 MANY = 10  # leaks that are told one by one
+TOO_MANY = 0.05  # of the cases of a side that have a near copy on another
 
 
 def pairs(dataset: Dataset, seen: Sequence[Look]) -> list[Named]:
@@ -53,6 +54,17 @@ def copies(found: Sequence[Named]) -> Iterator[Finding]:
                       + (f" {turned} are mirrored or turned." if turned else ""), names,
                       "Keep one of each, or give both the same patient (--patient REGEX, or a column patient).",
                       {"pairs": [[a, b, round(pair.alike, 3)] for a, b, pair in some_pairs], "exact": exact})  # fmt: skip
+
+
+def contradictions(dataset: Dataset, found: Sequence[Named]) -> Iterator[Finding]:
+    """Equal images that are said to show different things."""
+    classes = {case.name: case.classes for case in dataset.cases}
+    torn = [(one, other) for one, other, pair in found if pair.exact and one != other and classes[one] != classes[other]]
+    if torn:
+        names = tuple(dict.fromkeys(name for pair in torn for name in pair))
+        words = f"{len(torn)} pair(s) of equal images have different classes: {some(f'{a} = {b}' for a, b in torn)}."
+        yield Finding("classes", "warning", words, names, "One of each is wrong; ask whoever labelled them.",
+                      {"pairs": [[a, b, 1.0] for a, b in torn]})  # fmt: skip
 
 
 def patients(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
@@ -115,16 +127,20 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
     if near:
         names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
         words = f"{len(near)} pair(s) that look like copies lie on two sides of the split: {some(f'{a} = {b}' for a, b, _ in near)}."
-        told["near", ""] = Finding("leak", near_severity(dataset), f"{words} A test on them is too good.", names,
+        told["near", ""] = Finding("leak", near_severity(dataset, near, folds), f"{words} A test on them is too good.", names,
                                    "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient, or let "
                                    "--fix-split put them on one side.",
                                    {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
     return [*_few_or_one(list(told.values()), crossing), *_small(dataset, folds)]
 
 
-def near_severity(dataset: Dataset) -> Severity:
-    """A copy of a whole case carries its class with it: the test would ask what was learned by heart. Outlines have to be found anew."""
-    return "error" if dataset.labels.grain == "case" else "warning"
+def near_severity(dataset: Dataset, near: Sequence[Named], folds: list[Sides]) -> Severity:
+    """A copy of a whole case carries its class with it, so that the test asks what was learned by heart: an error where that is so of
+    one in twenty cases of a side. Outlines have to be found anew, and neighbouring slices look alike too: a warning."""
+    copied = {name for one, other, _ in near for name in (one, other)}
+    shares = [sum(name in copied for name in names) / len(names) for sides in folds for side in ("val", "test")
+              if (names := [name for name, where in sides.items() if where == side])]  # fmt: skip
+    return "error" if dataset.labels.grain == "case" and max(shares, default=0.0) > TOO_MANY else "warning"
 
 
 def _few_or_one(told: list[Finding], crossing: Sequence[Named]) -> list[Finding]:

@@ -58,7 +58,8 @@ def positives(truth: Array, labels: Labels) -> NDArray[np.int64]:
     """(N, K): 1 where a case is of the class, 0 where it is not, -1 where that is unknown."""
     if labels.one_of:
         return np.asarray(truth[:, :1] == np.arange(len(labels.names)), np.int64)
-    return np.asarray(np.where(truth == IGNORE, -1, truth), np.int64)
+    wide = np.asarray(truth, np.int64)
+    return np.where(wide == IGNORE, -1, wide)
 
 
 def nats(logits: Floats, truth: Array, labels: Labels) -> float:

@@ -9,7 +9,6 @@ from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
@@ -40,11 +39,11 @@ DEFINITIONS = {
 
 def auc(probability: Floats, there: Flags, said: Flags) -> float:
     """The Mann-Whitney statistic over the number of pairs (Hanley & McNeil 1982)."""
-    yes = int(there.sum())
-    no = len(there) - yes
-    if not yes or not no:
+    yes, no = probability[there], np.sort(probability[~there])
+    if not len(yes) or not len(no):
         return nan
-    return float((rankdata(probability)[there].sum() - yes * (yes + 1) / 2) / (yes * no))
+    below, not_above = no.searchsorted(yes, "left").sum(), no.searchsorted(yes, "right").sum()
+    return float((int(below) + int(not_above)) / (2 * len(yes) * len(no)))
 
 
 def sensitivity(probability: Floats, there: Flags, said: Flags) -> float:

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.data import data_folder
 from vesalius.core.errors import DataError
 from vesalius.core.space import Space
 from vesalius.data.case import Case
@@ -76,14 +75,3 @@ def test_nothing_is_moved_where_nothing_leaks(tmp_path):
     data = cohort(tmp_path, copies=[(1, 2)])
     findings = examine(data)
     assert mended(data, findings) == (data, findings)
-
-
-def test_the_known_leak_of_a_public_set_is_found_with_its_pairs():
-    """Its published split: the prefix of the file's name."""
-    data = Dataset.open(data_folder("cls_brain_tumour_4class"))
-    numbered = [c for c in data.cases if "no_tumor" in (c.classes or {}) and int(c.name[-4:]) % 100 < 30]
-    sides = {"Training": "train", "Testing": "test"}
-    torn = data.with_cases(tuple(replace(c, patient=c.name, split=sides[c.metadata["original_split"]]) for c in numbered))
-    leaks = told(examine(torn), "leak", "error")
-    pairs = {(a, b) for f in leaks for a, b, _ in f.details.get("pairs", ())}
-    assert pairs and all({a[:5], b[:5]} == {"Train", "Testi"} for a, b in pairs)

@@ -40,7 +40,7 @@ def pairs(findings: Iterable[Finding]) -> Iterable[tuple[str, str]]:
     for finding in findings:
         if finding.check in ("leak", "copies"):
             yield from ((one, other) for one, other, _ in finding.details.get("pairs", ()))
-            named = finding.cases if "pairs" not in finding.details and len(finding.cases) > 1 and finding.check == "leak" else ()
+            named = finding.cases if "by" in finding.details else ()
             yield from ((named[0], other) for other in named[1:])
 
 

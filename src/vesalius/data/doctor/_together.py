@@ -2,7 +2,8 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -116,22 +117,27 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
     for leak in (leak for sides in folds for leak in splitting.leaks(dataset.cases, sides)):
         names = tuple(name for side in leak.by.values() for name in side)
         remedy = "Put each patient (and each image) on one side, or leave the splits out: then they are made by patient."
-        told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by}))
+        same = [[a, b, 1.0] for a, b in pairwise(side[0] for side in leak.by.values())] if leak.what.startswith("The same") else []
+        told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by, "pairs": same}))
     crossing = _crossing(found, folds)
     for one, other, pair in crossing:
         if pair.exact and not any({one, other} <= set(f.cases) for f in told.values()):
             told["leak", f"{one}={other}"] = Finding(
                 "leak", "error", f"{one} and {other} are the same image, on two sides of the split.", (one, other),
-                "Keep one of them, give both the same patient, or let --fix-split put them on one side.")  # fmt: skip
+                "Keep one of them, give both the same patient, or let --fix-split put them on one side.",
+                {"pairs": [[one, other, 1.0]]})  # fmt: skip
+    return [*_few_or_one(list(told.values())), *_near(dataset, crossing, folds), *_small(dataset, folds)]
+
+
+def _near(dataset: Dataset, crossing: Sequence[Named], folds: list[Sides]) -> Iterator[Finding]:
+    """What looks like copies on two sides."""
     near = [(one, other, pair) for one, other, pair in crossing if not pair.exact]
     if near:
         names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
         words = f"{len(near)} pair(s) that look like copies lie on two sides of the split: {some(f'{a} = {b}' for a, b, _ in near)}."
-        told["near", ""] = Finding("leak", near_severity(dataset, near, folds), f"{words} A test on them is too good.", names,
-                                   "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient, or let "
-                                   "--fix-split put them on one side.",
-                                   {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
-    return [*_few_or_one(list(told.values()), crossing), *_small(dataset, folds)]
+        yield Finding("leak", near_severity(dataset, near, folds), f"{words} A test on them is too good.", names,
+                      "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient, or let --fix-split put them "
+                      "on one side.", {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
 
 
 def near_severity(dataset: Dataset, near: Sequence[Named], folds: list[Sides]) -> Severity:
@@ -143,17 +149,21 @@ def near_severity(dataset: Dataset, near: Sequence[Named], folds: list[Sides]) -
     return "error" if dataset.labels.grain == "case" and max(shares, default=0.0) > TOO_MANY else "warning"
 
 
-def _few_or_one(told: list[Finding], crossing: Sequence[Named]) -> list[Finding]:
+def _few_or_one(hard: list[Finding]) -> list[Finding]:
     """Many leaks as one finding that counts them, with the pairs of equal images."""
-    hard = [finding for finding in told if "pairs" not in finding.details]
     if len(hard) <= MANY:
-        return told
+        return hard
     names = tuple(dict.fromkeys(name for finding in hard for name in finding.cases))
-    pairs = [[a, b, 1.0] for a, b, pair in crossing if pair.exact]
-    rest = [finding for finding in told if "pairs" in finding.details]
+    tied = [pair for finding in hard for pair in _tied(finding)]
     words = f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
     remedy = f"{hard[0].remedy} Or let --fix-split put copies on one side."
-    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, remedy, {"pairs": pairs}), *rest]
+    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, remedy, {"pairs": tied})]
+
+
+def _tied(finding: Finding) -> list[list[Any]]:
+    """Pairs that tie together all cases of a leak."""
+    first, *others = finding.cases
+    return [[first, other, 1.0] for other in others]
 
 
 def _crossing(found: Sequence[Named], folds: list[Sides]) -> list[Named]:

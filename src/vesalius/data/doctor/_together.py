@@ -116,7 +116,8 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
     told: dict[tuple[str, str], Finding] = {}
     for leak in (leak for sides in folds for leak in splitting.leaks(dataset.cases, sides)):
         names = tuple(name for side in leak.by.values() for name in side)
-        remedy = "Put each patient (and each image) on one side, or leave the splits out: then they are made by patient."
+        remedy = ("Put each patient (and each image) on one side, leave the splits out (then they are made by patient), or let --fix-split "
+                  "move the copies.")  # fmt: skip
         same = [[a, b, 1.0] for a, b in pairwise(side[0] for side in leak.by.values())] if leak.what.startswith("The same") else []
         told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by, "pairs": same}))
     crossing = _crossing(found, folds)
@@ -156,8 +157,7 @@ def _few_or_one(hard: list[Finding]) -> list[Finding]:
     names = tuple(dict.fromkeys(name for finding in hard for name in finding.cases))
     tied = [pair for finding in hard for pair in _tied(finding)]
     words = f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
-    remedy = f"{hard[0].remedy} Or let --fix-split put copies on one side."
-    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, remedy, {"pairs": tied})]
+    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, hard[0].remedy, {"pairs": tied})]
 
 
 def _tied(finding: Finding) -> list[list[Any]]:

@@ -34,7 +34,7 @@ from vesalius.plan.budget import device
 from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
-HARD = ("leak", "groups")  # errors that leaving cases out does not mend
+HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
 LEAST_SECONDS = 5.0
 REPORT_SECONDS = 8.0
 CASE_SECONDS = 0.006  # the baseline's answer, the row, and the share in the drawing of patients

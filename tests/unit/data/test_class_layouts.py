@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from tests.data import data_folder
+from tests.unit.io.dicom_maker import AXIAL, plain
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import write_json
 from vesalius.core.space import Space
 from vesalius.data.dataset import Dataset
+from vesalius.data.fingerprint import fingerprint
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.data.layouts import LAYOUTS
+from vesalius.data.whole import read_whole
 from vesalius.io import load, save
 from vesalius.io.image import Image
+from vesalius.plan.whole import grids, preparation_rule
 
 
 def picture(path, *, seed=0, side=9):
@@ -148,3 +152,32 @@ def test_real_sets_are_recognised_with_their_groups():
     assert len({c.patient for c in brain.cases}) < 1797
     chest = Dataset.open(data_folder("cls_pneumoniamnist"))
     assert chest.labels.names == ("normal", "pneumonia") and len(chest.cases) == 5856
+
+
+def test_single_dicom_files_are_pictures_and_a_folder_of_slices_is_a_volume(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 99, (6, 7)).astype(np.uint16)
+    for k, place in enumerate(["ill/1.dcm", "ill/2.dcm", "well/3"]):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        plain(pixels + k, series=f"1.{k}").save_as(tmp_path / place, enforce_file_format=True)
+    for k in range(3):
+        (tmp_path / "well" / "p9").mkdir(exist_ok=True)
+        slice_ = plain(pixels, series="1.9", ImagePositionPatient=[0, 0, k], ImageOrientationPatient=list(AXIAL), PixelSpacing=[1, 1])
+        slice_.save_as(tmp_path / "well" / "p9" / f"{k}.dcm", enforce_file_format=True)
+    found = Dataset.open(tmp_path)
+    assert {c.name: c.images["image"].name for c in found.cases} == {"1": "1.dcm", "2": "2.dcm", "3": "3", "p9": "p9"}
+    assert {c.name: load(c.images["image"]).space.ndim for c in found.cases}["p9"] == 3
+
+
+def test_two_phases_of_a_heart_are_two_channels_of_one_case(tmp_path):
+    root = data_folder("cardiac_cine_mr")
+    patients = (root / "patients.csv").read_text().split()[1:]
+    lines = ["patient,image_ed,image_es,class,split"]
+    for line in patients:
+        name, group, part = line.split(",")
+        lines.append(f"{name},{root / f'{name}_ED.nii.gz'},{root / f'{name}_ES.nii.gz'},{group},{part}")
+    (tmp_path / "hearts.csv").write_text("\n".join(lines) + "\n")
+    found = Dataset.open(tmp_path / "hearts.csv")
+    assert found.channels == ("ed", "es") and len(found.labels.names) == 5 and len(found.cases) == len(patients) == 40
+    facts = fingerprint(found, found.cases[:2])
+    how, _ = preparation_rule(facts, grids(facts)[-1])
+    assert read_whole(found.cases[0], how, grids(facts)[-1]).shape == (2, *grids(facts)[-1])

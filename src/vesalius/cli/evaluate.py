@@ -11,7 +11,7 @@ from vesalius.cli._console import Json, answer_json
 
 def evaluate(
     run: o.RunFolder,
-    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Score these masks, one per case, or a table of answers.")] = None,
+    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Score these masks, or this table.")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="DATA", help="A data set other than the run's own to score on.")] = None,
     by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
     json: Json = False,

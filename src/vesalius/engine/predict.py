@@ -1,5 +1,6 @@
 """Answers for new scans: each lies on its scan's own grid, in the form in which the scan came."""
 
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from vesalius.plan import Plan
 from vesalius.plan.budget import device
 from vesalius.tasks import CaseTask, VoxelTask
 
+WRITTEN_EVERY = 10.0  # seconds between two versions of the list of answers to whole cases
 LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
 
 
@@ -109,7 +111,8 @@ def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, l
     task, calibration = cast(CaseTask, run.task), calibration_of(run)
     file = folder / f"{name_of(options)}.json"
     done = [] if options.overwrite or not file.exists() else _kept(file, {case.name for case in mine})
-    left = [case for case in mine if case.name not in {a.case for a in done}]
+    known, due = {a.case for a in done}, time.monotonic() + WRITTEN_EVERY
+    left = [case for case in mine if case.name not in known]
     with listener.stage("predicting") as tick:
         for part in in_parts(left, plan):
             heard = Heard()
@@ -119,7 +122,9 @@ def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, l
                 rows = task.rows(task.probabilities(heard.of("model"), plan.labels, calibration), plan.labels, calibration)
                 done += [Answered(c.name, file.with_suffix(".csv"), said=r["said"], probabilities=r["probabilities"])
                          for c, r in zip(heard.cases, rows, strict=True)]  # fmt: skip
-            write_json(file, {**report(run, done), "calibration": calibration})
+            if time.monotonic() > due:
+                write_json(file, {**report(run, done), "calibration": calibration})
+                due = time.monotonic() + WRITTEN_EVERY
             tick(len(done), len(mine), part[-1][0].name)
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")

@@ -6,7 +6,7 @@ Temperature and thresholds are set on validation cases, kept in calibration.json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any, cast
 
@@ -167,46 +167,53 @@ def usual(run: Run) -> Floats:
     return np.asarray(((table == 1) & known).sum(0) / np.maximum(1, known.sum(0)))
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Answers beside the truth: `said` holds probabilities (N, K) by who answered, `calibrations` how each decides."""
+
+    task: CaseTask
+    labels: Labels
+    patients: Sequence[str]
+    truth: NDArray[np.uint8]
+    said: Mapping[str, Floats]
+    calibrations: Mapping[str, Mapping[str, Any]]
+
+    def measure(self, who: str, index: NDArray[np.intp]) -> dict[str, dict[str, float]]:
+        """The measures of the cases `index`."""
+        return self.task.measures(self.said[who][index], self.truth[index], self.labels, calibration=self.calibrations[who])
+
+
 def scored(task: CaseTask, labels: Labels, heard: Heard, *, calibrations: Mapping[str, Mapping[str, Any]],
            by: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
-    """{"model", "baseline", "majority": {"rows", "summary", "groups"}, "difference": model less baseline, "raters": {}} of one part."""
-    truth = truths(heard.cases, labels)
-    patients = [case.patient for case in heard.cases]
+    """{"model", "baseline", "majority": {"rows", "summary", "groups"}, "difference": model less baseline, "by_patient", "raters": {}} of
+    one part."""
     said = {who: task.probabilities(heard.of(who), labels, calibrations[who]) for who in heard.logits}
-
-    def measure(who: str, index: NDArray[np.intp]) -> dict[str, dict[str, float]]:
-        return task.measures(said[who][index], truth[index], labels, calibration=calibrations[who])
-
-    people = [who for who in ("model", "baseline") if who in said]
-    summary, difference = summaries(people, patients, measure)
-    alone = summaries(["majority"], patients, measure, draws=1)[0] if "majority" in said else {}
+    judged = Judged(task, labels, [case.patient for case in heard.cases], truths(heard.cases, labels), said, calibrations)
+    summary, difference = summaries([who for who in ("model", "baseline") if who in said], judged.patients, judged.measure)
+    alone = summaries(["majority"], judged.patients, judged.measure, draws=1)[0] if "majority" in said else {}
     made: dict[str, Any] = {"baseline": None, "raters": {}}
     for who, table in {**summary, **alone}.items():
-        rows = task.rows(said[who], labels, calibrations[who], truth=truth) if who != "majority" else []
+        rows = task.rows(said[who], labels, calibrations[who], truth=judged.truth) if who != "majority" else []
         made[who] = {"rows": [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
                               for case, row in zip(heard.cases, rows, strict=False)], "summary": table, "groups": {}}  # fmt: skip
-    made["model"]["groups"] = {key: _by_value(heard.cases, key, measure) for key in by}
-    return {**made, "difference": difference or None, "by_patient": by_patient(task, labels, (patients, truth), said, calibrations)}
+    made["model"]["groups"] = {key: _by_value(heard.cases, key, judged.measure) for key in by}
+    return {**made, "difference": difference or None, "by_patient": by_patient(judged)}
 
 
-def by_patient(task: CaseTask, labels: Labels, of: tuple[Sequence[str], NDArray[np.uint8]], said: Mapping[str, Floats],
-               calibrations: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:  # fmt: skip
+def by_patient(judged: Judged) -> dict[str, Any] | None:
     """The scores where the probabilities of a patient's cases are meaned; patients whose cases show different things are left out.
     None where every patient has one case."""
-    names, owner = np.unique(np.asarray(of[0], str), return_inverse=True)
+    names, owner = np.unique(np.asarray(judged.patients, str), return_inverse=True)
     if len(names) == len(owner):
         return None
     groups = [np.flatnonzero(owner == k) for k in range(len(names))]
-    kept = [group for group in groups if (of[1][group] == of[1][group[0]]).all()]
+    kept = [group for group in groups if (judged.truth[group] == judged.truth[group[0]]).all()]
     if not kept:
         return None
-    truth = np.stack([of[1][group[0]] for group in kept])
-    mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in said.items() if who != "majority"}
-
-    def measure(who: str, index: NDArray[np.intp]) -> dict[str, dict[str, float]]:
-        return task.measures(mean[who][index], truth[index], labels, calibration=calibrations[who])
-
-    summary, difference = summaries(list(mean), [of[0][group[0]] for group in kept], measure)
+    mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in judged.said.items() if who != "majority"}
+    first = [int(group[0]) for group in kept]
+    whole = replace(judged, patients=[judged.patients[k] for k in first], truth=judged.truth[first], said=mean)
+    summary, difference = summaries(list(mean), whole.patients, whole.measure)
     made: dict[str, Any] = {who: {"rows": [], "summary": table} for who, table in summary.items()}
     return {**made, "difference": difference or None, "raters": {}, "patients": len(kept), "left_out": len(groups) - len(kept)}
 

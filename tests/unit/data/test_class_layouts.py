@@ -62,7 +62,7 @@ def test_a_table_names_views_and_classes(tmp_path):
     head = "case,patient,image_front,image_side,class,split,age"
     path = written(tmp_path, [head, "x,p1,a.png,b.png,ill,train,40", "y,p2,c.png,,well,test,50"])
     found = Dataset.open(path)
-    assert found.channels == ("front", "side") and found.labels.names == ("ill", "well")
+    assert found.channels == ("front", "side") and found.labels.names == ("well", "ill"), "what is looked for is last"
     assert [sorted(c.images) for c in found.cases] == [["front", "side"], ["front"]]
     assert [c.metadata for c in found.cases] == [{"age": 40}, {"age": 50}] and [c.patient for c in found.cases] == ["p1", "p2"]
 

@@ -1,5 +1,6 @@
 """What classes a data set has: names gathered from words or numbers, named and put in order by the user where asked."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,15 @@ from vesalius.data.labels import Labels
 from vesalius.data.layouts._files import natural, some
 
 FEW = 100  # more classes than this are no classes
+ABSENT = re.compile(r"(normals?|healthy|well|negative|benign|controls?|absent|none|no)($|[ _\-])", re.I)  # nothing is there
 
 
 def of_words(words: Iterable[str], where: Path | str, *, kind: str = "classes") -> Labels:
-    """Labels from the words that stand for classes, in natural order."""
-    return named(sorted(set(words), key=natural), where, kind=kind)
+    """Labels from the words that stand for classes, in natural order; of two the one that is looked for is last."""
+    names = sorted(set(words), key=natural)
+    if len(names) == 2 and kind == "classes" and ABSENT.match(names[1]) and not ABSENT.match(names[0]):
+        names.reverse()
+    return named(names, where, kind=kind)
 
 
 def named(names: Sequence[str], where: Path | str, *, kind: str = "classes") -> Labels:

@@ -6,7 +6,6 @@ from vesalius.tasks import TASKS
 from vesalius.testing import check_task as suite
 
 
-@pytest.mark.parametrize("check", suite.CHECKS, ids=lambda c: c.__name__)
-@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize(("name", "check"), [(n, c) for n in TASKS for c in suite.checks_of(n)], ids=lambda v: getattr(v, "__name__", v))
 def test_task(name, check, tmp_path):
     check(TASKS.card(name), tmp_path)

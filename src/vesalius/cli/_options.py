@@ -10,7 +10,7 @@ from vesalius.cli._console import answer, table
 if TYPE_CHECKING:
     from vesalius.data.dataset import Dataset
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans with masks, a dataset.json or a CSV manifest.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans with masks, or of classes; a dataset.json, CSV or .npz.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, made by vesalius train.")]
 Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
@@ -32,20 +32,24 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
 
 
 def scores_table(metrics: dict[str, Any]) -> None:
-    """Mean Dice and surface distance per part and label, with intervals, the baseline beside them."""
+    """The measures that lead, per part and label, with intervals, the baseline beside them."""
+    from vesalius.report.glossary import measure
+
+    shown = metrics.get("leading") or ["dice", "hd95", "nsd"]
     rows = []
     for part, scores in metrics["parts"].items():
-        for who in ("model", "baseline", *scores["raters"]):
-            found = scores[who] if who in ("model", "baseline") else scores["raters"][who]
+        for who in ("model", "baseline", "majority", *scores["raters"]):
+            found = scores["raters"].get(who) or scores.get(who)
             for label, summary in (found or {"summary": {}})["summary"].items():
-                rows.append([part, who, label, _interval(summary["dice"]), _interval(summary["hd95"]), _interval(summary["nsd"])])
+                rows.append([part, who, label, *(_interval(summary.get(name)) for name in shown)])
     if rows:
-        table(("part", "who", "label", "Dice [95 %]", f"HD95 [95 %] {metrics['unit']}", "NSD [95 %]"), rows)
+        units = {"length": f" {metrics['unit']}"}
+        table(("part", "who", "label", *(f"{measure(n).title} [95 %]{units.get(measure(n).size, '')}" for n in shown)), rows)
         answer("")
 
 
-def _interval(cell: dict[str, Any]) -> str:
-    if cell["mean"] is None:
+def _interval(cell: dict[str, Any] | None) -> str:
+    if cell is None or cell["mean"] is None:
         return "–"
     if cell["low"] is None:
         return f"{cell['mean']:.3f}"

@@ -11,15 +11,18 @@ from vesalius.cli._console import Json, answer_json
 
 def evaluate(
     run: o.RunFolder,
-    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Score these masks, one per case.")] = None,
+    predictions: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Score these masks, or this table.")] = None,
     truth: Annotated[Path | None, typer.Option(metavar="DATA", help="A data set other than the run's own to score on.")] = None,
     by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
     json: Json = False,
 ) -> None:
-    """Score a run on its validation and test parts, with intervals; or masks from anywhere against a data set.
+    """Score a run on its validation and test parts, with intervals; or answers from anywhere against a data set.
+
+    Answers are a folder of masks, or a predictions.csv with a probability per class where cases as a whole are answered.
 
     Example:
       vesalius evaluate run --by sex
+      vesalius evaluate run --truth other_hospital.csv
     """
     from vesalius.cli._listener import Console
     from vesalius.data.dataset import Dataset

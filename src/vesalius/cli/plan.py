@@ -36,7 +36,7 @@ def plan(
     from vesalius.plan import plan as decide
 
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
-    cases = [case for case in dataset.cases if case.split != "test" and case.mask]
+    cases = [case for case in dataset.cases if case.split != "test" and case.labelled]
     with Progress("looking at the scans") as tick:
         facts = fingerprint(dataset, cases, progress=tick)
     made = decide(dataset, facts=facts, budget=None if budget == "none" else budget, memory=memory, folds=folds,

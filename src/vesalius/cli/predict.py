@@ -24,15 +24,18 @@ def predict(
     settings: Settings = None,
     json: Json = False,
 ) -> None:
-    """Answer new scans; each answer lies on its scan's own grid.
+    """Answer new scans: a mask on each scan's own grid, or what each case shows.
 
-    Answers that exist are left alone, so a killed job is simply started again.
+    Answers that exist are left alone, so a killed job is simply started again. A model of classes writes one
+    table for all, predictions.csv: the case, what is said of it, and the probability of every class (after the
+    temperature that validation chose). What is said follows the threshold that was chosen on validation cases,
+    0.5 where there were too few, and the most probable of three and more classes; predictions.json holds both.
 
     Example:
       vesalius predict run new_scans/ -o answers
     """
     from vesalius.cli._listener import Console
-    from vesalius.engine.predict import Options
+    from vesalius.engine.predict import Options, row_of
     from vesalius.engine.predict import predict as work
 
     named = _named(image or [])
@@ -42,11 +45,13 @@ def predict(
     options = Options(probabilities=probabilities, settings=tuple(changes), overwrite=overwrite, skip_bad=skip_bad,
                       parts=num_parts, part=part_id)  # fmt: skip
     done = work(run, inputs or Path(), output, images=named, options=options, listener=Console())
-    rows = [{"case": a.case, "file": a.path, "problem": a.problem or None, "volumes": a.volumes} for a in done]
+    rows = [{**row_of(a), "file": a.path, "problem": a.problem or None} for a in done]
     if json:
         answer_json({"cases": rows})
     else:
-        table(("case", "file", "volumes"), [(a.case, str(a.path or a.problem), _sizes(a.volumes)) for a in done])
+        shown = [_said(a.said, a.probabilities) if a.said is not None else _sizes(a.volumes) for a in done]
+        what = "said" if any(a.said is not None for a in done) else "volumes"
+        table(("case", "file", what), [(a.case, str(a.path or a.problem), words) for a, words in zip(done, shown, strict=True)])
     if any(a.problem for a in done):
         raise VesaliusError(f"{sum(bool(a.problem) for a in done)} of {len(done)} cases could not be answered; they are listed above.")
 
@@ -59,6 +64,10 @@ def _named(pairs: list[str]) -> dict[str, Path]:
             raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
         named[channel] = Path(file)
     return named
+
+
+def _said(said: str, probabilities: dict[str, float] | None) -> str:
+    return f"{said} (" + ", ".join(f"{name} {p:.2f}" for name, p in (probabilities or {}).items()) + ")"
 
 
 def _sizes(volumes: dict[str, float] | None) -> str:

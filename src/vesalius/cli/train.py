@@ -21,6 +21,7 @@ def train(
     plan: Annotated[Path | None, typer.Option(help="Train by this plan.json (edited by hand, perhaps).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Start again in a folder that holds a run.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave out cases that cannot be used, and list them.")] = False,
+    fix_split: Annotated[bool, typer.Option(help="Put copies that the given split tears apart on one side, and list them.")] = False,
     by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
     layout: o.Layout = None,
     image: o.Images = None,
@@ -29,12 +30,14 @@ def train(
     label: o.Label = None,
     json: Json = False,
 ) -> None:
-    """Train, test and report on a folder of scans with masks, within a time that you choose.
+    """Train, test and report on a folder of scans with masks or classes, within a time that you choose.
 
+    Masks are learned voxel by voxel; classes (a folder for each, a table, or an .npz) are learned case by case.
     A run that was stopped or killed is continued by the same command.
 
     Example:
       vesalius train scans/ -o run --budget 20m
+      vesalius train xrays.csv -o run --budget 5m --fix-split
     """
     from vesalius.cli._listener import Console
     from vesalius.engine.workflow import train as work
@@ -42,7 +45,8 @@ def train(
     from vesalius.report import write
 
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
-                            "deterministic": deterministic, "settings": settings or []}, where="the options")  # fmt: skip
+                            "deterministic": deterministic, "fix_split": fix_split, "settings": settings or []},
+                           where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)

@@ -17,6 +17,7 @@ from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
 from vesalius.data.read import read_images, read_mask
+from vesalius.data.whole import read_whole
 
 DAYS = 30.0  # that a prepared case is kept without being used
 DAY = 86_400  # seconds after which nobody writes a file any more
@@ -26,7 +27,7 @@ PLACES = 10_000  # voxels remembered per class, to find foreground without searc
 @dataclass(frozen=True)
 class Stored:
     """A prepared case, memory-mapped: `image` (C, *S) float16, `target` (K, *S) uint8, `places` (N, 1 + n) int32 rows of
-    class and index."""
+    class and index. Where the case as a whole is labelled, `target` is (1,) or (K,) and `places` has no row."""
 
     name: str
     image: NDArray[np.float16]
@@ -36,10 +37,11 @@ class Stored:
 
 class Cache:
     """A folder of prepared cases. A changed source file, preparation or label scheme changes the key, so nothing stale
-    is ever read; a killed process leaves whole files only."""
+    is ever read; a killed process leaves whole files only. Whole cases on a grid of `size` lie together in one file, since
+    there may be thousands of small ones."""
 
-    def __init__(self, folder: Path, how: Preparation, labels: Labels) -> None:
-        self.folder, self.how, self.labels = folder, how, labels
+    def __init__(self, folder: Path, how: Preparation, labels: Labels, *, size: tuple[int, ...] = ()) -> None:
+        self.folder, self.how, self.labels, self.size = folder, how, labels, size
         self._scheme = digest(how.model_dump_json(), labels.model_dump_json(), "1")
 
     def key(self, case: Case) -> str:
@@ -57,6 +59,8 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_halves(self.folder, seconds=DAY)
         forget(self.folder, days=DAYS)
+        if self.how.fit != "grid":
+            return self._whole(cases, progress)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             stored = []
             for done, item in enumerate(pool.map(self._one, cases), 1):
@@ -64,6 +68,33 @@ class Cache:
                 if progress:
                     progress(done, len(cases))
         return stored
+
+    def _whole(self, cases: Sequence[Case], progress: Callable[[int, int], None] | None) -> list[Stored]:
+        """All `cases` on the fixed grid, from one file."""
+        file = self.folder / f"{self._key_of(cases)}.whole.npy"
+        if not file.exists():
+            write_beside(file, lambda beside: self._pack(beside, cases, progress))
+        os.utime(file)
+        images = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        nowhere = np.zeros((0, 1 + len(self.size)), np.int32)
+        return [Stored(case.name, image, self.labels.coded(case.classes or {}), nowhere) for case, image in zip(cases, images, strict=True)]
+
+    def _key_of(self, cases: Sequence[Case]) -> str:
+        """Content key of cases together; a file that holds many of them is looked at once."""
+        sources = {path: str(path).partition("#")[0] for case in cases for path in case.images.values()}
+        stats = {place: [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(Path(place))] for place in set(sources.values())}
+        parts = [f"{case.name}|{channel}|{path}|{stats[sources[path]]}" for case in cases for channel, path in case.images.items()]
+        return digest(self.how.model_dump_json(), str(self.size), "1", *parts)
+
+    def _pack(self, beside: Path, cases: Sequence[Case], progress: Callable[[int, int], None] | None) -> None:
+        shape = (len(cases), self.how.in_channels, *self.size)
+        with open(beside, "wb") as file:  # open_memmap would add a suffix
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                for done, image in enumerate(pool.map(lambda case: read_whole(case, self.how, self.size), cases), 1):
+                    file.write(image.astype("<f2").tobytes())
+                    if progress:
+                        progress(done, len(cases))
 
     def _one(self, case: Case) -> Stored:
         stem = self.folder / self.key(case)

@@ -1,4 +1,4 @@
-"""A case: an id, a patient, images by channel, masks by rater, and metadata. Lazy: paths, no pixels."""
+"""A case: an id, a patient, images by channel, masks by rater or classes, and metadata. Lazy: paths, no pixels."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any
 @dataclass(frozen=True)
 class Case:
     """`images` maps channel name -> path (a file, a DICOM folder or a zip); a missing channel is absent from the map.
-    `masks` maps rater -> path; the first is the reference. `split` is "train", "val", "test" or "" (not given).
+    `masks` maps rater -> path; the first is the reference. `classes` maps a class or finding -> 1 or 0 (one that is absent is
+    unknown); None where the case as a whole is not labelled. `split` is "train", "val", "test" or "" (not given).
     `patient` groups cases that must never be on two sides of a split."""
 
     name: str
@@ -17,17 +18,24 @@ class Case:
     masks: dict[str, Path] = field(default_factory=dict)
     split: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
+    classes: dict[str, int] | None = None
 
     @property
     def mask(self) -> Path | None:
         """The reference rater's mask."""
         return next(iter(self.masks.values()), None)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there is something to be learned from it: a mask, or classes."""
+        return self.mask is not None or self.classes is not None
+
     def to_json(self) -> dict[str, Any]:
-        return {
+        found: dict[str, Any] = {
             "name": self.name, "patient": self.patient, "images": {k: str(v) for k, v in self.images.items()},
             "masks": {k: str(v) for k, v in self.masks.items()}, "split": self.split, "metadata": self.metadata,
         }  # fmt: skip
+        return found if self.classes is None else {**found, "classes": self.classes}
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> "Case":

@@ -1,6 +1,7 @@
 """A data set: cases, the task, channel and label names, and how it was recognised."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,13 @@ class Dataset:
         return tuple(case for case in self.cases if case.split == split)
 
     def case(self, name: str) -> Case:
-        for case in self.cases:
-            if case.name == name:
-                return case
-        raise DataError(f"The data set {self.name} has no case {name!r}.")
+        if name not in self._named:
+            raise DataError(f"The data set {self.name} has no case {name!r}.")
+        return self._named[name]
+
+    @cached_property
+    def _named(self) -> dict[str, Case]:
+        return {case.name: case for case in reversed(self.cases)}
 
     def with_cases(self, cases: tuple[Case, ...]) -> "Dataset":
         return replace(self, cases=cases)

@@ -13,27 +13,34 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.detail import pooled, survival
 from vesalius.data.pose import poses, thumbnail
 from vesalius.data.prepare import nonzero_box
+from vesalius.data.read import components as as_components
 from vesalius.data.read import read_images, read_mask
 from vesalius.io import load
 
 SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics
 DETAILED = 24  # cases whose masks are taken to coarser grids
+LOOKED_AT = 500  # cases whose pixels are looked at where cases as a whole are labelled, of which there may be very many
 
 
 def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Facts on `cases` (those to train on: nothing of the test part may steer the plan), as plain JSON."""
     channels = components(dataset, cases)
+    of_cases = dataset.labels.grain == "case"
+    some = cases[:: max(1, -(-len(cases) // LOOKED_AT))] if of_cases else cases
+    detailed = {case.name for case in cases[:: max(1, len(cases) // DETAILED)]}
+
+    def facts(case: Case) -> dict[str, Any]:
+        return whole_facts(case, dataset, channels) if of_cases else case_facts(case, dataset, channels, detailed=case.name in detailed)
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         rows = []
-        every = max(1, len(cases) // DETAILED)
-        looks = pool.map(lambda at: case_facts(at[1], dataset, channels, detailed=at[0] % every == 0), enumerate(cases))
-        for done, row in enumerate(looks, 1):
+        for done, row in enumerate(pool.map(facts, some), 1):
             rows.append(row)
             if progress:
-                progress(done, len(cases))
+                progress(done, len(some))
     names = [f"{name}_{part}" if count > 1 else name for name, count in channels.items() for part in range(count)]
     return {
-        "cases": len(rows),
+        "cases": len(cases),
         "channels": channels,
         "shapes": [row["shape"] for row in rows],
         "cropped_shapes": [row["cropped_shape"] for row in rows],
@@ -43,12 +50,56 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
         "intensities": {name: _pooled([row["samples"][i] for row in rows], [row["extremes"][i] for row in rows])
                         for i, name in enumerate(names)},
         "missing": {name: sum(name not in case.images for case in cases) for name in channels},
-        "classes": {name: {"cases": sum(row["voxels"][k] > 0 for row in rows),
-                           "share": float(np.mean([row["voxels"][k] / row["size"] for row in rows]))}
-                    for k, name in enumerate(dataset.labels.names)},
-        "poses": poses([row["thumbnail"] for row in rows]) if len({len(row["shape"]) for row in rows}) == 1 else {},
-        "detail": pooled([row["detail"] for row in rows if row["detail"] is not None]),
+        **({"classes": _class_counts(cases, dataset)} if of_cases else _mask_facts(rows, dataset)),
     }  # fmt: skip
+
+
+def _mask_facts(rows: Sequence[dict[str, Any]], dataset: Dataset) -> dict[str, Any]:
+    """What masks and the scans around them say: how rare classes are, how patients lie, which grids the masks bear."""
+    alike = len({len(row["shape"]) for row in rows}) == 1
+    return {
+        "classes": _voxel_counts(rows, dataset),
+        "poses": poses([row["thumbnail"] for row in rows]) if alike else {},
+        "detail": pooled([row["detail"] for row in rows if row["detail"] is not None]),
+    }
+
+
+def _voxel_counts(rows: Sequence[dict[str, Any]], dataset: Dataset) -> dict[str, Any]:
+    """In how many cases each label occurs, and its mean share of the voxels."""
+    return {name: {"cases": sum(row["voxels"][k] > 0 for row in rows),
+                   "share": float(np.mean([row["voxels"][k] / row["size"] for row in rows]))}
+            for k, name in enumerate(dataset.labels.names)}  # fmt: skip
+
+
+def _class_counts(cases: Sequence[Case], dataset: Dataset) -> dict[str, Any]:
+    """How many cases each class has, and its share of those where it is known."""
+    found = {}
+    for name in dataset.labels.names:
+        known = [case.classes or {} for case in cases if dataset.labels.one_of or name in (case.classes or {})]
+        count = sum(classes.get(name) == 1 for classes in known)
+        found[name] = {"cases": count, "share": count / max(1, len(known))}
+    return found
+
+
+def whole_facts(case: Case, dataset: Dataset, channels: dict[str, int]) -> dict[str, Any]:
+    """As `case_facts`, each channel on a grid of its own; shape and spacing are those of the first that is there."""
+    chooser, grids = np.random.default_rng(0), []
+    samples: list[Array] = []
+    extremes: list[dict[str, float]] = []
+    for name, count in channels.items():
+        if name not in case.images:
+            samples += [np.zeros(0, np.float32)] * count
+            extremes += [{}] * count
+            continue
+        image = as_components(load(case.images[name]), count, case.images[name]).canonical()
+        grids.append((image.space, nonzero_box(image.array)))
+        samples += [_sample(channel.ravel(), chooser) for channel in image.array]
+        extremes += [_extremes(channel, chooser) for channel in image.array]
+    space, box = grids[0]
+    sides = [part.stop - part.start for part in box]
+    return {"shape": list(space.shape), "cropped_shape": sides, "spacing": list(space.spacing), "physical": space.physical,
+            "size": int(np.prod(space.shape)), "cropped": float(np.prod(sides) / np.prod(space.shape)), "samples": samples,
+            "extremes": extremes}  # fmt: skip
 
 
 def components(dataset: Dataset, cases: Sequence[Case]) -> dict[str, int]:

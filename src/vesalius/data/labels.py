@@ -1,5 +1,6 @@
-"""What the values of a mask mean, and masks as the classes that a network learns."""
+"""What the values of a mask mean, and masks as the classes that a network learns; or the classes of whole cases."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,14 +11,20 @@ from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 
 IGNORE = 255
+WHOLE = ("classes", "findings", "grades")  # kinds whose target is that of the whole case
 
 
 class Labels(Settings):
     """`names` are the foreground classes in order; `values[k]` the raw mask values that make class k.
 
+    Of whole cases `names` are all classes (there is no background) and `values[k]` the number that stood for class k, if one did.
+
     `kind`    "exclusive": one class per voxel (softmax; background is index 0, class k is index k + 1)
               "regions":   unions of raw values that may nest or overlap (sigmoid), for instance whole tumour
               "bits":      the mask is a bit mask; `values[k]` holds one power of two (sigmoid)
+              "classes":   each case is one of `names` (softmax)
+              "grades":    each case is one of `names`, which are in order (softmax)
+              "findings":  each case has any number of `names` (sigmoid); one that nobody looked for is unknown
     `ignore`  raw value that is neither learned nor scored
     `colours` for colour-coded masks: the RGB of raw value v is `colours[v]`
     `background` raw values that are no class (more than 0 where a lossy format smears them)
@@ -25,7 +32,7 @@ class Labels(Settings):
 
     names: tuple[str, ...]
     values: tuple[tuple[int, ...], ...]
-    kind: Literal["exclusive", "regions", "bits"] = "exclusive"
+    kind: Literal["exclusive", "regions", "bits", "classes", "findings", "grades"] = "exclusive"
     ignore: int | None = None
     colours: dict[int, tuple[int, int, int]] = {}
     background: tuple[int, ...] = (0,)
@@ -35,9 +42,30 @@ class Labels(Settings):
         return self.kind == "exclusive"
 
     @property
+    def grain(self) -> Literal["voxel", "case"]:
+        """What is labelled: every voxel, or the case as a whole."""
+        return "case" if self.kind in WHOLE else "voxel"
+
+    @property
+    def one_of(self) -> bool:
+        """Whether a case is exactly one of `names`."""
+        return self.kind in ("classes", "grades")
+
+    @property
     def out_channels(self) -> int:
         """Logits that a network must give: background counts where classes exclude each other."""
         return len(self.names) + self.exclusive
+
+    def coded(self, classes: Mapping[str, int]) -> NDArray[np.uint8]:
+        """What is known of a whole case: (1,) the index of its class, or (K,) of 0 / 1, 255 where a finding is unknown."""
+        if not self.one_of:
+            return np.array([classes.get(name, IGNORE) for name in self.names], np.uint8)
+        there = [k for k, name in enumerate(self.names) if classes.get(name) == 1]
+        if len(there) != 1:
+            raise DataError(
+                f"Expected one class of {', '.join(self.names)}; got {', '.join(n for n, v in classes.items() if v) or 'none'}."
+            )
+        return np.array(there, np.uint8)
 
     def encode(self, raw: Array) -> NDArray[np.uint8]:
         """`raw` (1 to 4, *S) as (1, *S) class indices (exclusive) or (K, *S) of 0 / 1 (regions, bits); 255 is ignored.

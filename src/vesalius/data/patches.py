@@ -40,7 +40,7 @@ class Patches:
     def pixels(self) -> list[tuple[Tensor, Tensor]]:
         """Image and target of each case where regions are cut: the memory map itself on a CPU, the whole data set in the
         memory of an accelerator otherwise, so that no sample waits for a disk or a bus."""
-        return [(_tensor(case.image, self.device), _tensor(case.target, self.device)) for case in self.cases]
+        return [(on_device(case.image, self.device), on_device(case.target, self.device)) for case in self.cases]
 
     @property
     def region(self) -> tuple[int, ...]:
@@ -79,7 +79,8 @@ class Patches:
         return np.random.default_rng((self.seed, stream, number))
 
 
-def _tensor(array: NDArray[Any], device: str) -> Tensor:
+def on_device(array: NDArray[Any], device: str) -> Tensor:
+    """`array` as a tensor: itself on a CPU, a copy in the memory of an accelerator."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a memory map is read-only, and is only read
         tensor = torch.from_numpy(array)

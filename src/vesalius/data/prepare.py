@@ -1,6 +1,7 @@
 """From a scan to what a network sees, and from a network's answer back to the scan's own grid."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ class Preparation(Settings):
     `channels`   file channel -> number of components
     `normalise`  one per component, in the order of the channels
     `spacing`    millimetres (pixels where the files state no size) per axis of the RAS+ grid; empty keeps each scan's own
+    `fit`        "grid": every scan at `spacing`, of whatever size; or the whole case on one fixed grid (see whole.py), "pad": its
+                 proportions are kept and the rest is filled, "stretch": each side fills the grid
     """
 
     channels: dict[str, int]
@@ -28,6 +31,7 @@ class Preparation(Settings):
     spacing: tuple[float, ...] = ()
     crop: bool = False
     order: int = 3
+    fit: Literal["grid", "pad", "stretch"] = "grid"
 
     @property
     def in_channels(self) -> int:

@@ -26,7 +26,7 @@ def read_images(case: Case, channels: Mapping[str, int]) -> Image:
     parts: dict[str, Image] = {}
     for name in channels:
         if name in case.images:
-            parts[name] = _components(load(case.images[name]), channels[name], case.images[name])
+            parts[name] = components(load(case.images[name]), channels[name], case.images[name])
     if not parts:
         raise DataError(f"Case {case.name} has none of the channels {', '.join(channels)}.")
     first = next(iter(parts.values()))
@@ -35,7 +35,8 @@ def read_images(case: Case, channels: Mapping[str, int]) -> Image:
     return Image(np.concatenate(stack), first.space, first.source)
 
 
-def _components(image: Image, wanted: int, path: Path) -> Image:
+def components(image: Image, wanted: int, path: Path) -> Image:
+    """`image` with `wanted` components: grey and colour become each other, transparency is dropped."""
     if image.channels == wanted:
         return image.with_array(np.asarray(image.array, np.float32))
     if image.channels in (2, 4):  # an alpha channel says nothing about the patient

@@ -199,14 +199,22 @@ def _enough(groups: Sequence[str] | dict[str, list[Case]], least: int, what: str
 
 
 def _strata(cases: Sequence[Case], groups: dict[str, list[Case]]) -> tuple[dict[str, str], str]:
-    """The value of the first usable metadata column for each group; a column is usable with 2 to 10 values, each in 2 patients."""
-    for column in STRATA:
-        values = {name: Counter(str(c.metadata[column]) for c in found if column in c.metadata) for name, found in groups.items()}
+    """The class of each group, or the value of the first usable metadata column; usable are 2 to 10 values, each in 2 patients."""
+    for column in ("", *STRATA):
+        values = {name: Counter(w for c in found if (w := _stratum(c, column))) for name, found in groups.items()}
         value = {name: counts.most_common(1)[0][0] for name, counts in values.items() if counts}
         sizes = Counter(value.values())
         if len(value) == len(groups) and 2 <= len(sizes) <= 10 and min(sizes.values()) >= 2:
-            return value, f", alike in {column!r}"
+            return value, f", alike in {column!r}" if column else ", alike in the class"
     return dict.fromkeys(groups, ""), ""
+
+
+def _stratum(case: Case, column: str) -> str:
+    """The classes that a case shows ('' for `column`), or its word in a metadata column."""
+    if column:
+        return str(case.metadata[column]) if column in case.metadata else ""
+    shown = " + ".join(name for name, there in (case.classes or {}).items() if there)
+    return shown or ("none" if case.classes is not None else "")
 
 
 def _dealt(names: Sequence[str], groups: dict[str, list[Case]], strata: dict[str, str], *, parts: int,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,16 +17,20 @@ from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images, read_mask
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import ENDINGS, stem
+from vesalius.engine.jobs import jobs_of
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.scores import summarise
+from vesalius.engine.whole import score_cases
+from vesalius.engine.whole_files import score_table
 from vesalius.io import save
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
 from vesalius.plan.budget import device
-from vesalius.tasks import Shallow
+from vesalius.tasks import Shallow, VoxelTask
 
 Rows = list[dict[str, Any]]
+Jobs = list[tuple[list[Case], list[int]]]
 
 
 @dataclass(frozen=True)
@@ -54,32 +58,21 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     listener = listener or Listener()
-    scores: dict[str, Any] = {}
-    for part in parts:
-        jobs = jobs_of(run, part)
-        if any(cases for cases, _ in jobs):
-            scores[part] = _score_part(run, part, jobs, baseline=baseline, by=by, listener=listener)
+    jobs = {part: found for part, found in ((part, jobs_of(run, part)) for part in parts) if any(cases for cases, _ in found)}
+    scores = SCORERS[run.task.grain](run, jobs, baseline=baseline, by=by, listener=listener)
     if not scores:
         raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
-    found = {"version": 1, "unit": run.unit, "definitions": run.task.definitions(run.unit), "parts": scores}
+    found = told(run, scores)
     write_json(run.path / "metrics.json", found)
     return found
 
 
-def jobs_of(run: Run, part: str) -> list[tuple[list[Case], list[int]]]:
-    """(cases, members that answer them) pairs of one part; a fold that has not learned yet neither answers nor is asked."""
-    splits, dataset = run.splits, run.dataset
-    ready = [k for k, member in enumerate(run.members) if (member / "weights.safetensors").exists()]
-    if not ready:
-        raise VesaliusError(f"{run.path} has no weights yet. Resume it: vesalius train {dataset.root} -o {run.path}")
-    if part == "test":
-        return [([dataset.case(name) for name in splits["test"]], ready)]
-    return [([dataset.case(name) for name in splits["folds"][k]["val"]], [k]) for k in ready]
+def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+    """Scores of each part, scan by scan."""
+    return {part: _score_part(run, part, found, baseline=baseline, by=by, listener=listener) for part, found in jobs.items()}
 
 
-def _score_part(
-    run: Run, part: str, jobs: list[tuple[list[Case], list[int]]], *, baseline: Shallow | None, by: Sequence[str], listener: Listener
-) -> dict[str, Any]:
+def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     where, rows = device(), {"model": list[Any](), "baseline": list[Any]()}
     raters: dict[str, Rows] = {}
     total, done = sum(len(cases) for cases, _ in jobs), 0
@@ -91,7 +84,7 @@ def _score_part(
                 said = answer(networks, read.prepared, plan=run.plan, device=where)
                 waiting.append(("model", pool.submit(score, run, read, said)))
                 save(
-                    run.task.written(said, read.image, run.plan.labels),
+                    cast(VoxelTask, run.task).written(said, read.image, run.plan.labels),
                     prediction_path(run.path / "predictions" / part, read.image, read.case),
                 )
                 if baseline is not None:
@@ -108,6 +101,9 @@ def _score_part(
     return {"model": made.pop("model"), "baseline": made.pop("baseline", None), "raters": made}
 
 
+SCORERS = {"voxel": score_voxels, "case": score_cases}
+
+
 def read_case(case: Case, run: Run) -> Read:
     """Scan, prepared pixels and truth of one case."""
     image = read_images(case, run.plan.preparation.channels)
@@ -119,7 +115,8 @@ def read_case(case: Case, run: Run) -> Read:
 def score(run: Run, read: Read, said: Array) -> Rows:
     """One row per label, with the case and the patient."""
     who = {"case": read.case.name, "patient": read.case.patient}
-    return [{**who, **row} for row in run.task.score(said, read.truth, space=read.image.space, labels=run.plan.labels)]
+    task = cast(VoxelTask, run.task)
+    return [{**who, **row} for row in task.score(said, read.truth, space=read.image.space, labels=run.plan.labels)]
 
 
 def shallow_answer(baseline: Shallow, prepared: Prepared) -> Array:
@@ -160,11 +157,24 @@ def evaluate_files(
     by: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> dict[str, Any]:
-    """Score masks from anywhere. `predictions` is a folder of one mask per case (`<case>.nii.gz` ...); without it the run
-    answers the cases of `truth` first. Without `truth` the run's own test part is the truth. Nothing in the run changes."""
+    """Score answers from anywhere. `predictions` is a folder of one mask per case (`<case>.nii.gz` ...), or a predictions.csv
+    where cases as a whole are answered; without it the run answers the cases of `truth` first. Without `truth` the run's own
+    test part is the truth. Nothing in the run changes."""
     run, listener = run if isinstance(run, Run) else Run.open(run), listener or Listener()
     if truth is None:
         truth = run.dataset.with_cases(tuple(run.dataset.case(name) for name in run.splits["test"]))
+    part = FILE_SCORERS[run.task.grain](run, predictions, truth, by=by, listener=listener)
+    return told(run, {"test": part})
+
+
+def told(run: Run, parts: dict[str, Any]) -> dict[str, Any]:
+    """The form of metrics.json."""
+    words = {"definitions": run.task.definitions(run.unit), "leading": list(run.task.leading)}
+    return {"version": 1, "unit": run.unit, **words, "parts": parts}
+
+
+def score_masks(run: Run, predictions: Path | None, truth: Dataset, *, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+    """Scores of masks in a folder, or of what the run answers."""
     networks = None if predictions else callables(run.networks(), run.plan, device())
     rows: Rows = []
     cases = [case for case in truth.cases if case.mask]
@@ -177,8 +187,10 @@ def evaluate_files(
             rows += score(run, read, said)
             tick(done, len(cases), read.case.name)
     group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}
-    part = {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
-    return {"version": 1, "unit": run.unit, "definitions": run.task.definitions(run.unit), "parts": {"test": part}}
+    return {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
+
+
+FILE_SCORERS = {"voxel": score_masks, "case": score_table}
 
 
 def _file_of(folder: Path, case: Case) -> Path:

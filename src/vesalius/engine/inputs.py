@@ -1,11 +1,13 @@
 """What a user points `predict` at: a scan, a DICOM folder, a folder of scans, or a data set; as cases."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vesalius.core.errors import DataError, FormatError, UsageError, VesaliusError, suggest
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
+from vesalius.data.layouts._stacks import stacks
 from vesalius.io import recognise
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".dcm", ".zip", ".bmp")
@@ -23,6 +25,8 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
         raise DataError(f"{path} does not exist.")
     if path.is_dir() and not _is_series(path):
         return _folder(path, channels)
+    if path.suffix.lower() in (".csv", ".tsv") or stacks(path):
+        return _of_dataset(Dataset.open(path), path, channels)
     if len(channels) > 1:
         raise UsageError(
             f"The model wants the channels {', '.join(channels)}. Name each: --image {channels[0]}=FILE --image {channels[1]}=FILE"
@@ -50,9 +54,14 @@ def _folder(path: Path, channels: Sequence[str]) -> list[Case]:
         if plain := _plain(path, channels[0]):
             return plain
         raise DataError(f"{path} holds no image that vesalius can read ({', '.join(ENDINGS)}), and is no data set: {problem}") from None
+    return _of_dataset(found, path, channels)
+
+
+def _of_dataset(found: Dataset, path: Path, channels: Sequence[str]) -> list[Case]:
+    """The cases of a data set whose channels are those wanted; a single one may be called otherwise."""
     missing = [name for name in channels if name not in found.channels]
     if missing and len(channels) == len(found.channels) == 1:
-        return [Case(c.name, c.patient, {channels[0]: p}, c.masks, c.split, c.metadata) for c in found.cases for p in c.images.values()]
+        return [replace(c, images={channels[0]: p}) for c in found.cases for p in c.images.values()]
     if len(missing) == len(channels):
         raise DataError(f"{path} has the channels {', '.join(found.channels)}; the model wants {', '.join(channels)}.")
     return list(found.cases)

@@ -14,10 +14,12 @@ from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
 from vesalius.data.patches import Patches
+from vesalius.data.wholes import Wholes
 from vesalius.engine.events import Events
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.progress import Listener, Tick
 from vesalius.engine.train import Draw, Loop, Validate
+from vesalius.engine.whole import look
 from vesalius.methods import METHODS, Method
 from vesalius.plan import Plan, build
 from vesalius.plan.budget import device
@@ -55,7 +57,8 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(plan.train.deterministic)
     try:
-        return loop.fit(samples(plan, sides.learned, where), looks(task, plan, sides.checked, where=where) if sides.checked else None)
+        watch = LOOKS[task.grain](task, plan, sides.checked, where=where) if sides.checked else None
+        return loop.fit(SAMPLES[task.grain](plan, sides.learned, where), watch)
     finally:
         torch.use_deterministic_algorithms(before)
 
@@ -65,19 +68,28 @@ def method_of(task: Task, plan: Plan, where: str) -> Method:
     net = build(plan.net, plan.preparation.in_channels, task.out_channels(plan.labels), seed=plan.train.seed)
     ready = net.to(where).to(memory_format=_layout(plan))
     rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
-    made: Method = METHODS[plan.train.method](ready, task.loss(plan.labels), **rates)
+    made: Method = METHODS[plan.train.method](ready, task.loss(plan.labels, plan.train.loss), **rates)
     return made
 
 
 def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
     """Augmented batches by step number, this process's share of each."""
     change = Composed(plan.augment, plan.patch.size, plan.preparation.spacing or (1.0,) * plan.net.ndim)
-    patches = Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where)
+    return _drawn(plan, Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where), change)
+
+
+def whole_samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
+    """The same of whole cases."""
+    change = Composed(plan.augment, plan.patch.size, (1.0,) * plan.net.ndim)
+    return _drawn(plan, Wholes(learned, plan.patch.balance, plan.train.seed, where), change)
+
+
+def _drawn(plan: Plan, source: Patches | Wholes, change: Composed) -> Draw:
     rank, world = process_rank()
     layout = _layout(plan)
 
     def draw(step: int, size: int) -> Batch:
-        batch, seeds = patches.batch(step, size, rank=rank, world=world)
+        batch, seeds = source.batch(step, size, rank=rank, world=world)
         made = change(batch, seeds)
         return made.mapped(lambda name, t: t.contiguous(memory_format=layout) if made.kinds[name] == Kind.IMAGE else t)
 
@@ -97,6 +109,10 @@ def looks(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> V
         return sum(scores) / len(scores)
 
     return validate
+
+
+SAMPLES = {"voxel": samples, "case": whole_samples}
+LOOKS = {"voxel": looks, "case": look}
 
 
 def _layout(plan: Plan) -> torch.memory_format:

@@ -1,32 +1,38 @@
 """Answers for new scans: each lies on its scan's own grid, in the form in which the scan came."""
 
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from vesalius.core.errors import DataError, UsageError, VesaliusError
-from vesalius.core.files import write_json
+from vesalius.core.files import read_json, write_json
 from vesalius.core.record import record
 from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images
+from vesalius.engine import whole
 from vesalius.engine.evaluate import prediction_path
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import cases_of, stem
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
+from vesalius.engine.table import write_table
+from vesalius.engine.whole import Heard, calibration_of, in_parts
 from vesalius.io import save
 from vesalius.io.image import Image
 from vesalius.plan import Plan
 from vesalius.plan.budget import device
+from vesalius.tasks import CaseTask, VoxelTask
 
+WRITTEN_EVERY = 10.0  # seconds between two versions of the list of answers to whole cases
 LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
 
 
@@ -44,12 +50,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Answered:
-    """A case, the file of its answer, and what went wrong if anything did; `volumes` per label in mL (mm2 or px2 in 2D)."""
+    """A case, the file of its answer, and what went wrong if anything did; `volumes` per label in mL (mm2 or px2 in 2D), or what
+    is `said` of the case as a whole and the `probabilities` of each class."""
 
     case: str
     path: Path | None
     problem: str = ""
     volumes: dict[str, float] | None = None
+    said: str | None = None
+    probabilities: dict[str, float] | None = None
 
 
 def predict(
@@ -78,6 +87,12 @@ def predict(
     mine = share(cases, options)
     networks = callables(run.networks(), plan, device())
     folder.mkdir(parents=True, exist_ok=True)
+    return PREDICTORS[run.task.grain](run, (plan, options, networks), mine, folder=folder, listener=listener)
+
+
+def predict_voxels(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
+    """Scan by scan, a file for each."""
+    plan, options, networks = how
     done: list[Answered] = []
     with listener.stage("predicting") as tick:
         for case, read in _read_ahead(mine, plan, folder, overwrite=options.overwrite):
@@ -86,8 +101,52 @@ def predict(
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
                 break
-    write_json(folder / f"predictions{f'-{options.part}' if options.parts > 1 else ''}.json", report(run, done))
+    write_json(folder / f"{name_of(options)}.json", report(run, done))
     return done
+
+
+def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
+    """Many cases at a time, a row of predictions.csv for each; rows that are there already are kept unless they are to be overwritten."""
+    plan, options, networks = how
+    task, calibration = cast(CaseTask, run.task), calibration_of(run)
+    file = folder / f"{name_of(options)}.json"
+    done = [] if options.overwrite or not file.exists() else _kept(file, {case.name for case in mine})
+    known, due = {a.case for a in done}, time.monotonic() + WRITTEN_EVERY
+    left = [case for case in mine if case.name not in known]
+    with listener.stage("predicting") as tick:
+        for part in in_parts(left, plan):
+            heard = Heard()
+            whole.answer(networks, part, plan, heard=heard, skip_bad=options.skip_bad)
+            done += [Answered(case.name, None, problem) for case, problem in heard.problems]
+            if heard.cases:
+                rows = task.rows(task.probabilities(heard.of("model"), plan.labels, calibration), plan.labels, calibration)
+                done += [Answered(c.name, file.with_suffix(".csv"), said=r["said"], probabilities=r["probabilities"])
+                         for c, r in zip(heard.cases, rows, strict=True)]  # fmt: skip
+            if time.monotonic() > due:
+                write_json(file, {**report(run, done), "calibration": calibration})
+                due = time.monotonic() + WRITTEN_EVERY
+            tick(len(done), len(mine), part[-1][0].name)
+            if listener.stop():
+                listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
+                break
+    rows = [{"case": a.case, "said": a.said, "probabilities": a.probabilities} for a in done if not a.problem]
+    write_table(folder, rows, plan.labels, name=file.stem)
+    write_json(file, {**report(run, done), "calibration": calibration})
+    return done
+
+
+def _kept(file: Path, names: set[str]) -> list[Answered]:
+    """Answers that an earlier call has left in `file`; what could not be read is tried again."""
+    rows = [row for row in read_json(file).get("cases", []) if row["case"] in names and row.get("said") is not None]
+    return [Answered(row["case"], file.with_suffix(".csv"), said=row["said"], probabilities=row["probabilities"]) for row in rows]
+
+
+def name_of(options: Options) -> str:
+    """The name of the list of answers; each process that shares the work writes its own."""
+    return f"predictions-{options.part}" if options.parts > 1 else "predictions"
+
+
+PREDICTORS = {"voxel": predict_voxels, "case": predict_cases}
 
 
 def share(cases: Sequence[Case], options: Options) -> list[Case]:
@@ -108,6 +167,7 @@ def _no_clash(cases: Sequence[Case], folder: Path) -> None:
                 raise UsageError(f"The answer to {case.name} would take the place of the scan {path}. Choose another folder with --output.")
 
 
+How = tuple[Plan, Options, Any]  # and the networks
 Read = tuple[Image, Prepared]
 
 
@@ -155,7 +215,7 @@ def _read(case: Case, plan: Plan) -> Read:
     return image.with_array(np.broadcast_to(np.float32(0), image.array.shape)), prepared  # only its place is needed from here on
 
 
-def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
+def _one(run: Run, how: How, case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
     plan, options, networks = how
     if isinstance(read, Path):
         return Answered(case.name, read)
@@ -168,7 +228,7 @@ def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: "Future[
     kept = folder / f"{case.name}_probabilities.npy" if options.probabilities else None
     said = answer(networks, prepared, plan=plan, device=device(), probabilities=kept)
     path = prediction_path(folder, image, case)
-    save(run.task.written(said, image, plan.labels), path)
+    save(cast(VoxelTask, run.task).written(said, image, plan.labels), path)
     return Answered(case.name, path, volumes=volumes(said, image, plan))
 
 
@@ -178,7 +238,13 @@ def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:
     return {name: round(number * one, 4) for name, number in zip(plan.labels.names, plan.labels.counts(said), strict=True)}
 
 
+def row_of(a: Answered) -> dict[str, Any]:
+    """An answer as JSON: its volumes, or what was said of the case."""
+    known = {"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem}
+    return {**known, "volumes": a.volumes} if a.said is None else {**known, "said": a.said, "probabilities": a.probabilities}
+
+
 def report(run: Run, done: Sequence[Answered]) -> dict[str, Any]:
     """What predict writes beside its answers."""
-    rows = [{"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem, "volumes": a.volumes} for a in done]
+    rows = [row_of(a) for a in done]
     return {"model": str(run.path), "labels": run.plan.labels.describe(), "cases": rows, "record": record()}

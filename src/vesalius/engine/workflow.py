@@ -20,7 +20,7 @@ from vesalius.core.record import record
 from vesalius.core.settings import home, local_rank, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import Finding, examine
+from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
@@ -34,8 +34,10 @@ from vesalius.plan.budget import device
 from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
+HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
 LEAST_SECONDS = 5.0
 REPORT_SECONDS = 8.0
+CASE_SECONDS = 0.006  # the baseline's answer, the row, and the share in the drawing of patients
 VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
 
 
@@ -76,7 +78,8 @@ def train(
     """Train, test and report: everything lands in the folder `output`. A run that is there already is continued.
 
     `wish` is what is asked of the plan: `Request(budget="20m", memory="8G", settings=("train.seed=1",))`; `plan_file` is a
-    plan to train by instead. `by` names metadata by which the scores are summarised too.
+    plan to train by instead. `by` names metadata by which the scores are summarised too; `wish.fix_split` puts copies that a given
+    split tears apart on one side.
     Raises DataError where the doctor finds an error: a leak, an unreadable file, a mask off its image.
     """
     folder = Path(output)
@@ -145,15 +148,23 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     since = time.monotonic()
     with listener.stage("examining") as tick:
         findings = examine(dataset, progress=tick)
+    if session.wish.fix_split:
+        dataset, findings = mended(dataset, findings)
+        session.dataset = dataset
+        for finding in (f for f in findings if f.check == "leak" and f.severity == "repaired"):
+            listener.say(finding.message)
+    _show_leaks(session, findings)
+    _refuse(session, findings, skip_bad=skip_bad)
     parts = _parted(session, dataset, findings)
     session.clocked("examine", since)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
-    dataset, parts = _without_bad(session, findings, parts, skip_bad=skip_bad)
+    dataset, parts = _without_bad(session, findings, parts)
     write_json(folder / "dataset.json", dataset.to_json())
     write_json(folder / "splits.json", asdict(parts))
     since = time.monotonic()
-    learned = [case for case in dataset.cases if case.mask and case.name not in set(parts.test)]
+    tested = set(parts.test)
+    learned = [case for case in dataset.cases if case.labelled and case.name not in tested]
     with listener.stage("looking at the scans") as tick:
         facts = fingerprint(dataset, learned, progress=tick)
     write_json(folder / "fingerprint.json", facts)
@@ -167,11 +178,19 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     listener.say(promise(made))
 
 
+def _show_leaks(session: Session, findings: tuple[Finding, ...]) -> None:
+    """Where copies lie on two sides, their pictures beside each other, before the run is refused."""
+    pairs = [f for f in findings if f.check == "leak" and f.severity == "error" and f.details.get("pairs")]
+    if pairs:
+        written = draw(session.dataset, tuple(pairs), session.folder)
+        session.listener.say(f"The pairs are drawn in {', '.join(str(path) for path in written if path.stem == 'copies')}.")
+
+
 def _planned(session: Session, dataset: Dataset, facts: dict[str, Any]) -> Plan:
     """The plan that was given, or one made here."""
     if session.plan_file is None:
         with session.listener.stage("planning: measuring this machine"):
-            return make_plan(dataset, facts=facts, **session.wish.model_dump())
+            return make_plan(dataset, facts=facts, **session.wish.model_dump(exclude={"fix_split"}))
     repeat = ["train.deterministic=true", "train.seconds=null"] if session.wish.deterministic else []
     return Plan.load(session.plan_file).with_settings([*repeat, *session.wish.settings])
 
@@ -203,15 +222,19 @@ def _same_plan(session: Session) -> None:
                          f"{session.folder / 'plan.json'}, or start again with --overwrite.")  # fmt: skip
 
 
-def _without_bad(session: Session, findings: Sequence[Finding], parts: Split, *, skip_bad: bool) -> tuple[Dataset, Split]:
-    """Errors stop the run; with `skip_bad` the cases that they name are left out instead (a leak always stops it)."""
+def _refuse(session: Session, findings: Sequence[Finding], *, skip_bad: bool) -> None:
+    """Errors stop the run; with `skip_bad` those that name cases do not, unless it is a leak."""
     errors = [f for f in findings if f.severity == "error"]
-    bad = {name for f in errors for name in f.cases if f.check not in ("leak", "groups")}
-    hard = [f for f in errors if not f.cases or f.check in ("leak", "groups")]
+    hard = [f for f in errors if not f.cases or f.check in HARD]
     if errors and (not skip_bad or hard):
         first = (hard or errors)[0]
         more = f" (and {len(errors) - 1} more: vesalius inspect {session.dataset.root})" if len(errors) > 1 else ""
         raise DataError(f"{first.message} {first.remedy}{more}")
+
+
+def _without_bad(session: Session, findings: Sequence[Finding], parts: Split) -> tuple[Dataset, Split]:
+    """What is left without the cases that errors name."""
+    bad = {name for f in findings if f.severity == "error" for name in f.cases}
     if not bad:
         return session.dataset, parts
     session.listener.say(f"Left out, because they cannot be used: {', '.join(sorted(bad))}")
@@ -233,7 +256,7 @@ def _cached(session: Session, run: Run) -> dict[str, Stored]:
     splits = run.splits
     names = {name for fold in splits["folds"] for part in ("train", "val") for name in fold[part]}
     cases = [case for case in run.dataset.cases if case.name in names]
-    cache = Cache(home() / "prepared", run.plan.preparation, run.plan.labels)
+    cache = Cache(home() / "prepared", run.plan.preparation, run.plan.labels, size=run.plan.patch.size)
     with session.listener.stage("preparing") as tick:
         stored = cache.store(cases, progress=tick)
     session.clocked("prepare", since)
@@ -282,7 +305,8 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
     if session.continued:  # the plan's own share, of which a part may be spent
         return plan
     gone = time.monotonic() - session.started
-    seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing_seconds(run)) / left)
+    seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - TESTING[run.task.grain](run)) / left)
+    seconds = min(seconds, plan.train.most_seconds or seconds)
     return plan.model_copy(update={"train": plan.train.model_copy(update={"seconds": seconds})})
 
 
@@ -298,6 +322,17 @@ def testing_seconds(run: Run) -> float:
     tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
     tiles *= 2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
+
+
+def testing_cases(run: Run) -> float:
+    """The same where cases as a whole are answered, many at a time: for each its reading, its answer and the baseline's."""
+    cases = len(run.splits["test"]) * len(run.splits["folds"]) + sum(len(fold["val"]) for fold in run.splits["folds"])
+    facts = read_json(run.path / "fingerprint.json")
+    pixels = float(np.array(facts["shapes"], float).prod(1).mean())
+    return REPORT_SECONDS + cases * (CASE_SECONDS + VOXEL_SECONDS / 10 * pixels + 1.2 * run.plan.expected.tile_seconds)
+
+
+TESTING = {"voxel": testing_seconds, "case": testing_cases}
 
 
 def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:
@@ -318,7 +353,7 @@ def _clear(folder: Path) -> None:
     import shutil
 
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
-                 "weights.safetensors", "metrics.json", "report.html"):  # fmt: skip
+                 "weights.safetensors", "metrics.json", "calibration.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
     for path in [folder / "checkpoint", folder / "predictions", folder / "events", *folder.glob("fold_*")]:
         if path.is_dir():

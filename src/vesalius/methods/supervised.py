@@ -12,7 +12,9 @@ from vesalius.core.card import Card
 from vesalius.data.batch import Batch
 from vesalius.methods import Method
 
-CARD = Card(entry="Supervised", title="Supervised learning", summary="A network learns the targets that people drew.", tasks=("segment",))
+CARD = Card(
+    entry="Supervised", title="Supervised learning", summary="A network learns the targets that people drew.", tasks=("segment", "classify")
+)
 
 
 class Supervised(Method):

@@ -14,7 +14,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
-from vesalius.plan import rules
+from vesalius.plan import rules, whole
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
@@ -23,15 +23,21 @@ from vesalius.tasks import TASKS, Task
 LEARNING = 0.85  # of the budget: the rest is for reading, testing and the report
 CONSTANTS = {
     "version": "of this file",
-    "task": "what the masks ask for",
+    "task": "what the data set is labelled for",
     "labels.names": "as found in the data set",
     "labels.values": "as found in the data set",
     "labels.ignore": "as the data set says",
     "labels.colours": "as the data set says",
     "labels.background": "as the data set says",
     "patch.foreground": "half of the samples are centred on a class, so that rare ones are seen",
+    "patch.balance": "voxels of every class are sampled already",
+    "net.arguments": "none beyond these",
+    "train.loss": "the task's own",
+    "train.most_seconds": "as long as the budget allows",
+    "preparation.fit": "every scan keeps its size; the network sees parts of it",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
     "net.ndim": "as the scans",
+    "net.bias": "every class alike",
     "net.kernels": "1 across a thick axis until the others are as coarse",
     "augment.outside": "what lies outside a scan looks like its mean",
     "augment.further": "nothing beyond the standard list",
@@ -61,7 +67,8 @@ CONSTANTS = {
 
 
 class Request(Settings):
-    """What the user asks of a plan: a time and a memory contract, and single values set by hand."""
+    """What the user asks of a plan: a time and a memory contract, single values set by hand, and whether a given split that tears
+    copies apart is mended."""
 
     budget: str | float | None = "20m"
     memory: str | None = None
@@ -69,6 +76,7 @@ class Request(Settings):
     folds: int = 1
     deterministic: bool = False
     seed: int = 0
+    fix_split: bool = False
 
     @field_validator("budget")
     @classmethod
@@ -83,10 +91,20 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     wish = Request.checked({**wishes, "settings": tuple(wishes.get("settings", ()))}, where="the request")
     if facts is None:
-        facts = fingerprint(dataset, [case for case in dataset.cases if case.split != "test" and case.mask])
+        facts = fingerprint(dataset, [case for case in dataset.cases if case.split != "test" and case.labelled])
     if not facts["cases"]:
-        raise DataError(f"{dataset.root} has no case with a mask to learn from.")
+        raise DataError(f"{dataset.root} has no labelled case to learn from.")
     task: Task = TASKS[dataset.task]()
+    made = PLANNERS[task.grain](dataset, (task, wish, facts))
+    if not wish.settings:
+        return made
+    ends = (made.preparation.in_channels, task.out_channels(dataset.labels))
+    return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"])
+
+
+def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
+    """The plan where every voxel gets an answer: patches, a network with a decoder, tiles."""
+    task, wish, facts = asked
     preparation, reasons = prepare_rules(facts)
     shape = rules.median_shape(facts, preparation.spacing, crop=preparation.crop)
     limit = learning_seconds(wish)
@@ -101,9 +119,21 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     shares = [found["share"] for found in facts["classes"].values()]
     bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
     chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
-    made = assemble(dataset, (task, wish, facts), (preparation, chosen, augment), limit=limit)
-    made = made.because(**{**reasons, **why})
-    return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"]) if wish.settings else made
+    made = assemble(dataset, asked, (preparation, chosen, augment), limit=limit)
+    return made.because(**{**reasons, **why})
+
+
+def plan_cases(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
+    """The plan where cases as a whole get an answer: one grid for all, a network that ends in classes."""
+    task, wish, facts = asked
+    budget = None if wish.budget is None else seconds(wish.budget)
+    memory = None if wish.memory is None else size_in_bytes(wish.memory)
+    made, reasons = whole.planned(dataset, task, facts, limits=Limits(learning_seconds(wish), memory), budget=budget,
+                                  asked=wish.model_dump(include={"folds", "seed", "deterministic"}))  # fmt: skip
+    return made.because(**{name.replace(".", "__"): why for name, why in CONSTANTS.items()} | reasons)
+
+
+PLANNERS = {"voxel": plan_voxels, "case": plan_cases}
 
 
 def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -> Plan:

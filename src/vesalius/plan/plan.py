@@ -18,32 +18,38 @@ VERSION = 1
 
 
 class Patch(Settings):
-    """What one sample is: `size` voxels of the network's grid, `batch` samples a step (over all processes together),
-    `foreground` the part of a batch that is centred on a class."""
+    """What one sample is: `size` voxels of the network's grid (the whole case where cases are answered), `batch` samples a step
+    (over all processes together), `foreground` the part of a batch that is centred on a class, `balance` how far classes of
+    cases are drawn evenly, 0 (as they come) to 1."""
 
     size: tuple[int, ...]
     batch: int
     foreground: float
+    balance: float = 0.0
 
 
 class Net(Settings):
-    """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis; `bias`: the logits
-    from which every output starts (none: 0)."""
+    """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis (empty: the network's own);
+    `arguments` are further ones, of this network alone; `bias`: the logits from which every output starts (none: 0)."""
 
     name: str
     ndim: int
-    channels: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    strides: tuple[tuple[int, ...], ...]
+    channels: tuple[int, ...] = ()
+    kernels: tuple[tuple[int, ...], ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    arguments: dict[str, Any] = {}
     bias: tuple[float, ...] = ()
 
 
 class Train(Settings):
     """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
-    `ema` is the part of the run over which weights are averaged."""
+    `ema` is the part of the run over which weights are averaged, `loss` the settings of the task's loss, `most_seconds` ends the
+    run before a deadline that is later."""
 
     method: str = "supervised"
+    loss: dict[str, Any] = {}
     seconds: float | None = None
+    most_seconds: float | None = None
     steps: int
     learning_rate: float
     weight_decay: float

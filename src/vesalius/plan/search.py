@@ -1,5 +1,6 @@
 """How large a network, a patch and a batch the budget and the memory allow: candidates are measured, the first that does is taken."""
 
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vesalius.core.errors import DataError
+from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.core.settings import process_rank
 from vesalius.data.detail import fine_axes
 from vesalius.nets import NETS
@@ -201,6 +202,16 @@ def work(candidate: Shape, ends: tuple[int, int]) -> float:
 
 
 def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
-    """The network that `net` names, its weights drawn from `seed`, its outputs starting from `net.bias`."""
-    made = NETS[net.name](net.ndim, in_channels, out_channels, channels=net.channels, kernels=net.kernels, strides=net.strides)
+    """The network that `net` names, its weights drawn from `seed`; of the planned features, kernels and strides it is given those
+    that it takes, and all of `net.arguments`; its outputs start from `net.bias`."""
+    kind = NETS[net.name]
+    takes = inspect.signature(kind).parameters
+    unknown = [name for name in net.arguments if name not in takes]
+    if unknown:
+        raise UsageError(
+            suggest(unknown[0], [n for n, p in takes.items() if p.kind is p.KEYWORD_ONLY], f"argument of the network {net.name}")
+        )
+    planned = {"channels": net.channels, "kernels": net.kernels, "strides": net.strides}
+    given = {name: value for name, value in planned.items() if value and name in takes}
+    made = kind(net.ndim, in_channels, out_channels, **{**given, **net.arguments})
     return lean(initialise(made, torch.Generator().manual_seed(seed)), net.bias)

@@ -57,6 +57,7 @@ class Facts:
     metrics: dict[str, Any]
     curves: tuple[Curve, ...]
     trained: bool
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -74,6 +75,11 @@ class Facts:
     def part(self) -> str:
         """The part that the report is about: test where there is one; '' before any evaluation."""
         return next(iter(self.parts), "")
+
+    @property
+    def grain(self) -> str:
+        """What gets an answer: "voxel" or "case"."""
+        return self.dataset.labels.grain if self.dataset else "voxel"
 
     @property
     def unit(self) -> str:
@@ -111,6 +117,7 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
         dataset=Dataset.from_json(dataset) if dataset else None, splits=_json(folder / "splits.json", {}),
         doctor=_json(folder / "doctor.json", None), fingerprint=_json(folder / "fingerprint.json", {}),
         metrics=_json(folder / "metrics.json", {}), curves=tuple(read_log(path, name) for name, path in logs),
+        calibration=_json(folder / "calibration.json", {}),
         trained=any(folder.glob("weights.safetensors")) or any(folder.glob("fold_*/weights.safetensors")),
     )  # fmt: skip
 

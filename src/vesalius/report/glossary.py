@@ -37,6 +37,21 @@ MEASURES = {
     "volume_error": Measure("Volume error", "Predicted size minus true size: below 0 is too small. Its mean is the bias.", 0, 0, "volume"),
     "lesion_sensitivity": Measure("Lesion sensitivity", "The share of separate lesions that were found at all."),
     "lesion_precision": Measure("Lesion precision", "The share of separate marked spots that are lesions."),
+    "auc": Measure(
+        "AUC", "The chance that a case of the class gets a higher probability than one that is not: 1 tells all apart, 0.5 is chance."
+    ),
+    "accuracy": Measure("Accuracy", "The share of cases that were named rightly. Where one class is common it is high without any skill."),
+    "balanced_accuracy": Measure(
+        "Balanced accuracy", "The share of each class that was recognised, averaged over classes: rare ones count as much."
+    ),
+    "specificity": Measure("Specificity", "The share of the other cases that were rightly not said to be of the class."),
+    "ppv": Measure(
+        "PPV", "The share of those said to be of the class that are (positive predictive value); it falls where the class is rare."
+    ),
+    "f1": Measure("F1", "Harmonic mean of sensitivity and positive predictive value."),
+    "brier": Measure("Brier score", "Mean squared distance of the probabilities to the truth: 0 is perfect.", -1),
+    "ece": Measure("Calibration error", "How far stated probabilities are from how often they come true.", -1),
+    "kappa": Measure("Kappa", "Agreement with the reference beyond chance; grades further apart weigh more."),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vesalius.core.files import write_text
-from vesalius.report import cases, figures, limits, numbers, repeat, tables
+from vesalius.report import cases, classes, figures, limits, numbers, repeat, tables
 from vesalius.report.facts import Facts, gather
 from vesalius.report.glossary import WORDS, measure
 from vesalius.report.verdict import verdict
@@ -58,26 +58,32 @@ def context(facts: Facts) -> dict[str, Any]:
         "date": str(facts.record.get("date") or "")[:10],
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
-        "results": _results(facts), "curves": figures.learning_curves(facts.curves), "data": _data(facts),
+        "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves),
+        "data": _data(facts),
         "findings": _findings(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
         "commands": repeat.commands(facts), "environment": repeat.environment(facts.record),
         "versions": [(k, v) for k, v in (facts.record.get("versions") or {}).items() if v], "glossary": _glossary(facts),
     }  # fmt: skip
 
 
-def _results(facts: Facts) -> dict[str, Any] | None:
-    """Values of the sections that need scores; None before there are any."""
-    if not facts.rows:
-        return None
+def _results(facts: Facts) -> dict[str, Any]:
+    """Values of the sections that need scores of outlines."""
     columns, metric = tables.metrics(facts.rows), tables.leading(facts)
     lines, left_out = tables.case_table(facts.rows, columns, metric)
     return {
-        "columns": columns, "metric": metric, "labels": numbers.labels(facts.rows), "lines": lines, "left_out": left_out,
+        "template": "_results.html.j2", "columns": columns, "metric": metric, "labels": numbers.labels(facts.rows), "lines": lines,
+        "left_out": left_out,
         "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "counts": tables.counts(facts.scores("model")), "groups": tables.groups(facts.scores("model"), columns),
         "strips": [(measure(m).title, strip_chart(facts, m)) for m in DRAWN if m in columns],
         "pictures": [] if facts.live else cases.pictures(facts, metric),
     }  # fmt: skip
+
+
+RESULTS = {"voxel": _results, "case": classes.results}
+EXAMPLES = {"voxel": cases.examples, "case": classes.examples}
+HEADS = {"voxel": ("label", "value in the mask", "cases with it", "share of the scan"),
+         "case": ("class", "number", "training cases", "share of the cases")}  # fmt: skip
 
 
 def strip_chart(facts: Facts, metric: str) -> Markup:
@@ -113,7 +119,7 @@ def _data(facts: Facts) -> dict[str, Any] | None:
         "about": [(name, value) for name, value in about if value],
         "cases": len(dataset.cases), "patients": tables.patients_of(dataset.cases), "splits": tables.splits(facts),
         "why": facts.splits.get("reason") or "", "labels": tables.label_table(facts), "notes": dataset.notes,
-        "metadata": tables.metadata(dataset), "examples": [] if facts.live else cases.examples(facts),
+        "metadata": tables.metadata(dataset), "examples": [] if facts.live else EXAMPLES[facts.grain](facts), "heads": HEADS[facts.grain],
     }  # fmt: skip
 
 

@@ -57,8 +57,9 @@ def _comparison(facts: Facts) -> Limits:
             "The interval of the difference to the shallow baseline includes zero: on these patients the two cannot be told apart."
         )
     if not facts.raters:
+        what = "one outline per structure" if facts.grain == "voxel" else "one opinion on each case"
         yield "One rater", (
-            "There is one outline per structure. How far two people would differ is not known, so neither is how much better than "
+            f"There is {what}. How far two people would differ is not known, so neither is how much better than "
             "this a model could be."
         )
 
@@ -80,9 +81,11 @@ def _patients(facts: Facts) -> Limits:
 
 
 def _labels(facts: Facts) -> Limits:
-    there = Counter(str(row["label"]) for row in facts.rows if (row.get("state") or "scored") in ("scored", "missed"))
+    there = Counter(str(row["label"]) for row in facts.rows if (row.get("state") or "scored") in ("scored", "missed", "right", "wrong"))
     rare = [f"{label} ({there[label]})" for label in labels(facts.rows) if there[label] < FEW_OBJECTS]
-    if rare:
+    if rare and facts.grain == "case":
+        yield "Rare classes", f"Fewer than {FEW_OBJECTS} cases were there to be scored of {listed(rare)}. Their scores say little."
+    elif rare:
         yield "Rare labels", f"Fewer than {FEW_OBJECTS} true structures were there to be scored of {listed(rare)}. Their means say little."
 
 

@@ -9,7 +9,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.report.facts import Facts
 from vesalius.report.glossary import MEASURES, measure
-from vesalius.report.numbers import DASH, Interval, differences, duration, interval, labels, listed, number, plural
+from vesalius.report.numbers import DASH, Interval, differences, duration, interval, labels, listed, number, patients, plural
 
 SHOWN = ("dice", "nsd", "hd95", "assd", "volume_error", "sensitivity", "precision", "iou",
          "lesion_f1", "lesion_sensitivity", "lesion_precision")  # fmt: skip
@@ -49,7 +49,9 @@ def _is_number(value: Any) -> bool:
 
 
 def leading(facts: Facts) -> str:
-    """The measure that ranks cases and heads the report: Dice, or the first that there is."""
+    """The measure that ranks cases and heads the report: the one that the task names first, else Dice, or the first that there is."""
+    if facts.metrics.get("leading"):
+        return str(facts.metrics["leading"][0])
     found = metrics(facts.rows)
     return "dice" if "dice" in found or not found else found[0]
 
@@ -57,13 +59,18 @@ def leading(facts: Facts) -> str:
 def results(part: dict[str, Any], columns: list[str]) -> list[Line]:
     """For each label, and for all: the model, the baseline, the difference between them, further raters."""
     model, baseline, raters = part["model"], part.get("baseline") or {}, part.get("raters") or {}
-    names = labels(model.get("rows") or [])
+    rows = model.get("rows") or []
+    of_a_set = not rows or "said" in rows[0]
+    names = [name for name in model["summary"] if name != "all"] if of_a_set else labels(rows)
     lines = []
     for label in [*names, "all"] if len(names) != 1 else names:
         lines.append(_summary_line("model", model, label, columns=columns))
         if baseline:
             lines.append(_summary_line("baseline", baseline, label, columns=columns))
-            lines.append(_difference_line(model, baseline, label, columns=columns))
+            lines.append(_difference_of_sets(part["difference"][label], model, columns) if part.get("difference")
+                         else _difference_line(model, baseline, label, columns=columns))  # fmt: skip
+        if part.get("majority"):
+            lines.append(_summary_line("majority", part["majority"], label, columns=columns))
         lines += [_summary_line(name, scores, label, columns=columns) for name, scores in raters.items() if scores]
     return lines
 
@@ -87,6 +94,19 @@ def _difference_line(model: dict[str, Any], baseline: dict[str, Any], label: str
     one = None if label == "all" else label
     found = differences(model.get("rows") or [], baseline.get("rows") or [], columns, label=one)
     return Line("difference", "difference", [_difference_cell(found.get(metric), metric) for metric in columns])
+
+
+def of_sets(entry: dict[str, Any] | None, cases: int, patients: int) -> Interval | None:
+    """A difference that evaluation found by drawing patients for both together."""
+    if not entry or entry.get("mean") is None:
+        return None
+    return Interval(entry["mean"], entry.get("low"), entry.get("high"), cases, patients)
+
+
+def _difference_of_sets(entries: dict[str, Any], model: dict[str, Any], columns: list[str]) -> Line:
+    rows = model.get("rows") or []
+    found = {metric: of_sets(entries.get(metric), len(rows), patients(rows)) for metric in columns}
+    return Line("difference", "difference", [_difference_cell(found[metric], metric) for metric in columns])
 
 
 def _difference_cell(found: Interval | None, metric: str) -> Cell:

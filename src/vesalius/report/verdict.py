@@ -8,7 +8,7 @@ from typing import Any
 from vesalius.report.facts import Curve, Facts
 from vesalius.report.glossary import Measure, measure
 from vesalius.report.numbers import Interval, case_means, difference, duration, interval, labels, number, patients, plural
-from vesalius.report.tables import leading
+from vesalius.report.tables import leading, of_sets
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def _training(facts: Facts) -> Verdict:
     figures = [("done", f"{100 * share:.0f} %", ""), ("time left", duration(left), "at the speed so far")]
     best = best_validation(facts.curves)
     if best is not None:
-        figures.append(("best validation Dice", number(best), "quick, on few cases"))
+        figures.append(("best quick validation", number(best), "quick, on few cases"))
     return Verdict("neutral", "Training is in progress.", words, figures, share)
 
 
@@ -67,7 +67,7 @@ def best_validation(curves: Sequence[Curve]) -> float | None:
 
 def _so_far(curves: Sequence[Curve]) -> str:
     best = best_validation(curves)
-    return "" if best is None else f"The best quick validation was a mean Dice of {number(best)}."
+    return "" if best is None else f"The best quick validation was {number(best)}."
 
 
 def _evaluated(facts: Facts) -> Verdict:
@@ -82,6 +82,9 @@ def _evaluated(facts: Facts) -> Verdict:
 
 def gain_over(facts: Facts, who: str, metric: str) -> Interval | None:
     """Model minus baseline (or minus the rater called `who`) with its interval; None where there is nothing to compare."""
+    sets = (facts.parts.get(facts.part) or {}).get("difference")
+    if sets and who == "baseline":
+        return of_sets((sets.get("all") or {}).get(metric), len(facts.rows), patients(facts.rows))
     other = facts.scores("baseline") if who == "baseline" else facts.raters.get(who) or {}
     return difference(facts.rows, other.get("rows") or [], metric)
 
@@ -119,7 +122,8 @@ def _reach(facts: Facts, metric: str) -> str:
     range_ = interval(entry.get("low"), entry.get("high"), how.digits)
     best = " 1 is perfect." if how.share else ""
     spread = f" (95 % interval {range_})" if range_ else ""
-    return f"{where}, the model reaches a mean {how.title} of {number(entry['mean'], how.digits)}{spread}.{best}"
+    article = "a mean" if facts.grain == "voxel" else "an" if how.title[0] in "AEIO" else "a"
+    return f"{where}, the model reaches {article} {how.title} of {number(entry['mean'], how.digits)}{spread}.{best}"
 
 
 def _gain(facts: Facts, gain: Interval | None, metric: str) -> str:
@@ -154,7 +158,7 @@ def _weakest(facts: Facts, metric: str) -> str:
     summary, how = facts.scores("model").get("summary") or {}, measure(metric)
     means = {label: summary[label][metric]["mean"] for label in labels(facts.rows)
              if ((summary.get(label) or {}).get(metric) or {}).get("mean") is not None}  # fmt: skip
-    if len(means) < 2:
+    if len(set(means.values())) < 2:
         return ""
     label = min(means, key=lambda name: means[name] * (how.better or 1))
     return f"The hardest label is {label} with {number(means[label], how.digits)}."
@@ -167,6 +171,9 @@ def states(rows: list[dict[str, Any]]) -> Counter[str]:
 
 def _lost(facts: Facts) -> str:
     found = states(facts.rows)
+    if found["right"] + found["wrong"]:
+        were = "was" if found["wrong"] == 1 else "were"
+        return f"{found['wrong']} of {plural(found['right'] + found['wrong'], 'case')} {were} named wrongly."
     there = found["scored"] + found["missed"]
     words = "No structure was missed entirely"
     if found["missed"]:

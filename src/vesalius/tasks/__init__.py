@@ -1,7 +1,8 @@
 """Tasks answer the spine's questions: what the target is, what is planned, what counts as good, what is written."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +20,30 @@ class Shallow(Protocol):
     """A baseline that learns without a deep network."""
 
     def fit(self, pairs: Any) -> Any:
-        """Learn from (image (C, *S), target (K, *S)) pairs."""
+        """Learn from (image (C, *S), target) pairs."""
 
-    def predict(self, image: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """An answer coded as the targets are."""
+    def predict(self, image: NDArray[np.float32]) -> Array:
+        """An answer coded as the targets are; where cases as a whole are answered, (K,) probabilities."""
 
 
 class Task(ABC):
-    """What the pipeline asks of a task. `nets` are the networks that suit it, best first; `foreground` the part of a batch
-    that is centred on a class; `exclusive_by_nature` is left to the labels."""
+    """What the pipeline asks of a task. `grain` is what gets an answer, every voxel or the case as a whole; `nets` are the
+    networks that suit it, best first; `foreground` the part of a batch that is centred on a class; `leading` the measures that
+    stand in short tables, the one that ranks runs first. Concrete tasks are VoxelTasks or CaseTasks."""
 
+    grain: Literal["voxel", "case"]
     nets: tuple[str, ...]
     foreground: float
+    leading: tuple[str, ...]
 
     @abstractmethod
     def out_channels(self, labels: Labels) -> int:
-        """Logits per voxel."""
+        """Logits per voxel, or per case."""
 
     @abstractmethod
-    def loss(self, labels: Labels) -> nn.Module:
-        """Called with logits at every scale, finest first, and the target; gives named terms."""
+    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None) -> nn.Module:
+        """Called with logits of every head, the finest or last first, and the target; gives named terms. `settings` are the
+        plan's train.loss; a word that the task does not know is an error."""
 
     @abstractmethod
     def baseline(self, labels: Labels) -> Shallow:
@@ -46,16 +51,50 @@ class Task(ABC):
 
     @abstractmethod
     def quick_score(self, answer: Array, truth: Array, labels: Labels) -> float:
-        """One number in 0..1, higher is better, for the curve during training."""
+        """One number in 0..1, higher is better, for the curve during training: of one case where voxels are answered, of many
+        (N, K) probabilities and their truth (N, 1 | K) where cases are."""
+
+    @abstractmethod
+    def definitions(self, unit: str) -> dict[str, str]:
+        """What each metric means, in a sentence; lengths are in `unit`."""
+
+
+class VoxelTask(Task):
+    """A task that answers every voxel of a scan, tile by tile."""
+
+    grain = "voxel"
 
     @abstractmethod
     def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
         """Rows (one per label) of every metric on the scan's own grid."""
 
     @abstractmethod
-    def definitions(self, unit: str) -> dict[str, str]:
-        """What each metric means, in a sentence; lengths are in `unit`."""
-
-    @abstractmethod
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:
         """The answer on the grid of `like`, ready to be saved."""
+
+
+class CaseTask(Task):
+    """A task that answers cases as a whole, many at a time, by rows of a table."""
+
+    grain = "case"
+
+    @abstractmethod
+    def calibrate(self, logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
+        """What is set on validation cases, logits (N, K) and truth (N, 1 | K), and on no others: temperature and thresholds, as
+        plain JSON. Of no cases: what is used where there is no validation."""
+
+    @abstractmethod
+    def probabilities(self, logits: Array, labels: Labels, calibration: Mapping[str, Any]) -> NDArray[np.float64]:
+        """(N, K) from logits (N, K)."""
+
+    @abstractmethod
+    def rows(
+        self, probabilities: Array, labels: Labels, calibration: Mapping[str, Any], *, truth: Array | None = None
+    ) -> list[dict[str, Any]]:
+        """What is said of each case, and with `truth` whether it is right ("state")."""
+
+    @abstractmethod
+    def measures(
+        self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
+    ) -> dict[str, dict[str, float]]:
+        """{label or "all": {measure: value}} of a set of cases; NaN where undefined."""

@@ -32,14 +32,18 @@ def check_same_when_named(name: str, folder: Path) -> None:
 
 
 def check_complete(name: str, folder: Path) -> None:
-    """Every case has a patient, images that can be read, a mask on the same grid, and a channel that is listed."""
+    """Every case has a patient, images that can be read, a mask on the same grid or classes that are listed, and listed channels."""
     dataset = recognise(example(name, folder))
     assert len({case.name for case in dataset.cases}) == len(dataset.cases) > 1
-    assert dataset.labels.names and dataset.task == "segment"
+    assert dataset.labels.names and dataset.task in (LAYOUTS.card(name).tasks or ("segment",))
     for case in dataset.cases:
-        assert case.patient and case.mask and set(case.images) <= set(dataset.channels)
-        grid = header(case.mask).space
-        assert all(path.is_absolute() and header(path).space.same_as(grid) for path in case.images.values())
+        assert case.patient and case.labelled and set(case.images) <= set(dataset.channels)
+        grids = [header(path).space for path in case.images.values() if path.is_absolute()]
+        assert len(grids) == len(case.images) > 0
+        if case.mask:
+            assert all(grid.same_as(header(case.mask).space) for grid in grids)
+        else:
+            assert set(case.classes or {}) <= set(dataset.labels.names) and len(dataset.labels.coded(case.classes or {}))
 
 
 def check_json(name: str, folder: Path) -> None:

@@ -161,6 +161,11 @@ def checks(name: str) -> list[Check]:
     return found
 
 
+def suits(name: str) -> bool:
+    """Whether the entry `name` answers voxels, as these checks ask; those that answer whole cases have checks of their own."""
+    return "segment" in NETS.card(name).tasks
+
+
 def check_net(name: str, folder: Path) -> None:
     """Run every check on the entry `name` of the shelf; `folder` is a place to write."""
     for check in checks(name):

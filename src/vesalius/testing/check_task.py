@@ -1,5 +1,6 @@
 """What every task must answer: nets that stand on the shelf, a loss that learns its own targets, a baseline, a quick score
-that knows right from wrong, and answers that are written so that they read back as the same target."""
+that knows right from wrong, and answers that are written so that they read back as the same target. Tasks that answer cases as a
+whole are asked what check_case_task.py asks."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from vesalius.data.labels import IGNORE, Labels
 from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.nets import NETS
-from vesalius.tasks import TASKS, Task
+from vesalius.tasks import TASKS, VoxelTask
+from vesalius.testing import check_case_task
 
 SIDES = {2: (20, 18), 3: (16, 14, 12)}
 SCHEMES = (
@@ -24,13 +26,13 @@ SCHEMES = (
 )
 
 
-def build(card: Card) -> Task:
+def build(card: Card) -> VoxelTask:
     """The task of `card`."""
-    made: Task = TASKS[card.name]()
+    made: VoxelTask = TASKS[card.name]()
     return made
 
 
-def examples(card: Card) -> Iterator[tuple[Task, Labels, int]]:
+def examples(card: Card) -> Iterator[tuple[VoxelTask, Labels, int]]:
     """The task with every scheme of labels and number of axes."""
     yield from ((build(card), labels, ndim) for labels in SCHEMES for ndim in card.ndim)
 
@@ -132,7 +134,12 @@ CHECKS: tuple[Callable[[Card, Path], None], ...] = (
 )  # fmt: skip
 
 
+def checks_of(name: str) -> tuple[Callable[[Card, Path], None], ...]:
+    """The checks that suit the task `name`, by what it answers."""
+    return {"voxel": CHECKS, "case": check_case_task.CHECKS}[TASKS[name].grain]
+
+
 def check_task(name: str, folder: Path) -> None:
     """Run every check on the entry `name` of the shelf; `folder` is a place to write."""
-    for check in CHECKS:
+    for check in checks_of(name):
         check(TASKS.card(name), folder)

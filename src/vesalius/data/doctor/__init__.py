@@ -6,19 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import _content, _files, _together
+from vesalius.data.doctor import _classes, _content, _files, _together
 from vesalius.data.doctor._draw import draw_findings
 from vesalius.data.doctor._finding import ORDER, Finding, Severity
 from vesalius.data.doctor._look import Look, look
+from vesalius.data.doctor._mend import mended
 from vesalius.data.doctor.duplicates import Pair, clusters, duplicates
 from vesalius.data.split import Split
 
-__all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "examine"]
+__all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "examine", "mended"]
 
 CHECKS = (
     _files.unreadable, _files.dimensions, _files.missing, _files.components, _files.geometry, _files.channel_grids, _files.spacings,
     _content.not_finite, _content.constant, _content.modality, _content.mask_values, _content.eight_bit_masks, _content.empty_masks,
-    _content.rare_labels, _content.flipped, _together.patients,
+    _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views, _together.patients,
 )  # fmt: skip
 
 
@@ -31,7 +32,8 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     found = [finding for check in CHECKS for finding in check(dataset, seen)]
     alike = _together.pairs(dataset, seen)
     folds = _together.sides_of(dataset, split)
-    found += [*_together.copies(alike), *_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
+    found += [*_together.copies(alike), *_together.contradictions(dataset, alike)]
+    found += [*_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 

@@ -161,7 +161,9 @@ def flipped(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
 
 
 def rare_labels(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
-    """Labels that occur in one case or in none: they cannot be learned and tested."""
+    """Labels of masks that occur in one case or in none: they cannot be learned and tested."""
+    if dataset.labels.grain == "case":
+        return
     holders: dict[str, list[Look]] = {name: [] for name in dataset.labels.names}
     for one in seen:
         for name, count in zip(dataset.labels.names, voxels(one.mask, dataset.labels) if one.mask else (), strict=False):

@@ -36,7 +36,7 @@ def draw_findings(dataset: Dataset, findings: Sequence[Finding], folder: Path) -
     written = [_sheet(folder / "cases.png", [(case, words.get(case.name, "")) for case in shown], dataset, columns=6)]
     pairs = {(one, other): alike for f in findings for one, other, alike in f.details.get("pairs", ())}
     if pairs:
-        twins = [(case, f"alike {alike:.2f} {case.split}".rstrip()) for both, alike in list(pairs.items())[:PAIRS]
+        twins = [(case, f"alike {alike:.2f} {about(case)}".rstrip()) for both, alike in list(pairs.items())[:PAIRS]
                  for case in map(dataset.case, both)]  # fmt: skip
         written.append(_sheet(folder / "copies.png", twins, dataset, columns=4))
     return written
@@ -63,15 +63,21 @@ def _sheet(path: Path, cases: list[Captioned], dataset: Dataset, *, columns: int
     for k, (case, word) in enumerate(cases):
         left, top = GAP + k % columns * (SIDE + GAP), GAP + k // columns * (SIDE + TEXT + GAP)
         pen.text((left, top), short(case.name), fill=INK, font=font)
-        pen.text((left, top + 15), word or case.split, fill=ALARM if word else (130, 130, 130), font=font)
+        pen.text((left, top + 15), word or about(case), fill=ALARM if word else (130, 130, 130), font=font)
         panel = _panel(case, dataset)
         if isinstance(panel, str):
             pen.multiline_text((left, top + TEXT), wrapped(panel), fill=ALARM, font=font)
         else:
             sheet.paste(Pictures.fromarray(panel), (left + (SIDE - panel.shape[1]) // 2, top + TEXT + (SIDE - panel.shape[0]) // 2))
-    _legend(pen, font, dataset.labels.names, top=sheet.height - 22)
+    if dataset.labels.grain == "voxel":
+        _legend(pen, font, dataset.labels.names, top=sheet.height - 22)
     write_beside(path, lambda beside: sheet.save(beside, format="PNG"))
     return path
+
+
+def about(case: Case) -> str:
+    """Its part, and what it shows where it is labelled as a whole."""
+    return " ".join([case.split, *(name for name, there in (case.classes or {}).items() if there)]).strip()
 
 
 def _legend(pen: Any, font: Any, names: Sequence[str], *, top: int) -> None:

@@ -105,8 +105,10 @@ def remedy(mask: Path, image: Path, *, shapes_agree: bool) -> str:
     return f"If its pixels are right and only the header is wrong, vesalius convert {mask} OUT --geometry-of {image}; if not, {resample}"
 
 
-def channel_grids(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
-    """Channels of one case on unlike grids: resampled onto the first."""
+def channel_grids(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
+    """Channels of one case on unlike grids: resampled onto the first. Views of a case that is labelled as a whole may differ."""
+    if dataset.labels.grain == "case":
+        return
     unlike = tuple(one.case.name for one in seen if any(_unlike(p, one.picture) for p in one.images.values()))
     if unlike:
         yield Finding("grids", "repaired", f"The channels of {cases_word(len(unlike), len(seen))} lie on unlike grids; they are "

@@ -2,13 +2,14 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 
 from vesalius.data import split as splitting
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor._finding import Finding, some
+from vesalius.data.doctor._finding import Finding, Severity, some
 from vesalius.data.doctor._look import Look
 from vesalius.data.doctor.duplicates import Pair, exact_pairs, near_pairs
 from vesalius.data.split import Split
@@ -16,6 +17,8 @@ from vesalius.data.split import Split
 Named = tuple[str, str, Pair]  # two cases and how they are alike
 Sides = dict[str, str]
 FEW = 10  # patients
+MANY = 10  # leaks that are told one by one
+TOO_MANY = 0.05  # of the cases of a side that have a near copy on another
 
 
 def pairs(dataset: Dataset, seen: Sequence[Look]) -> list[Named]:
@@ -52,6 +55,17 @@ def copies(found: Sequence[Named]) -> Iterator[Finding]:
                       + (f" {turned} are mirrored or turned." if turned else ""), names,
                       "Keep one of each, or give both the same patient (--patient REGEX, or a column patient).",
                       {"pairs": [[a, b, round(pair.alike, 3)] for a, b, pair in some_pairs], "exact": exact})  # fmt: skip
+
+
+def contradictions(dataset: Dataset, found: Sequence[Named]) -> Iterator[Finding]:
+    """Equal images that are said to show different things."""
+    classes = {case.name: case.classes for case in dataset.cases}
+    torn = [(one, other) for one, other, pair in found if pair.exact and one != other and classes[one] != classes[other]]
+    if torn:
+        names = tuple(dict.fromkeys(name for pair in torn for name in pair))
+        words = f"{len(torn)} pair(s) of equal images have different classes: {some(f'{a} = {b}' for a, b in torn)}."
+        yield Finding("classes", "warning", words, names, "One of each is wrong; ask whoever labelled them.",
+                      {"pairs": [[a, b, 1.0] for a, b in torn]})  # fmt: skip
 
 
 def patients(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
@@ -102,22 +116,54 @@ def leaks(dataset: Dataset, found: Sequence[Named], folds: list[Sides]) -> list[
     told: dict[tuple[str, str], Finding] = {}
     for leak in (leak for sides in folds for leak in splitting.leaks(dataset.cases, sides)):
         names = tuple(name for side in leak.by.values() for name in side)
-        remedy = "Put each patient (and each image) on one side, or leave the splits out: then they are made by patient."
-        told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by}))
+        remedy = ("Put each patient (and each image) on one side, leave the splits out (then they are made by patient), or let --fix-split "
+                  "move the copies.")  # fmt: skip
+        same = [[a, b, 1.0] for a, b in pairwise(side[0] for side in leak.by.values())] if leak.what.startswith("The same") else []
+        told.setdefault((leak.what, min(names)), Finding("leak", "error", f"{leak}.", names, remedy, {"by": leak.by, "pairs": same}))
     crossing = _crossing(found, folds)
     for one, other, pair in crossing:
         if pair.exact and not any({one, other} <= set(f.cases) for f in told.values()):
             told["leak", f"{one}={other}"] = Finding(
                 "leak", "error", f"{one} and {other} are the same image, on two sides of the split.", (one, other),
-                "Keep one of them, or give both the same patient.")  # fmt: skip
+                "Keep one of them, give both the same patient, or let --fix-split put them on one side.",
+                {"pairs": [[one, other, 1.0]]})  # fmt: skip
+    return [*_few_or_one(list(told.values())), *_near(dataset, crossing, folds), *_small(dataset, folds)]
+
+
+def _near(dataset: Dataset, crossing: Sequence[Named], folds: list[Sides]) -> Iterator[Finding]:
+    """What looks like copies on two sides."""
     near = [(one, other, pair) for one, other, pair in crossing if not pair.exact]
     if near:
         names = tuple(dict.fromkeys(name for one, other, _ in near for name in (one, other)))
-        told["near", ""] = Finding("leak", "warning", f"{len(near)} pair(s) that look like copies lie on two sides of the split: "
-                                   f"{some(f'{a} = {b}' for a, b, _ in near)}. A test on them is too good.", names,
-                                   "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient.",
-                                   {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
-    return [*told.values(), *_small(dataset, folds)]
+        words = f"{len(near)} pair(s) that look like copies lie on two sides of the split: {some(f'{a} = {b}' for a, b, _ in near)}."
+        yield Finding("leak", near_severity(dataset, near, folds), f"{words} A test on them is too good.", names,
+                      "Look at the pictures (vesalius inspect DATA -o FOLDER); give copies the same patient, or let --fix-split put them "
+                      "on one side.", {"pairs": [[a, b, round(p.alike, 3)] for a, b, p in near]})  # fmt: skip
+
+
+def near_severity(dataset: Dataset, near: Sequence[Named], folds: list[Sides]) -> Severity:
+    """A copy of a whole case carries its class with it, so that the test asks what was learned by heart: an error where that is so of
+    one in twenty cases of a side. Outlines have to be found anew, and neighbouring slices look alike too: a warning."""
+    copied = {name for one, other, _ in near for name in (one, other)}
+    shares = [sum(name in copied for name in names) / len(names) for sides in folds for side in ("val", "test")
+              if (names := [name for name, where in sides.items() if where == side])]  # fmt: skip
+    return "error" if dataset.labels.grain == "case" and max(shares, default=0.0) > TOO_MANY else "warning"
+
+
+def _few_or_one(hard: list[Finding]) -> list[Finding]:
+    """Many leaks as one finding that counts them, with the pairs of equal images."""
+    if len(hard) <= MANY:
+        return hard
+    names = tuple(dict.fromkeys(name for finding in hard for name in finding.cases))
+    tied = [pair for finding in hard for pair in _tied(finding)]
+    words = f"{len(hard)} patients or images lie on two sides of the split, {len(names)} cases in all. For instance: "
+    return [Finding("leak", "error", f"{words}{hard[0].message} {hard[1].message}", names, hard[0].remedy, {"pairs": tied})]
+
+
+def _tied(finding: Finding) -> list[list[Any]]:
+    """Pairs that tie together all cases of a leak."""
+    first, *others = finding.cases
+    return [[first, other, 1.0] for other in others]
 
 
 def _crossing(found: Sequence[Named], folds: list[Sides]) -> list[Named]:

@@ -106,11 +106,11 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
 
 def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,
               ignore: int | None, patient: str | None) -> Dataset:  # fmt: skip
-    from vesalius.data.layouts import _groups, _labels
+    from vesalius.data.layouts import _classes, _groups
 
     if not dataset.cases:
         needs = _all_needs([dataset.layout])
-        raise DataError(f"{dataset.root} holds no case with an image and a mask, read as '{dataset.layout}'. {needs}")
+        raise DataError(f"{dataset.root} holds no case with an image and a mask or class, read as '{dataset.layout}'. {needs}")
     if labels is not None and regions is not None:
         raise UsageError("Give labels or regions, not both.")
     notes = list(dataset.notes)
@@ -119,9 +119,22 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
         cases, words = _groups.by_regex(cases, patient)
         notes += words
     notes += _groups.suspected(cases)
+    if dataset.labels.grain == "case":
+        if regions is not None or ignore is not None:
+            raise UsageError(f"{dataset.root} has classes of whole cases; regions and values to ignore are said of masks.")
+        found, cases = _classes.renamed(dataset.labels, cases, labels or ())
+        return replace(dataset, cases=tuple(cases), labels=found, notes=(*notes, _classes.told(found, cases)))
+    return _with_values(replace(dataset, cases=tuple(cases), notes=tuple(notes)), labels=labels, regions=regions, ignore=ignore)
+
+
+def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,
+                 ignore: int | None) -> Dataset:  # fmt: skip
+    """`dataset` with the values of its masks named."""
+    from vesalius.data.layouts import _labels
+
     words_given = labels if labels is not None else regions
     given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)
     named = given if given.names else dataset.labels if given.ignore is None else dataset.labels.model_copy(update={"ignore": given.ignore})
-    named, words = _labels.settle(named, [case.mask for case in cases if case.mask])
+    named, words = _labels.settle(named, [case.mask for case in dataset.cases if case.mask])
     said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
-    return replace(dataset, cases=tuple(cases), labels=named, notes=(*notes, *words, said))
+    return replace(dataset, labels=named, notes=(*dataset.notes, *words, said))

@@ -61,10 +61,11 @@ def is_series(files: list[Path]) -> bool:
     if not files:
         return False
     plain = [path for path in files if path.suffix.lower() == ".dcm" or not path.suffix or path.suffix[1:].isdigit()]
-    return len(plain) * 2 > len(files) and len(plain) > 1 and _has_mark(plain[0])
+    return len(plain) * 2 > len(files) and len(plain) > 1 and holds_mark(plain[0])
 
 
-def _has_mark(path: Path) -> bool:
+def holds_mark(path: Path) -> bool:
+    """Whether the file has the mark of DICOM at byte 128."""
     with open(path, "rb") as file:
         return file.read(132)[128:] == b"DICM"
 

@@ -11,6 +11,7 @@ from vesalius.core.files import read_json, write_json
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import Layout
+from vesalius.data.layouts._described import classified, parted
 from vesalius.data.layouts._example import write_case
 from vesalius.data.layouts._files import leaves, some
 from vesalius.data.layouts._groups import by_rule
@@ -20,6 +21,7 @@ from vesalius.data.layouts._tables import joined
 
 CARD = Card(entry="Described", title="dataset.json with splits", summary="A dataset.json with task, labels, group and splits")
 TASKS = {"segment": "segment", "classif": "classify", "detect": "detect", "registr": "register", "reconstr": "reconstruct"}
+WITH_CLASSES = ("classify",)  # tasks whose target is a class per case
 WITH_MASKS = ("segment",)  # tasks whose target is a mask file; the others have layouts of their own
 
 
@@ -37,8 +39,11 @@ class Described(Layout):
         """`take` names a kind of mask that would be set aside ("scribble") to be the reference instead."""
         words = read_json(root / "dataset.json")
         task = task_of(str(words.get("task", "segmentation")))
+        if task in WITH_CLASSES:
+            return _of_classes(root, words)
         if task not in WITH_MASKS:
-            raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation; this layout reads images with masks.")
+            raise DataError(f"{root}: the task {words['task']!r} is not one of segmentation or classification; this layout reads images "
+                            "with masks, or with classes.")  # fmt: skip
         paired = with_masks(pair(leaves(root), mask_word=take))
         if not paired.cases:
             raise DataError(f"{root} holds no masks that are read as labels. {' '.join(paired.notes)} A kind that was left aside can "
@@ -62,6 +67,16 @@ class Described(Layout):
             "group": "subject=(id+1)//2", "splits": {"train": ["scan_001", "scan_002"], "val": ["scan_003", "scan_004"],
                                                      "test": ["scan_005", "scan_006"]},
         })  # fmt: skip
+
+
+def _of_classes(root: Path, words: dict[str, Any]) -> Dataset:
+    """A data set for classification."""
+    cases, labels = classified(root, words)
+    cases = parted(cases, words.get("splits") or {}, root)
+    grouped, how = by_rule(cases, str(words.get("group", "none")))
+    about: dict[str, Any] = {key: words[key] for key in ("source", "licence", "note", "group") if key in words}
+    return Dataset(str(words.get("name", root.name)), root, "classify", tuple(grouped), ("image",), labels,
+                   modality=str(words.get("modality", "")), notes=tuple(how), metadata=about)  # fmt: skip
 
 
 def _words(root: Path) -> dict[str, Any]:

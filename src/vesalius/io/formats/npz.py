@@ -1,13 +1,17 @@
 """NumPy's .npz and .npy. Ours: keys `array` (C, *S), `affine`, `physical` and `words` (JSON); nothing is ever unpickled.
 
 Of others' arrays: two axes are a grey picture, (rows, columns, 3 or 4) of uint8 is colour, three axes a volume, and four a volume
-with channels first. `file.npz#key` chooses one of several arrays. Without an affine the space is in voxels.
+with channels first. `file.npz#key` chooses one of several arrays, `file.npz#key[12]` an image of a stack of them (images first;
+the last few stacks that were asked for are kept unpacked in memory). Without an affine the space is in voxels.
 """
 
 import json
+import re
 import zipfile
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -28,6 +32,10 @@ CARD = Card(
     tags=(".npz", ".npy"),
 )
 
+ITEM = re.compile(r"(?P<key>.+)\[(?P<number>\d+)\]")
+KEPT = 3  # stacks in memory: train, validation and test of a data set
+UNPACKING = Lock()  # threads that want the same stack wait for the one that unpacks it
+
 
 class NumPy(Format):
     """Any kind of number; .npy is written only where reading gives the same image back."""
@@ -41,6 +49,9 @@ class NumPy(Format):
 
     def header(self, path: Path) -> Header:
         file, key = _place(path)
+        if ITEM.fullmatch(key):
+            found = self.read(path)
+            return Header(found.space, found.channels, found.array.dtype.name, found.source.words)
         if file.name.lower().endswith(".npy"):
             with open(file, "rb") as stream:
                 shape, dtype = _declared(file, stream, file.stat().st_size)
@@ -57,6 +68,8 @@ class NumPy(Format):
 
     def read(self, path: Path) -> Image:
         file, key = _place(path)
+        if item := ITEM.fullmatch(key):
+            return _plain(path, _of_stack(file, item["key"], int(item["number"])), {"key": key})
         if file.name.lower().endswith(".npy"):
             return _plain(path, _array(file, file.read_bytes()), {})
         with zipfile.ZipFile(file) as box:
@@ -85,6 +98,23 @@ def _place(path: Path) -> tuple[Path, str]:
         return path, ""
     file, _, key = str(path).rpartition("#")
     return Path(file), key
+
+
+def _of_stack(file: Path, key: str, number: int) -> Array:
+    """Image `number` of the stack `key`: (rows, columns) or (rows, columns, 3), or (X, Y, Z)."""
+    stat = file.stat()
+    with UNPACKING:
+        stack = _stack(file, key, (stat.st_mtime_ns, stat.st_size))
+    if not number < len(stack):
+        raise FormatError(f"{file}#{key} holds {len(stack)} images; there is no number {number}, counted from 0.")
+    return np.asarray(stack[number])
+
+
+@lru_cache(KEPT)
+def _stack(file: Path, key: str, version: tuple[int, int]) -> Array:
+    """All of a member, of the file as it was at `version`."""
+    with zipfile.ZipFile(file) as box:
+        return _member(file, box, _choose(file, box, key))
 
 
 def _declared(path: Path, stream: BinaryIO, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:

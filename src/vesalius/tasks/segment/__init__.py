@@ -1,16 +1,18 @@
 """Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from vesalius.core.card import Card
+from vesalius.core.errors import UsageError
 from vesalius.core.space import Array, Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
 from vesalius.losses import LOSSES
-from vesalius.tasks import Shallow, Task
+from vesalius.tasks import Shallow, VoxelTask
 from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
@@ -18,16 +20,19 @@ CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesi
 TOLERANCE = 1.0  # of the surface Dice, in the unit of the scan
 
 
-class Segment(Task):
+class Segment(VoxelTask):
     """Softmax over exclusive classes or a sigmoid per overlapping label; soft Dice plus cross entropy at every scale."""
 
     nets = ("unet", "residual_unet")
     foreground = 0.5
+    leading = ("dice", "hd95", "nsd")
 
     def out_channels(self, labels: Labels) -> int:
         return labels.out_channels
 
-    def loss(self, labels: Labels) -> nn.Module:
+    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None) -> nn.Module:
+        if settings:
+            raise UsageError(f"The loss of segmentation has no settings; got {', '.join(settings)} in train.loss.")
         made: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](labels.exclusive))
         return made
 

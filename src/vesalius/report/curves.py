@@ -1,0 +1,94 @@
+"""Curves of a classifier from the rows of its scores: ROC, precision and recall, reliability; and the table of what was said for what."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from vesalius.report.figures import Frame, Line, chart
+
+Rows = Sequence[dict[str, Any]]
+Floats = NDArray[np.float64]
+SQUARE = {"width": 330.0, "height": 300.0, "left": 50.0, "x_range": (0.0, 1.0)}
+BINS = 10
+POINTS = 300  # of a curve: more cannot be seen
+
+
+def truth_and_probability(rows: Rows, label: str) -> tuple[NDArray[np.bool_], Floats]:
+    """Whether each case is of the class, and the probability that was stated."""
+    there = np.array([label in str(row["truth"]).split("; ") for row in rows], bool)
+    return there, np.array([row["probabilities"][label] for row in rows], float)
+
+
+def roc(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
+    """1 - specificity and sensitivity at every threshold, from (0, 0) to (1, 1)."""
+    yes, no = _counts_above(there, probability)
+    return no / max(1, no[-1]), yes / max(1, yes[-1])
+
+
+def precision_recall(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
+    """Recall and precision at every threshold that says yes to at least one case."""
+    yes, no = _counts_above(there, probability)
+    yes, no = yes[1:], no[1:]
+    return yes / max(1, yes[-1]), yes / (yes + no)
+
+
+def _counts_above(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
+    """Cases of the class, and others, at or above each distinct probability, beginning with none."""
+    order = np.argsort(-probability, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(probability[order]) < 0, True))
+    yes = np.cumsum(there[order])[last]
+    no = last + 1 - yes
+    return np.append(0.0, yes), np.append(0.0, no)
+
+
+def reliability(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
+    """Mean stated probability and share that came true, in bins that hold any case."""
+    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    kept = counts > 0
+    stated, came = (np.bincount(bins, values, BINS)[kept] / counts[kept] for values in (probability, there.astype(float)))
+    return stated, came
+
+
+def curves(model: Rows, baseline: Rows, names: Sequence[str]) -> list[tuple[str, Markup]]:
+    """(title, drawing) of ROC, precision and recall, and reliability. Of two classes the last is drawn; the baseline beside it."""
+    shown = names[-1:] if len(names) == 2 else names[:6]
+    made = []
+    for title, function, x_title, chance in (
+        ("ROC: sensitivity over 1 − specificity", roc, "1 − specificity", True),
+        ("Precision over recall", precision_recall, "recall (sensitivity)", False),
+        ("Reliability: what came true over what was stated", reliability, "stated probability", True),
+    ):
+        lines = [_line(function(*truth_and_probability(model, label)), _kind(k, len(shown)), label) for k, label in enumerate(shown)]
+        if len(shown) == 1 and baseline:
+            lines.append(_line(function(*truth_and_probability(baseline, shown[0])), "baseline", f"{shown[0]}, shallow baseline"))
+        if function is reliability:
+            lines = [Line(line.x, line.y, line.kind, dots=True, name=line.name) for line in lines]
+        edge = [Line((0.0, 1.0), (0.0, 1.0), "rater", faint=True, name="chance" if function is roc else "honest")] if chance else []
+        frame = Frame(title, x_title=x_title, marks=(), **SQUARE)  # type: ignore[arg-type]
+        made.append((title, chart([*edge, *lines, Line((0.0, 0.0), (0.0, 1.0), "rater", faint=True)], frame)))
+    return made
+
+
+def _kind(k: int, count: int) -> str:
+    return "model" if count == 1 else f"fold{k % 6}"
+
+
+def _line(points: tuple[Floats, Floats], kind: str, name: str) -> Line:
+    x, y = points
+    kept = np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).round().astype(int)) if len(x) else np.zeros(0, int)
+    return Line(x[kept].tolist(), y[kept].tolist(), kind, name=name)
+
+
+def confusion(rows: Rows, names: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
+    """(truth, [(cases, share of that truth)] for each class that was said); empty for findings, of which a case may have several."""
+    if any(str(row[key]) not in names for row in rows for key in ("truth", "said")):
+        return []
+    table = np.zeros((len(names), len(names)), int)
+    place = {name: k for k, name in enumerate(names)}
+    for row in rows:
+        table[place[row["truth"]], place[row["said"]]] += 1
+    return [(name, [(int(n), n / max(1, table[k].sum())) for n in table[k]]) for k, name in enumerate(names)]

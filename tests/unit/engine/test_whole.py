@@ -1,0 +1,195 @@
+"""Answers to whole cases: who answers whom, what validation sets and testing uses, and tables that a killed job continues."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.unit.engine.tiny import answering, write_run
+from vesalius.augment import Augment
+from vesalius.core.errors import DataError
+from vesalius.core.files import read_json
+from vesalius.core.space import Space
+from vesalius.data.case import Case
+from vesalius.data.dataset import Dataset
+from vesalius.data.labels import Labels
+from vesalius.data.normalise import Normalise
+from vesalius.data.prepare import Preparation
+from vesalius.engine.evaluate import evaluate, evaluate_files
+from vesalius.engine.member import SAMPLES, method_of
+from vesalius.engine.predict import Options, predict
+from vesalius.engine.train import Loop
+from vesalius.engine.whole import logits, look
+from vesalius.io import save
+from vesalius.io.image import Image
+from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
+from vesalius.tasks import TASKS
+
+TWO = Labels(names=("dark", "bright"), values=((0,), (1,)), kind="classes")
+SIDE = 8
+
+
+def plan_of(labels=TWO, *, steps=30, settings=()):
+    """A plan made by hand; pixels are seen as (value - 100) / 10."""
+    rule = Normalise(kind="window", low=0, high=255, mean=100, std=10)
+    expected = Expected(device="cpu", budget_seconds=None, step_seconds=0.01, tile_seconds=0.001, steps=steps, epochs=1.0, memory_bytes=1,
+                        parameters=1)  # fmt: skip
+    made = Plan(task="classify", labels=labels, preparation=Preparation(channels={"image": 1}, normalise=(rule,), fit="stretch", order=1),
+                patch=Patch(size=(SIDE, SIDE), batch=8, foreground=0.0), net=Net(name="compact", ndim=2, channels=(4, 6)),
+                augment=Augment(mirror=(False, True)), predict=Predict(batch=5), expected=expected,
+                train=Train(steps=steps, learning_rate=1e-2, weight_decay=1e-4, deterministic=True, validations=2))  # fmt: skip
+    return made.with_settings(list(settings))
+
+
+def cohort(folder, number=40, *, labels=TWO, patients=None):
+    """Pictures around 100, the bright ones around 120, with some in between."""
+    cases, draw = [], np.random.default_rng(0)
+    for k in range(number):
+        bright = k % 2
+        pixels = draw.normal(100 + 20 * bright + draw.normal(0, 6), 3, (1, SIDE, SIDE)).clip(0, 255).astype(np.uint8)
+        path = Path(folder) / f"{k:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(Image(pixels, Space.of((SIDE, SIDE), physical=False)), path)
+        cases.append(Case(f"c{k:02}", patients[k] if patients else f"p{k:02}", {"image": path}, metadata={"sex": "FM"[k // 2 % 2]},
+                          classes={labels.names[bright]: 1}))  # fmt: skip
+    return Dataset("tiny", Path(folder), "classify", tuple(cases), ("image",), labels)
+
+
+class Brightness(nn.Module):
+    """Logits that grow with the mean, times a factor: too sure by that much."""
+
+    def __init__(self, factor=3.0, shift=-1.0):
+        super().__init__()
+        self.factor, self.shift = factor, shift
+
+    def forward(self, x):
+        z = self.factor * (x.mean((1, 2, 3)) + self.shift)
+        return torch.stack([-z, z], 1)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    data = cohort(tmp_path / "pictures")
+    names = [c.name for c in data.cases]
+    made = write_run(tmp_path / "run", data, plan_of(), folds=[(names[:8], names[8:30])], test=names[30:])
+    return answering(made, monkeypatch, [Brightness()])
+
+
+def test_validation_sets_what_testing_uses(run):
+    found = evaluate(run)
+    how = read_json(run.path / "calibration.json")
+    assert how["cases"] == 22 and how["temperature"] > 1 and 0 < how["thresholds"]["bright"] < 1
+    assert how["nats"][1] < how["nats"][0]
+    rows = found["parts"]["test"]["model"]["rows"]
+    limit = how["thresholds"]["bright"]
+    assert [r["case"] for r in rows] == [f"c{k}" for k in range(30, 40)]
+    assert all(r["said"] == ("bright" if r["probabilities"]["bright"] > limit else "dark") for r in rows)
+    assert all(r["state"] == ("right" if r["said"] == r["truth"] else "wrong") for r in rows)
+    summary = found["parts"]["test"]["model"]["summary"]
+    assert summary["all"]["accuracy"]["mean"] == np.mean([r["state"] == "right" for r in rows])
+    assert set(summary) == {"dark", "bright", "all"} and summary["all"]["auc"]["mean"] > 0.8
+    assert found["leading"][0] == "auc" and set(found["leading"]) <= set(found["definitions"])
+    assert found["parts"]["test"]["majority"]["summary"]["all"]["auc"]["mean"] == 0.5
+    assert evaluate(run) == found, "scoring again changes nothing"
+
+
+def test_the_baseline_answers_the_same_cases_and_is_compared_by_pairs(run):
+    class Opposite:
+        def predict(self, image):
+            p = 1 / (1 + np.exp(4 * (image.mean() - 1)))
+            return np.array([1 - p, p])
+
+    part = evaluate(run, baseline=Opposite(), by=("sex",))["parts"]["test"]
+    auc = {who: part[who]["summary"]["all"]["auc"]["mean"] for who in ("model", "baseline")}
+    assert auc["baseline"] == pytest.approx(1 - auc["model"])
+    assert part["difference"]["all"]["auc"]["mean"] == pytest.approx(auc["model"] - auc["baseline"])
+    assert set(part["model"]["groups"]["sex"]) == {"F", "M"}
+
+
+def test_patients_with_several_images_are_scored_as_patients_too(tmp_path, monkeypatch):
+    data = cohort(tmp_path / "pictures", patients=[f"p{k // 4 * 2 + k % 2}" for k in range(40)])
+    names = [c.name for c in data.cases]
+    made = write_run(tmp_path / "run", data, plan_of(), folds=[(names[:8], names[8:24])], test=names[24:])
+    part = evaluate(answering(made, monkeypatch, [Brightness()]))["parts"]["test"]
+    rows, by = part["model"]["rows"], part["by_patient"]
+    mean = {p: np.mean([r["probabilities"]["bright"] for r in rows if r["patient"] == p]) for p in {r["patient"] for r in rows}}
+    truth = {r["patient"]: r["truth"] == "bright" for r in rows}
+    pairs = [(mean[a] > mean[b]) for a in mean for b in mean if truth[a] and not truth[b]]
+    assert by["patients"] == 8 and by["model"]["summary"]["all"]["auc"]["mean"] == pytest.approx(np.mean(pairs))
+
+
+def test_new_cases_are_answered_in_one_table_which_a_second_call_continues(run, tmp_path):
+    evaluate(run)
+    limit = read_json(run.path / "calibration.json")["thresholds"]["bright"]
+    done = predict(run, tmp_path / "pictures", tmp_path / "out")
+    rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
+    assert len(done) == len(rows) == 40
+    assert all(r["said"] == ("bright" if float(r["p(bright)"]) > limit else "dark") for r in rows)
+    told = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert told["calibration"]["thresholds"]["bright"] == limit and len(told["cases"]) == 40
+    told["cases"] = [{**row, "said": "kept"} for row in told["cases"][:10]]
+    (tmp_path / "out" / "predictions.json").write_text(json.dumps(told))
+    again = predict(run, tmp_path / "pictures", tmp_path / "out")
+    assert sum(a.said == "kept" for a in again) == 10 and len(again) == 40
+    assert not any(a.said == "kept" for a in predict(run, tmp_path / "pictures", tmp_path / "out", options=Options(overwrite=True)))
+
+
+def test_what_cannot_be_read_stops_the_work_or_is_listed(run, tmp_path):
+    (tmp_path / "pictures" / "bad.png").write_bytes(b"nothing")
+    with pytest.raises(Exception, match=r"bad\.png"):
+        predict(run, tmp_path / "pictures", tmp_path / "out")
+    done = predict(run, tmp_path / "pictures", tmp_path / "out", options=Options(skip_bad=True))
+    assert [a.case for a in done if a.problem] == ["bad"] and len(done) == 41
+
+
+def test_a_table_of_answers_is_scored_as_it_is(run, tmp_path):
+    own = evaluate(run)["parts"]["test"]["model"]
+    found = evaluate_files(run, run.path / "predictions" / "test")["parts"]["test"]["model"]
+    assert found["summary"]["all"]["auc"]["mean"] == own["summary"]["all"]["auc"]["mean"]
+    assert [r["said"] for r in found["rows"]] == [r["said"] for r in own["rows"]]
+    (tmp_path / "short.csv").write_text("case,p(dark),p(bright)\nc30,0.1,0.9\n")
+    with pytest.raises(DataError, match="no answer to 9 cases"):
+        evaluate_files(run, tmp_path / "short.csv")
+    (tmp_path / "wrong.csv").write_text("case,said\nc30,dark\n")
+    with pytest.raises(DataError, match="lacks the columns"):
+        evaluate_files(run, tmp_path / "wrong.csv")
+
+
+def test_another_data_set_is_answered_and_scored(run, tmp_path):
+    evaluate(run)
+    found = evaluate_files(run, None, cohort(tmp_path / "more", 12))["parts"]["test"]["model"]
+    assert len(found["rows"]) == 12
+    other = Labels(names=("x", "y"), values=((0,), (1,)), kind="classes")
+    with pytest.raises(DataError, match="Name them alike"):
+        evaluate_files(run, None, cohort(tmp_path / "other", 4, labels=other))
+
+
+def test_views_and_networks_are_meaned():
+    plan = plan_of(settings=["predict.mirror=true"])
+    images = np.random.default_rng(0).normal(size=(7, 1, SIDE, SIDE)).astype(np.float32)
+
+    def left(x):
+        return torch.stack([x[:, 0, :, :2].mean((1, 2)), x[:, 0, :, 2:].mean((1, 2))], 1)
+
+    found = logits([left, lambda x: 3 * left(x)], images, plan)
+    both = [np.stack([v[:, 0, :, :2].mean((1, 2)), v[:, 0, :, 2:].mean((1, 2))], 1) for v in (images, images[..., ::-1])]
+    assert np.allclose(found, 2 * np.mean(both, 0), atol=1e-5)
+
+
+def test_the_loop_learns_and_the_look_sees_it(tmp_path):
+    from vesalius.data.cache import Cache
+
+    plan, task = plan_of(steps=40), TASKS["classify"]()
+    data = cohort(tmp_path / "pictures", 32)
+    cases = Cache(tmp_path / "cache", plan.preparation, TWO, size=plan.patch.size).store(data.cases)
+    loop = Loop(method_of(task, plan, "cpu"), plan.train, plan.patch.batch, tmp_path / "run")
+    watch = look(task, plan, cases, where="cpu")
+    assert loop.fit(SAMPLES["case"](plan, cases, "cpu"), watch)
+    from vesalius.engine.train import averaged
+
+    with averaged(loop.method, loop.average) as trained:
+        assert watch(trained) > 0.9

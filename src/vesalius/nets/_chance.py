@@ -55,6 +55,14 @@ class Dropout(Chance):
         return tuple(x.shape)
 
 
+class DropMaps(Chance):
+    """Whole maps are dropped (Tompson et al. 2015, arXiv:1411.4280)."""
+
+    def shape(self, x: Tensor) -> tuple[int, ...]:
+        """A draw for every map of every sample."""
+        return (*x.shape[:2], *(1,) * (x.ndim - 2))
+
+
 class DropPath(Chance):
     """Whole branches are dropped, each sample by itself (stochastic depth, Huang et al. 2016, arXiv:1603.09382)."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._blocks import CONV
+from vesalius.nets._chance import DropMaps
 
 CARD = Card(
     entry="Compact", title="Compact CNN", summary="Half a million weights for small images.",
@@ -20,7 +21,7 @@ CARD = Card(
 )  # fmt: skip
 NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-DROP: dict[int, Any] = {2: nn.Dropout2d, 3: nn.Dropout3d}
+LEAST = 4  # pixels along the longest side
 
 
 class Compact(nn.Module):
@@ -33,16 +34,17 @@ class Compact(nn.Module):
         if ndim not in CONV or not channels or min(in_channels, out_channels, *channels) < 1 or not 0 <= dropout < 1:
             raise UsageError("A compact network needs 2 or 3 axes, at least one channel at both ends and per stage, and a dropout below 1; "
                              f"got ndim {ndim}, channels {in_channels}, {tuple(channels)}, {out_channels}, dropout {dropout}.")  # fmt: skip
-        self.ndim = ndim
+        self.ndim, self.in_channels = ndim, in_channels
         widths = [in_channels, *channels]
         self.stages = nn.ModuleList(_stage(ndim, a, b) for a, b in zip(widths[:-1], channels, strict=True))
-        self.drop = DROP[ndim](dropout)
+        self.drop = DropMaps(dropout)
         self.answer = nn.Linear(channels[-1], out_channels)
 
     def trunk(self, image: Tensor) -> Tensor:
         """Maps (B, F, *s) of the last stage."""
-        if image.ndim != self.ndim + 2:
-            raise VesaliusError(f"The network expects (B, C, *S) with {self.ndim} sides; got {tuple(image.shape)}.")
+        if image.ndim != self.ndim + 2 or image.shape[1] != self.in_channels or max(image.shape[2:]) < LEAST:
+            raise VesaliusError(f"The network expects (B, {self.in_channels}, *S) with {self.ndim} sides of which one has at least "
+                                f"{LEAST} pixels; got {tuple(image.shape)}. Change patch.size or preparation.channels.")  # fmt: skip
         now = image
         for number, stage in enumerate(self.stages):
             if number:

@@ -21,7 +21,7 @@ CARD = Card(
 )  # fmt: skip
 NORM: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 POOL: dict[int, Any] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
-LEAST = 4  # pixels along the longest side
+LEAST = 2  # pixels along the longest side
 
 
 class Compact(nn.Module):
@@ -43,7 +43,7 @@ class Compact(nn.Module):
     def trunk(self, image: Tensor) -> Tensor:
         """Maps (B, F, *s) of the last stage."""
         if image.ndim != self.ndim + 2 or image.shape[1] != self.in_channels or max(image.shape[2:]) < LEAST:
-            raise VesaliusError(f"The network expects (B, {self.in_channels}, *S) with {self.ndim} sides of which one has at least "
+            raise VesaliusError(f"The network expects (B, C, *S) with {self.in_channels} channels and {self.ndim} sides, one of them of at least "
                                 f"{LEAST} pixels; got {tuple(image.shape)}. Change patch.size or preparation.channels.")  # fmt: skip
         now = image
         for number, stage in enumerate(self.stages):

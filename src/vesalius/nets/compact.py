@@ -43,8 +43,8 @@ class Compact(nn.Module):
     def trunk(self, image: Tensor) -> Tensor:
         """Maps (B, F, *s) of the last stage."""
         if image.ndim != self.ndim + 2 or image.shape[1] != self.in_channels or max(image.shape[2:]) < LEAST:
-            raise VesaliusError(f"The network expects (B, C, *S) with {self.in_channels} channels and {self.ndim} sides, one of them of at least "
-                                f"{LEAST} pixels; got {tuple(image.shape)}. Change patch.size or preparation.channels.")  # fmt: skip
+            raise VesaliusError(f"The network expects (B, C, *S) with {self.in_channels} channels and {self.ndim} sides, one of at "
+                                f"least {LEAST} pixels; got {tuple(image.shape)}. Change patch.size or preparation.channels.")  # fmt: skip
         now = image
         for number, stage in enumerate(self.stages):
             if number:

@@ -118,9 +118,12 @@ class Layers:
             total = total - ((below @ weight) * states[layer + 1]).sum(1)
         return total
 
-    def sweep(self, states: States, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> States:
+    def sweep(
+        self, states: States, chance: Chance, *, drives: States | None = None, beta: Beta = 1.0, shared: bool = False
+    ) -> States:
         """One Gibbs step on the layers of one parity: the others given these, then these given the others."""
-        there = {m: self.sample(m, d, chance, beta=beta, shared=shared) for m, d in self.drives(states).items()}
+        drives = self.drives(states) if drives is None else drives
+        there = {m: self.sample(m, d, chance, beta=beta, shared=shared) for m, d in drives.items()}
         back = {layer: self.pull(layer, there) for layer in states}
         return {layer: self.sample(layer, d, chance, beta=beta, shared=shared) for layer, d in back.items()}
 

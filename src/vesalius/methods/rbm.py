@@ -19,6 +19,7 @@ from vesalius.methods._chance import Chance
 from vesalius.methods._dream import Dream, dreamt
 from vesalius.methods._layers import Layers
 from vesalius.methods._machine import Machine
+from vesalius.methods._partition import Estimate, likelihood
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
 
 CARD = Card(
@@ -84,6 +85,10 @@ class Rbm(Unlabelled):
     def score(self, image: Tensor) -> Tensor:
         """Free energy: -log p(image) up to a constant."""
         return self.machine().free_energy(self.units(image))
+
+    def likelihood(self, image: Tensor, *, temperatures: int = 1000, chains: int = 100, seed: int = 0) -> dict[str, Estimate]:
+        """Mean log p(image) in nats: optimistic by AIS, conservative by RAISE, exact where there are few hidden units."""
+        return likelihood(self.machine(), self.units(image), temperatures=temperatures, chains=chains, seed=seed)
 
     def samples(self, number: int, *, sweeps: int = 1000, seed: int = 0) -> Tensor:
         """`number` images (expectations of the last sweep) that the machine dreams, from chains that start at the pixels' means."""

@@ -1,6 +1,6 @@
 """Boltzmann machines: an epoch against scikit-learn's BernoulliRBM, and on chest radiographs likelihood, probes and dreams.
 
-    python benchmarks/boltzmann.py [--rounds 3] [--data FOLDER_WITH_pneumoniamnist.npz] [--steps 1500] [--picture dreams.png]
+    python benchmarks/boltzmann.py [--rounds 3] [--data FOLDER_WITH_pneumoniamnist.npz] [--steps 1500] [--images 100] [--picture dreams.png]
 
 Speed: 784 visible and 500 hidden units, 5000 rows of random 0 / 1, batches of 100, persistent chains (as many as rows in a batch, one
 sweep), one thread each, in turns A B A B. Ours runs in the one loop (clipping, averaging, state on disk included). Seconds are of the
@@ -124,7 +124,7 @@ def picture(path: Path, rows: list[Tensor]) -> None:
     Image.fromarray(np.concatenate(strips, 0)).resize((strips[0].shape[1] * 2, 2 * sum(len(s) for s in strips)), 0).save(path)
 
 
-def radiographs(folder: Path, steps: int, path: Path | None) -> None:
+def radiographs(folder: Path, steps: int, *, images: int, path: Path | None) -> None:
     from sklearn.decomposition import PCA
 
     data = np.load(folder / "pneumoniamnist.npz")
@@ -133,8 +133,8 @@ def radiographs(folder: Path, steps: int, path: Path | None) -> None:
     label, truth = data["train_labels"].ravel(), data["test_labels"].ravel()
     mean = bits["train"].mean(0).clamp(0.001, 0.999)
     alone = (bits["val"] * mean.log() + (1 - bits["val"]) * (1 - mean).log()).flatten(1).sum(1).mean()
-    checked = bits["val"][:100]
-    print(f"pneumoniamnist, {steps} steps of {BATCH}; log p per image of 100 of the validation part (independent pixels: {alone:.1f})")
+    checked = bits["val"][:images]
+    print(f"pneumoniamnist, {steps} steps of {BATCH}; log p per image of {images} of the validation part (independent pixels: {alone:.1f})")
     shape, rows, methods = (1, 28, 28), [grey["train"][:16], bits["train"][:16]], {}
     greedy = {"dbn": {"greedy": steps // 3}}
     for name in ("rbm", "dbn", "dbm"):
@@ -143,7 +143,7 @@ def radiographs(folder: Path, steps: int, path: Path | None) -> None:
         start = time.process_time()
         learn(method, bits["train"], steps=steps)
         taken = time.process_time() - start
-        told(f"{name} {size['hidden']}, {taken:.0f} s", method.likelihood(checked, temperatures=1000, chains=50))
+        told(f"{name} {size['hidden']}, {taken:.0f} s", method.likelihood(checked, temperatures=1000, chains=30))
         methods[name] = (method, bits)
         rows.append(method.samples(16, sweeps=500))
     rows.append(methods["rbm"][0].filters()[:16].detach())
@@ -178,6 +178,7 @@ def main() -> None:
     words.add_argument("--rounds", type=int, default=3, help="0 leaves the speed out")
     words.add_argument("--data", type=Path)
     words.add_argument("--steps", type=int, default=1500)
+    words.add_argument("--images", type=int, default=100, help="whose likelihood is taken")
     words.add_argument("--picture", type=Path)
     chosen = words.parse_args()
     torch.set_num_threads(1)
@@ -185,7 +186,7 @@ def main() -> None:
     if chosen.rounds:
         speed(chosen.rounds)
     if chosen.data:
-        radiographs(chosen.data, chosen.steps, chosen.picture)
+        radiographs(chosen.data, chosen.steps, images=chosen.images, path=chosen.picture)
 
 
 if __name__ == "__main__":

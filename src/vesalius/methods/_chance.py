@@ -23,12 +23,12 @@ class Chance:
 
     def uniform(self, size: Sequence[int], *, shared: bool = False) -> Tensor:
         """Numbers in [0, 1) of `size`; `shared` rows are those of every process alike."""
-        generator = torch.Generator(self.device).manual_seed(mixed(*self.words, self.number))
+        words = (*self.words, self.number)
         self.number += 1
         rows, *others = size
         if shared or self.world == 1:
-            return torch.rand(rows, *others, generator=generator, device=self.device)
-        joint = torch.rand(self.rank + (rows - 1) * self.world + 1, *others, generator=generator, device=self.device)
+            return _uniform(words, (rows, *others), self.device)
+        joint = _uniform(words, (self.rank + (rows - 1) * self.world + 1, *others), self.device)
         return joint[self.rank :: self.world]
 
     def bits(self, probability: Tensor, *, shared: bool = False) -> Tensor:
@@ -41,6 +41,10 @@ class Chance:
         return torch.erfinv(2 * middle - 1) * math.sqrt(2)
 
 
-def mixed(*words: int) -> int:
-    """One seed of 63 bits from several whole numbers."""
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+def _uniform(words: Sequence[int], size: Sequence[int], device: torch.device) -> Tensor:
+    """On the processor numpy's PCG64, which is three times as fast as torch's generator and fills rows in order."""
+    seeds = np.random.SeedSequence(words)
+    if device.type == "cpu":
+        return torch.from_numpy(np.random.Generator(np.random.PCG64(seeds)).random(size, dtype=np.float32))
+    generator = torch.Generator(device).manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+    return torch.rand(*size, generator=generator, device=device)

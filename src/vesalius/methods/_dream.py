@@ -1,8 +1,8 @@
 """What a machine of visibles and hiddens dreams: states near its own distribution, for the second half of the gradient.
 
 Contrastive divergence starts at the data (Hinton 2002), persistent chains go on from the last step (Tieleman 2008), and parallel
-tempering lets chains at many temperatures change places (Desjardins et al. 2010, Cho et al. 2010). Every kind returns visibles and what
-drives the hiddens, with the gradient of the second, so that the free energy of the dream costs no further product with the weights.
+tempering lets chains at many temperatures change places (Desjardins et al. 2010, Cho et al. 2010). What drives the hiddens, of the data
+and of the dream, is returned with its gradient: where the dream does not wait for the data, both are one product with the weights.
 """
 
 from typing import Literal, Protocol
@@ -44,37 +44,39 @@ class Dream(Settings):
         """Persistent states to keep: none for cd."""
         return {"cd": 0, "pcd": self.chains, "tempering": self.chains * self.temperatures}[self.kind]
 
-    def next(self, pair: Pair, drive: Tensor, *, kept: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
-        """(visibles, drive of the hiddens) of the dream; `drive` is that of the data, `kept` the persistent hiddens, changed in place."""
+    def next(self, pair: Pair, data: Tensor, *, kept: Tensor, chance: Chance) -> tuple[Tensor, Tensor, Tensor]:
+        """(drive of the hiddens by the data, dreamt visibles, drive by these); `kept` are the persistent hiddens, changed in place."""
         if self.kind == "cd":
+            drive = pair.drive(data)
             hidden = pair.hiddens(drive.detach(), chance)
             for _ in range(self.sweeps - 1):
                 hidden = _onward(pair, hidden, chance)
             visible = _still(pair, hidden, chance)
-            return visible, pair.drive(visible)
-        if self.kind == "tempering":
-            return self._tempered(pair, kept, chance)
-        hidden = kept.to(drive.dtype)
+            return drive, visible, pair.drive(visible)
+        visible = self._tempered(pair, kept, chance) if self.kind == "tempering" else self._persistent(pair, kept.to(data.dtype), chance)
+        drive, after = pair.drive(torch.cat([data, visible])).tensor_split([len(data)])
+        if self.kind == "pcd":
+            kept.copy_(_resting(pair, after, chance))
+        return drive, visible, after
+
+    def _persistent(self, pair: Pair, hidden: Tensor, chance: Chance) -> Tensor:
+        """The visibles of the chains after their sweeps."""
         for _ in range(self.sweeps - 1):
             hidden = _onward(pair, hidden, chance, shared=True)
-        visible = _still(pair, hidden, chance, shared=True)
-        after = pair.drive(visible)
-        kept.copy_(_resting(pair, after, chance))
-        return visible, after
+        return _still(pair, hidden, chance, shared=True)
 
-    def _tempered(self, pair: Pair, kept: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def _tempered(self, pair: Pair, kept: Tensor, chance: Chance) -> Tensor:
         """Every temperature sweeps, neighbours swap, and the coldest (beta 1) is the dream."""
         beta = _column(torch.linspace(0, 1, self.temperatures, device=kept.device).repeat_interleave(self.chains), kept)
         hidden = kept.float()
         for turn in range(self.sweeps):
-            with torch.no_grad():
-                visible = pair.visibles(hidden, chance, beta=beta, shared=True)
-                for parity in (turn % 2, 1 - turn % 2):
-                    visible = swapped(pair, visible, chance, chains=self.chains, parity=parity)
-                hidden = pair.hiddens(pair.drive(visible), chance, beta=beta, shared=True)
+            visible = pair.visibles(hidden, chance, beta=beta, shared=True)
+            for parity in (turn % 2, 1 - turn % 2):
+                visible = swapped(pair, visible, chance, chains=self.chains, parity=parity)
+            hidden = pair.hiddens(pair.drive(visible), chance, beta=beta, shared=True)
         kept.copy_(hidden)
-        dream = visible[-self.chains :]
-        return dream, pair.drive(dream)
+        return visible[-self.chains :]
 
 
 @torch.no_grad()

@@ -42,13 +42,17 @@ class Machine(nn.Module):
     def layers(self) -> Layers:
         """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
         with torch.autocast(self.biases[0].device.type, enabled=False):
-            weights = [*self.weights]
-            if self.mask is not None:
-                weights[0] = weights[0] * self.mask
-            variance = None if self.log_variance is None else self.log_variance.exp()
-            shift = _shift(weights, variance, self.offsets)
-            biases = tuple(b - s for b, s in zip(self.biases, shift, strict=True)) if self.centred else tuple(self.biases)
+            weights, variance = self._plain()
+            shift = _shift(weights, variance, self.offsets) if self.centred else [torch.zeros_like(b) for b in self.biases]
+            biases = tuple(b - s for b, s in zip(self.biases, shift, strict=True))
         return Layers(biases, tuple(weights), variance, self.base())
+
+    def _plain(self) -> tuple[list[Tensor], Tensor | None]:
+        """Weights that there are, and the variance."""
+        weights = [*self.weights]
+        if self.mask is not None:
+            weights[0] = weights[0] * self.mask
+        return weights, None if self.log_variance is None else self.log_variance.exp()
 
     def base(self) -> Tensor:
         """Biases of visibles that are independent and have the means of the data."""
@@ -66,10 +70,10 @@ class Machine(nn.Module):
         """Offsets a step of `rate` nearer to the mean activities `means`; the biases follow, so that the machine stays what it is."""
         with torch.autocast(self.biases[0].device.type, enabled=False):
             moves = [rate * (mean.float() - offset) for mean, offset in zip(means, self.offsets, strict=True)]
-            shift = _shift(list(self.layers().weights), self.layers().variance, moves)
-            for bias, offset, s, move in zip(self.biases, self.offsets, shift, moves, strict=True):
+            for offset, move in zip(self.offsets, moves, strict=True):
                 offset += move
-                bias += s if self.centred else 0
+            for bias, shift in zip(self.biases, _shift(*self._plain(), moves) if self.centred else (), strict=self.centred):
+                bias += shift
 
 
 def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence[Tensor]) -> list[Tensor]:
@@ -78,5 +82,5 @@ def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence
     for layer, weight in enumerate(weights):
         below = offsets[0] / variance if layer == 0 and variance is not None else offsets[layer]
         shifts[layer] = shifts[layer] + weight @ offsets[layer + 1]
-        shifts[layer + 1] = shifts[layer + 1] + below @ weight
+        shifts[layer + 1] = shifts[layer + 1] + weight.T @ below
     return shifts

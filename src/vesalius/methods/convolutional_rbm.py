@@ -144,7 +144,7 @@ class ConvolutionalRbm(Unlabelled):
 
     def optimisers(self) -> dict[str, Optimizer]:
         """Stochastic gradient descent with momentum; filters are decayed."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM)}
+        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Free energies per place, so that rates do not depend on the size of the image."""
@@ -152,8 +152,7 @@ class ConvolutionalRbm(Unlabelled):
         if not self.step:
             self.net.begin(joint_mean(data.flatten(2).mean(2)))
         pair, places = self.net.maps(), prod(self.shape[1:]) ** 0.5
-        drive = pair.drive(data)
-        dream, after = self.dream.next(pair, drive, kept=self.get_buffer("kept"), chance=chance)
+        drive, dream, after = self.dream.next(pair, data, kept=self.get_buffer("kept"), chance=chance)
         yield "net", {"data": pair.free_energy(data, drive).mean() / places, "dream": -pair.free_energy(dream, after).mean() / places}
         self.step += 1
 

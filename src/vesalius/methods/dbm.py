@@ -54,7 +54,7 @@ class Dbm(Unlabelled):
 
     def optimisers(self) -> dict[str, Optimizer]:
         """Stochastic gradient descent with momentum; weights are decayed."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM)}
+        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The energy of the data with its mean-field answer, less the free energy of the dream, in which the odd layers are summed out."""

@@ -116,8 +116,7 @@ class Dbn(Unlabelled):
         if int(self.step) % self.greedy == 0:
             machine.begin(joint_mean(x))
         pair = machine.layers()
-        drive = pair.drive(x)
-        dream, after = self.dream.next(pair, drive, kept=x, chance=chance)
+        drive, dream, after = self.dream.next(pair, x, kept=x, chance=chance)
         yield f"layer{layer}", {"data": pair.free_energy(x, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
         means = joint_mean(torch.cat([x, torch.sigmoid(drive.detach())], 1))
         machine.recentre([means[: x.shape[1]], means[x.shape[1] :]], FOLLOW)
@@ -128,8 +127,7 @@ class Dbn(Unlabelled):
         top = self.depth - 1
         wake = self._raised(data, chance, top)
         pair = self.net.layers(top)
-        drive = pair.drive(wake[top])
-        dream, after = self.dream.next(pair, drive, kept=drive, chance=chance)
+        drive, dream, after = self.dream.next(pair, wake[top], kept=data, chance=chance)
         asleep = self._lowered(dream, chance)
         yield f"layer{top}", {"data": pair.free_energy(wake[top], drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
         for layer in range(top):

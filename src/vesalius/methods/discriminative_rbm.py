@@ -102,7 +102,7 @@ class DiscriminativeRbm(Unlabelled):
 
     def optimisers(self) -> dict[str, Optimizer]:
         """Stochastic gradient descent with momentum; weights are decayed."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM)}
+        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def machine(self) -> Labelled:
         """The plain machine at this instant."""
@@ -118,13 +118,12 @@ class DiscriminativeRbm(Unlabelled):
         known = label >= 0
         one = F.one_hot(torch.where(known, label, _picked(logits, chance)), logits.shape[1]).to(data.dtype)
         both = torch.cat([data, one], 1)
-        drive = machine.drive(both)
-        _, after = dream = self.dream.next(machine, drive, kept=self.get_buffer("kept"), chance=chance)
+        drive, dream, after = self.dream.next(machine, both, kept=self.get_buffer("kept"), chance=chance)
         pair = torch.where(known, logits.gather(1, label.clamp(min=0)[:, None])[:, 0], torch.logsumexp(logits, 1))
         share = torch.where(known, self.generative, 1.0)
         told = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum") / len(label)
         weight = joint_mean(share[:, None]).squeeze()
-        yield "net", {"class": told, "data": -(share * pair).mean(), "dream": -weight * machine.free_energy(dream[0], after).mean()}
+        yield "net", {"class": told, "data": -(share * pair).mean(), "dream": -weight * machine.free_energy(dream, after).mean()}
         means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
         self.net.image.recentre([means[: self.size], means[self.size :]], FOLLOW)
         self.step += 1

@@ -50,15 +50,14 @@ class Rbm(Unlabelled):
 
     def optimisers(self) -> dict[str, Optimizer]:
         """Stochastic gradient descent with momentum; weights are decayed, biases are not."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM)}
+        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         chance, data = self.chance(), self.visible(batch["image"])
         if not self.step:
             self.net.begin(joint_mean(data))
         pair = self.net.layers()
-        drive = pair.drive(data)
-        dream, after = self.dream.next(pair, drive, kept=self.get_buffer("kept"), chance=chance)
+        drive, dream, after = self.dream.next(pair, data, kept=self.get_buffer("kept"), chance=chance)
         yield "net", {"data": pair.free_energy(data, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
         means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
         self.net.recentre([means[: self.size], means[self.size :]], FOLLOW)

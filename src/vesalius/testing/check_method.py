@@ -1,5 +1,9 @@
 """What every way of learning must do: name an optimiser for each weight that it teaches, yield finite losses in turns that
-the loop can step, learn, answer, and carry its state through a file."""
+the loop can step, learn, answer, and carry its state through a file.
+
+A method whose card names the task "pretrain" learns from images alone: it is built for the shape of an image, gets no target,
+and shows that it learns by giving the images back.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
+from vesalius.core.errors import VesaliusError
 from vesalius.data.batch import Batch, Kind
 from vesalius.engine.state import load_weights, pack, save_weights, unpack
 from vesalius.losses import LOSSES
 from vesalius.methods import METHODS, Method
+from vesalius.methods._unlabelled import Unlabelled
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 
@@ -20,8 +26,17 @@ RATE = 1e-2
 SIDES = {2: (16, 16), 3: (8, 8, 8)}
 
 
+def unlabelled(card: Card) -> bool:
+    """Whether the method of `card` learns from images alone."""
+    return "pretrain" in card.tasks
+
+
 def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
-    """The method of `card` around a small network and a segmentation loss; channels-last, as the loop has it."""
+    """A small method of `card`: for the shape of an image, or around a small network and a segmentation loss (channels-last)."""
+    if unlabelled(card):
+        small = (card.facts or {}).get("arguments", {})
+        alone: Method = METHODS[card.name]((1, *SIDES[ndim]), learning_rate=RATE, weight_decay=1e-3, seed=seed, **small)
+        return alone
     net = initialise(NETS["unet"](ndim, 1, 2, channels=(4, 8, 8)), torch.Generator().manual_seed(seed))
     layout = torch.channels_last_3d if ndim == 3 else torch.channels_last
     loss: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](True))
@@ -30,13 +45,24 @@ def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
     return made
 
 
-def example(ndim: int = 2, *, seed: int = 0, size: int = 2) -> Batch:
-    """Noise with a bright part, and the part as target."""
+def example(card: Card, ndim: int = 2, *, seed: int = 0) -> Batch:
+    """Noise with a bright part and the part as target; images alone (halves and quarters, bright on dark) for one without labels."""
     random = torch.Generator().manual_seed(seed)
-    target = torch.zeros(size, 1, *SIDES[ndim], dtype=torch.uint8)
+    if unlabelled(card):
+        return Batch({"image": parts(ndim, random)}, {"image": Kind.IMAGE})
+    target = torch.zeros(2, 1, *SIDES[ndim], dtype=torch.uint8)
     target[:, :, 2:7, 3:8] = 1
-    image = torch.randn(size, 1, *SIDES[ndim], generator=random) + 2 * target
+    image = torch.randn(2, 1, *SIDES[ndim], generator=random) + 2 * target
     return Batch({"image": image, "target": target}, {"image": Kind.IMAGE, "target": Kind.MASK})
+
+
+def parts(ndim: int, random: torch.Generator, size: int = 8) -> Tensor:
+    """Images (size, 1, *S) in [0, 1], bright on one side of the middle of some axes, with a little noise."""
+    image = 0.1 * torch.rand(size, 1, *SIDES[ndim], generator=random)
+    for number in range(size):
+        for axis, n in enumerate(SIDES[ndim][: 1 + number % ndim]):
+            image[number].narrow(axis + 1, n // 2 if number >> axis & 1 else 0, n // 2).add_(0.3)
+    return image
 
 
 def turns(method: Method, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -76,7 +102,7 @@ def check_turns(card: Card, folder: Path) -> None:
     for ndim in card.ndim:
         method = build(card, ndim)
         known, number = method.optimisers(), 0
-        for name, losses in turns(method, example(ndim)):
+        for name, losses in turns(method, example(card, ndim)):
             number += 1
             assert name in known and losses and number < 1000
             for word, term in losses.items():
@@ -85,25 +111,55 @@ def check_turns(card: Card, folder: Path) -> None:
 
 
 def check_learns(card: Card, folder: Path) -> None:
-    """Thirty steps on one batch bring the loss down, and every weight has moved."""
+    """Thirty steps on one batch bring the loss down (without labels: fifty, what is lost in giving it back); every weight has moved."""
     for ndim in card.ndim:
         method = build(card, ndim)
-        optimisers, before, batch = method.optimisers(), weights(method), example(ndim)
-        losses = [step(method, optimisers, batch) for _ in range(30)]
+        optimisers, before, batch = method.optimisers(), weights(method), example(card, ndim)
+        first = lost(method, batch["image"]) if unlabelled(card) else 0.0
+        losses = [step(method, optimisers, batch) for _ in range(50 if unlabelled(card) else 30)]
+        losses = [first, lost(method, batch["image"])] if unlabelled(card) else losses
         assert min(losses[-3:]) < 0.7 * losses[0], f"{card.name}: {losses[0]:.3f} became {losses[-1]:.3f}"
         still = [name for name, value in method.named_parameters() if torch.equal(value, before[name])]
         assert not still, f"{card.name}: not taught: {still}"
 
 
+@torch.no_grad()
+def lost(method: Method, image: Tensor) -> float:
+    """Mean squared difference between `image` and what the method gives back."""
+    method.eval()
+    away = float((method.infer(image) - image).square().mean())
+    method.train()
+    return away
+
+
 def check_infer(card: Card, folder: Path) -> None:
     """An answer per sample, the same each time and without a trace in the weights."""
     for ndim in card.ndim:
-        method, batch = build(card, ndim).eval(), example(ndim)
+        method, batch = build(card, ndim).eval(), example(card, ndim)
         before = weights(method)
         with torch.inference_mode():
             first, second = method.infer(batch["image"]), method.infer(batch["image"])
         assert len(first) == len(batch) and bool(first.isfinite().all()) and torch.equal(first, second)
         assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def check_unlabelled(card: Card, folder: Path) -> None:
+    """Without labels: the image given back has its shape; features and scores are one row and one number per sample, each alone."""
+    for ndim in card.ndim if unlabelled(card) else ():
+        method, image = build(card, ndim).eval(), example(card, ndim)["image"]
+        assert isinstance(method, Unlabelled)
+        with torch.inference_mode():
+            features, score = method.features(image), method.score(image)
+            assert method.infer(image).shape == image.shape
+            assert features.ndim == 2 and len(features) == len(image) == len(score) and score.ndim == 1
+            assert bool(features.isfinite().all()) and bool(score.isfinite().all()) and float(features.std(0).max()) > 0
+            torch.testing.assert_close(method.score(image[:1]), score[:1], rtol=1e-4, atol=1e-4)
+        try:
+            method.infer(image[..., :-1])
+        except VesaliusError as problem:
+            assert "shape" in str(problem)
+        else:
+            raise AssertionError(f"{card.name} takes an image of another shape than it was made for")
 
 
 def check_repeatable(card: Card, folder: Path) -> None:
@@ -113,7 +169,7 @@ def check_repeatable(card: Card, folder: Path) -> None:
         method = build(card)
         optimisers, state = method.optimisers(), torch.get_rng_state()
         for k in range(3):
-            step(method, optimisers, example(seed=k))
+            step(method, optimisers, example(card, seed=k))
         assert torch.equal(state, torch.get_rng_state()), f"{card.name} draws from the global generator"
         made.append(weights(method))
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
@@ -125,21 +181,21 @@ def check_state(card: Card, folder: Path) -> None:
         whole, first, second = (build(card, ndim, seed=seed) for seed in (0, 0, 1))
         teachers = [method.optimisers() for method in (whole, first, second)]
         for k in range(4):
-            step(whole, teachers[0], example(ndim, seed=k))
+            step(whole, teachers[0], example(card, ndim, seed=k))
         for k in range(2):
-            step(first, teachers[1], example(ndim, seed=k))
+            step(first, teachers[1], example(card, ndim, seed=k))
         save_weights(folder / "state.safetensors", pack(first, weights(first), teachers[1]))
         average = weights(second)
         unpack(load_weights(folder / "state.safetensors")[0], second, average, optimisers=teachers[2])
         assert all(torch.equal(average[name], value) for name, value in first.state_dict().items())
         for k in (2, 3):
-            step(second, teachers[2], example(ndim, seed=k))
+            step(second, teachers[2], example(card, ndim, seed=k))
         unlike = [name for name, value in second.state_dict().items() if not torch.equal(value, whole.state_dict()[name])]
         assert not unlike, f"{card.name}: another run after resuming: {unlike}"
 
 
 CHECKS: tuple[Callable[[Card, Path], None], ...] = (
-    check_optimisers, check_turns, check_learns, check_infer, check_repeatable, check_state,
+    check_optimisers, check_turns, check_learns, check_infer, check_unlabelled, check_repeatable, check_state,
 )  # fmt: skip
 
 

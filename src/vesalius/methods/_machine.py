@@ -1,0 +1,86 @@
+"""The weights of a Boltzmann machine of layers, centred (Montavon & Mueller 2012, Melchior et al. 2016): units count from their means.
+
+Centring is a change of variables: the machine with offsets m is the plain one with biases a_l = b_l - W_l m_(l+1) - m_(l-1) W_(l-1).
+So everything is computed in plain form, and autograd through a_l gives the gradient of the centred machine.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from vesalius.core.errors import UsageError
+from vesalius.methods._layers import Layers
+
+EDGE = 0.01  # visible means are kept this far from 0 and 1 where their log odds are taken
+SPREAD = 0.01  # standard deviation of fresh weights (Hinton 2010, a practical guide)
+
+
+class Machine(nn.Module):
+    """`sizes[l]` units in layer l. `mask` (n_0, n_1) says which of the first weights there are; `gaussian` pixels learn variances."""
+
+    def __init__(
+        self, sizes: Sequence[int], generator: torch.Generator, *, gaussian: bool = False, centred: bool = True, mask: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise UsageError(f"A Boltzmann machine has visible and hidden layers of at least one unit; got {tuple(sizes)}.")
+        self.centred = centred
+        self.weights = nn.ParameterList(SPREAD * torch.randn(a, b, generator=generator) for a, b in pairwise(sizes))
+        self.biases = nn.ParameterList(torch.zeros(n) for n in sizes)
+        self.log_variance = nn.Parameter(torch.zeros(sizes[0])) if gaussian else None
+        self.register_buffer("mask", mask)
+        for layer, n in enumerate(sizes):
+            self.register_buffer(f"offset{layer}", torch.full((n,), 0.0 if gaussian and not layer else 0.5))
+
+    @property
+    def offsets(self) -> list[Tensor]:
+        """Mean activity of each layer."""
+        return [self.get_buffer(f"offset{layer}") for layer in range(len(self.biases))]
+
+    def layers(self) -> Layers:
+        """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
+        with torch.autocast(self.biases[0].device.type, enabled=False):
+            weights, variance = self._plain()
+            shift = _shift(weights, variance, self.offsets) if self.centred else [torch.zeros_like(b) for b in self.biases]
+            biases = tuple(b - s for b, s in zip(self.biases, shift, strict=True))
+        return Layers(biases, tuple(weights), variance, self.base())
+
+    def _plain(self) -> tuple[list[Tensor], Tensor | None]:
+        """Weights that there are, and the variance."""
+        weights = [*self.weights]
+        if self.mask is not None:
+            weights[0] = weights[0] * self.mask
+        return weights, None if self.log_variance is None else self.log_variance.exp()
+
+    def base(self) -> Tensor:
+        """Biases of visibles that are independent and have the means of the data."""
+        mean = self.offsets[0]
+        return mean if self.log_variance is not None else torch.logit(mean.clamp(EDGE, 1 - EDGE))
+
+    @torch.no_grad()
+    def begin(self, mean: Tensor) -> None:
+        """Visible biases and offsets from the mean of the data (n_0,): what is known before learning need not be learned."""
+        self.offsets[0].copy_(mean)
+        self.biases[0].copy_(self.base())
+
+    @torch.no_grad()
+    def recentre(self, means: Sequence[Tensor], rate: float) -> None:
+        """Offsets a step of `rate` nearer to the mean activities `means`; the biases follow, so that the machine stays what it is."""
+        with torch.autocast(self.biases[0].device.type, enabled=False):
+            moves = [rate * (mean.float() - offset) for mean, offset in zip(means, self.offsets, strict=True)]
+            for offset, move in zip(self.offsets, moves, strict=True):
+                offset += move
+            for bias, shift in zip(self.biases, _shift(*self._plain(), moves) if self.centred else (), strict=self.centred):
+                bias += shift
+
+
+def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence[Tensor]) -> list[Tensor]:
+    """What offsets do to the bias of each layer through the weights."""
+    shifts = [torch.zeros_like(offset) for offset in offsets]
+    for layer, weight in enumerate(weights):
+        below = offsets[0] / variance if layer == 0 and variance is not None else offsets[layer]
+        shifts[layer] = shifts[layer] + weight @ offsets[layer + 1]
+        shifts[layer + 1] = shifts[layer + 1] + weight.T @ below
+    return shifts

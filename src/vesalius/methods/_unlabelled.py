@@ -1,0 +1,97 @@
+"""What every method that learns from images alone has beside the contract of a method: features, a score, its own clock."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.settings import process_rank
+from vesalius.methods import Method
+from vesalius.methods._chance import Chance
+
+
+class Unlabelled(Method):
+    """Built as `METHODS[name](shape, learning_rate=..., weight_decay=..., seed=..., ...)`; `shape` is (C, *S) of one image.
+
+    `infer(image)` is the image as the method would have it. What it learns lies in `self.net`, what only learning needs
+    (persistent chains, the number of the step, the seed) in buffers beside.
+    """
+
+    step: Tensor
+    seed: Tensor
+
+    def __init__(self, shape: Sequence[int], *, learning_rate: float, weight_decay: float, seed: int) -> None:
+        super().__init__()
+        if len(shape) not in (3, 4) or min(shape) < 1:
+            raise UsageError(f"The shape of one image is (channels, two or three sides), all at least 1; got {tuple(shape)}.")
+        self.shape = tuple(shape)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("seed", torch.tensor(seed))
+
+    @abstractmethod
+    def features(self, image: Tensor) -> Tensor:
+        """(B, K) numbers that say what is in `image` (B, C, *S): for a probe, a search, a classifier."""
+
+    @abstractmethod
+    def score(self, image: Tensor) -> Tensor:
+        """(B,) how strange each image is; only differences mean something."""
+
+    @property
+    def size(self) -> int:
+        """Numbers in one image."""
+        return prod(self.shape)
+
+    def chance(self) -> Chance:
+        """The random numbers of this step."""
+        rank, world = process_rank() if dist.is_initialized() else (0, 1)
+        return Chance(int(self.seed), int(self.step), self.step.device, rank=rank, world=world)
+
+    def checked(self, image: Tensor) -> Tensor:
+        """`image` (B, C, *S) as it is; refused where it has another shape than the method was made for."""
+        if tuple(image.shape[1:]) != self.shape:
+            raise VesaliusError(f"This method was made for images of shape {self.shape} (channels, sides); got {tuple(image.shape[1:])}. "
+                                "Crop or resample them, or make a method for that shape and train it.")  # fmt: skip
+        return image
+
+    def units(self, image: Tensor) -> Tensor:
+        """`image` as one row of numbers per sample, (B, C x S)."""
+        return self.checked(image).flatten(1).float()
+
+    def as_image(self, units: Tensor) -> Tensor:
+        """The inverse of `units`."""
+        return units.reshape(len(units), *self.shape)
+
+
+def joint_mean(values: Tensor) -> Tensor:
+    """Mean over the rows of every process."""
+    total = torch.cat([values.float().sum(0).flatten(), values.new_tensor([len(values)], dtype=torch.float32)])
+    if dist.is_initialized():
+        dist.all_reduce(total)
+    return (total[:-1] / total[-1]).reshape(values.shape[1:])
+
+
+def decayed(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups for an optimiser: weights of more than one axis are decayed, biases are not."""
+    every = [p for p in net.parameters() if p.requires_grad]
+    heavy, others = ([p for p in every if (p.ndim > 1) == many] for many in (True, False))
+    return [{"params": heavy, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def persistent(rows: int, units: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Fair coins (rows, *units), uint8: where persistent chains begin."""
+    return torch.randint(0, 2, (rows, *units), generator=generator, dtype=torch.uint8)
+
+
+def within_unit(values: Tensor) -> Tensor:
+    """`values` as they are; refused where they cannot be probabilities."""
+    if values.numel() and (float(values.min()) < 0 or float(values.max()) > 1):
+        found = f"{float(values.min()):.3g} to {float(values.max()):.3g}"
+        raise VesaliusError(f"0 / 1 visible units need intensities from 0 to 1; got {found}. "
+                            "Scale the images, or choose gaussian visibles for standardised ones.")  # fmt: skip
+    return values

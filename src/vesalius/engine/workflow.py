@@ -154,11 +154,11 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
         for finding in (f for f in findings if f.check == "leak" and f.severity == "repaired"):
             listener.say(finding.message)
     _show_leaks(session, findings)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
     _refuse(session, findings, skip_bad=skip_bad)
     parts = _parted(session, dataset, findings)
     session.clocked("examine", since)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
     dataset, parts = _without_bad(session, findings, parts)
     write_json(folder / "dataset.json", dataset.to_json())
     write_json(folder / "splits.json", asdict(parts))

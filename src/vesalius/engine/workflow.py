@@ -156,8 +156,6 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
     _show_leaks(session, findings)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
     _refuse(session, findings, skip_bad=skip_bad)
     parts = _parted(session, dataset, findings)
     session.clocked("examine", since)

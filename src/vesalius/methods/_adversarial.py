@@ -153,7 +153,7 @@ class Adversarial(Unlabelled):
         labels = self.asked(number, label)
         code = torch.cat([chance.normal((number, self.design.latent)), self.told(labels, chance)], 1)
         self.eval()
-        made = [self.net.generator(part) for part in code.split(256)]
+        made = [self.net.generator(part) for part in torch.split(code, 256)]
         self.train(was)
         return torch.cat(made) if made else torch.zeros(0, *self.shape)
 

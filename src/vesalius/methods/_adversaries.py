@@ -77,7 +77,9 @@ class Adversaries(nn.Module):
             drawn(net, generator, spread=recipe.spread)
         if recipe.spectral:
             for layer in [m for m in self.critic.modules() if isinstance(m, tuple(ALONE))]:
-                parametrize.register_parametrization(layer, "weight", Spectral(layer.weight.detach(), generator))
+                weight = layer.weight
+                assert isinstance(weight, Tensor)
+                parametrize.register_parametrization(layer, "weight", Spectral(weight.detach(), generator))
 
 
 class Generator(nn.Module):
@@ -176,10 +178,12 @@ class Cropped(nn.Module):
 
     def __init__(self, sides: Sequence[int]) -> None:
         super().__init__()
-        self.place = (..., *(slice(side) for side in sides))
+        self.sides = tuple(sides)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps[self.place]
+        for axis, side in enumerate(self.sides):
+            maps = maps.narrow(axis + 2, 0, side)
+        return maps
 
 
 class BatchNorm(nn.Module):
@@ -205,7 +209,7 @@ class BatchNorm(nn.Module):
         """Mean and variance of each channel over every process, with a gradient; what is kept follows them."""
         axes, channels = [0, *range(2, maps.ndim)], maps.shape[1]
         count = maps.new_tensor([maps.numel() / channels], dtype=torch.float32)
-        total = all_reduce(torch.cat([maps.float().sum(axes), maps.float().square().sum(axes), count]))
+        total: Tensor = all_reduce(torch.cat([maps.float().sum(axes), maps.float().square().sum(axes), count]))  # type: ignore[no-untyped-call]
         mean, square = total[:-1].reshape(2, channels) / total[-1]
         variance = square - mean.square()
         with torch.no_grad():
@@ -259,7 +263,7 @@ def drawn(net: nn.Module, generator: torch.Generator, *, spread: float | None) -
     """Every weight of a layer drawn from `generator`, every bias 0."""
     for layer in net.modules():
         if isinstance(layer, tuple(ALONE)):
-            weight, bias = layer.weight, layer.bias
+            weight, bias = layer.get_parameter("weight"), layer._parameters["bias"]
             if spread is None:
                 nn.init.kaiming_normal_(weight, a=SLOPE, generator=generator)
             else:

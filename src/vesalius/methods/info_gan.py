@@ -49,8 +49,8 @@ class InfoGan(Logistic):
 
     def unread(self, fake: Seen) -> Tensor:
         """How badly the code is read from the images, in nats up to a constant."""
-        class_, number = fake.told.split((self.classes, self.numbers), 1)
-        logits, mean = fake.answers[:, 1:].split((self.classes, self.numbers), 1)
+        class_, number = fake.told[:, : self.classes], fake.told[:, self.classes :]
+        logits, mean = fake.answers[:, 1 : 1 + self.classes], fake.answers[:, 1 + self.classes :]
         return F.cross_entropy(logits, class_) + NUMBER * (mean - number).square().sum(1).mean() / 2
 
     def judge(self, real: Seen, fake: Seen, chance: Chance) -> Losses:

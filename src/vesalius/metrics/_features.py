@@ -44,7 +44,8 @@ def rows(least: int, **sets: NDArray[np.floating]) -> list[Rows]:
 def distances(a: Rows, b: Rows) -> Rows:
     """Euclidean distance of each row of `a` from each of `b`."""
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squared, 0))
+    found: Rows = np.sqrt(np.maximum(squared, 0))
+    return found
 
 
 def nearest(a: Rows, b: Rows, *, k: int = 1, own: bool = False) -> tuple[Rows, NDArray[np.intp]]:

@@ -4,6 +4,7 @@ Esteban et al. 2017 (arXiv:1706.02633) for "train on synthetic, test on real". M
 interval over test cases and repeats of the training that leaves out 0; otherwise the verdict is "do not use".
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,10 +77,11 @@ class Trial:
 
 
 def utility(real: Labelled, made: Labelled, test: Labelled, *, trial: Trial) -> dict[str, float | str]:
-    """real, made, both, gain, gain_low, gain_high and the verdict in words."""
+    """real, made (not a number where they have a single class), both, gain, gain_low, gain_high and the verdict in words."""
     _same_classes(real, made, test)
-    found = {name: trial.predicted(train, test) for name, train in (("real", real), ("made", made), ("both", real.with_(made)))}
-    scores = {name: trial.mean(test.labels, predicted) for name, predicted in found.items()}
+    sets = {"real": real, "both": real.with_(made)} | ({"made": made} if len(np.unique(made.labels)) > 1 else {})
+    found = {name: trial.predicted(train, test) for name, train in sets.items()}
+    scores = {"made": math.nan} | {name: trial.mean(test.labels, predicted) for name, predicted in found.items()}
     low, high = gain_interval(found["real"], found["both"], test.labels, trial=trial)
     gain = {"gain": scores["both"] - scores["real"], "gain_low": low, "gain_high": high}
     return {**scores, **gain, "verdict": USE if low > 0 else DO_NOT_USE}

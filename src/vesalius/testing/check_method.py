@@ -143,6 +143,7 @@ def check_learns(card: Card, folder: Path) -> None:
 def check_drawn_near(card: Card, ndim: int) -> None:
     """Sixty steps bring the mean of samples nearer to that of images (in 3D ten steps are taken); every weight has moved."""
     method, image = build(card, ndim), parts(ndim, torch.Generator().manual_seed(1), 64)
+    assert isinstance(method, Adversarial)
     method.learning_rate = STEADY
     optimisers, before, first = method.optimisers(), weights(method), from_mean(method, image)
     for seed in range(60 if ndim == 2 else 10):

@@ -41,8 +41,8 @@ def sums(a: Rows, b: Rows) -> Rows:
 
 def kernel(a: Rows, b: Rows) -> Rows:
     """(x y / F + 1)^3 of every pair."""
-    found: Rows = (a @ b.T / a.shape[1] + 1) ** 3
-    return found
+    base: Rows = a @ b.T / a.shape[1] + 1
+    return base * base * base  # several times faster than a power
 
 
 def discrepancy(own_x: Rows, own_y: Rows, cross: Rows, *, sizes: tuple[int, int]) -> Rows:

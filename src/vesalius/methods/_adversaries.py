@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
@@ -209,7 +208,8 @@ class BatchNorm(nn.Module):
         """Mean and variance of each channel over every process, with a gradient; what is kept follows them."""
         axes, channels = [0, *range(2, maps.ndim)], maps.shape[1]
         count = maps.new_tensor([maps.numel() / channels], dtype=torch.float32)
-        total: Tensor = all_reduce(torch.cat([maps.float().sum(axes), maps.float().square().sum(axes), count]))  # type: ignore[no-untyped-call]
+        own = torch.cat([maps.float().sum(axes), maps.float().square().sum(axes), count])
+        total: Tensor = Joined.apply(own)  # type: ignore[no-untyped-call]
         mean, square = total[:-1].reshape(2, channels) / total[-1]
         variance = square - mean.square()
         with torch.no_grad():
@@ -222,6 +222,22 @@ class BatchNorm(nn.Module):
         scale = self.weight * (variance + EPS).rsqrt()
         over = (1, -1, *(1,) * (maps.ndim - 2))
         return maps * scale.reshape(over) + (self.bias - mean * scale).reshape(over)
+
+
+class Joined(torch.autograd.Function):
+    """The sum over every process, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(context: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 class Spectral(nn.Module):

@@ -1,6 +1,6 @@
 """Images made by adversarial methods on chest X-rays of 28 x 28 pixels: looked at, measured, and tried in training.
 
-    python benchmarks/gans.py --data FOLDER [--out FOLDER] [--methods conditional_gan ac_gan] [--steps 600] [--batch 32] [--gamma 0.05]
+    python benchmarks/gans.py --data FOLDER [--out FOLDER] [--methods conditional_gan ac_gan] [--steps 600] [--batch 32] [--gamma 1]
 
 FOLDER holds pneumoniamnist.npz (train, val, test images and labels: normal, pneumonia). Each method learns from the training images, drawn
 with as many of either class, in the one loop; its averaged weights make as many images of each class as validation has. Measures are of
@@ -46,7 +46,7 @@ def main():
     words.add_argument("--steps", type=int, default=600)
     words.add_argument("--batch", type=int, default=32)
     words.add_argument("--widths", type=int, nargs="+", default=[32, 64])
-    words.add_argument("--gamma", type=float, default=0.05, help="weight of R1 (conditional_gan, r1_gan)")
+    words.add_argument("--gamma", type=float, default=1.0, help="weight of R1 (conditional_gan, r1_gan)")
     words.add_argument("--views", action="store_true", help="adaptive augmentation of what the critic sees")
     words.add_argument("--seed", type=int, default=0)
     options = words.parse_args()

@@ -2,7 +2,8 @@
 the loop can step, learn, answer, and carry its state through a file.
 
 A method whose card names the task "pretrain" learns from images alone: it is built for the shape of an image, gets no target,
-and shows that it learns by giving the images back.
+and shows that it learns by giving the images back. One whose card names "synthesise" makes images: it is built for a shape and a small
+`Design`, gets images with two classes, and shows that it learns by samples that come nearer to them.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,11 +19,14 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.engine.state import load_weights, pack, save_weights, unpack
 from vesalius.losses import LOSSES
 from vesalius.methods import METHODS, Method
+from vesalius.methods._adversarial import Adversarial
+from vesalius.methods._adversaries import Design
 from vesalius.methods._unlabelled import Unlabelled
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 
 RATE = 1e-2
+STEADY = 2e-3  # for two networks against each other
 SIDES = {2: (16, 16), 3: (8, 8, 8)}
 
 
@@ -31,10 +35,17 @@ def unlabelled(card: Card) -> bool:
     return "pretrain" in card.tasks
 
 
+def synthesises(card: Card) -> bool:
+    """Whether the method of `card` makes images."""
+    return "synthesise" in card.tasks
+
+
 def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
     """A small method of `card`: for the shape of an image, or around a small network and a segmentation loss (channels-last)."""
-    if unlabelled(card):
-        small = (card.facts or {}).get("arguments", {})
+    if unlabelled(card) or synthesises(card):
+        small = dict((card.facts or {}).get("arguments", {}))
+        if synthesises(card):
+            small["design"] = Design(latent=6, widths=(8, 8), bounds=(0.0, 1.0))
         alone: Method = METHODS[card.name]((1, *SIDES[ndim]), learning_rate=RATE, weight_decay=1e-3, seed=seed, **small)
         return alone
     net = initialise(NETS["unet"](ndim, 1, 2, channels=(4, 8, 8)), torch.Generator().manual_seed(seed))
@@ -50,6 +61,9 @@ def example(card: Card, ndim: int = 2, *, seed: int = 0) -> Batch:
     random = torch.Generator().manual_seed(seed)
     if unlabelled(card):
         return Batch({"image": parts(ndim, random)}, {"image": Kind.IMAGE})
+    if synthesises(card):
+        tensors = {"image": parts(ndim, random), "label": torch.arange(8) % 2}
+        return Batch(tensors, {"image": Kind.IMAGE, "label": Kind.LABEL})
     target = torch.zeros(2, 1, *SIDES[ndim], dtype=torch.uint8)
     target[:, :, 2:7, 3:8] = 1
     image = torch.randn(2, 1, *SIDES[ndim], generator=random) + 2 * target
@@ -115,12 +129,48 @@ def check_learns(card: Card, folder: Path) -> None:
     for ndim in card.ndim:
         method = build(card, ndim)
         optimisers, before, batch = method.optimisers(), weights(method), example(card, ndim)
+        if synthesises(card):
+            check_drawn_near(card, ndim)
+            continue
         first = lost(method, batch["image"]) if unlabelled(card) else 0.0
         losses = [step(method, optimisers, batch) for _ in range(50 if unlabelled(card) else 30)]
         losses = [first, lost(method, batch["image"])] if unlabelled(card) else losses
         assert min(losses[-3:]) < 0.7 * losses[0], f"{card.name}: {losses[0]:.3f} became {losses[-1]:.3f}"
         still = [name for name, value in method.named_parameters() if torch.equal(value, before[name])]
         assert not still, f"{card.name}: not taught: {still}"
+
+
+def check_drawn_near(card: Card, ndim: int) -> None:
+    """Sixty steps bring the mean of samples nearer to that of images (in 3D ten steps are taken); every weight has moved."""
+    method, image = build(card, ndim), parts(ndim, torch.Generator().manual_seed(1), 64)
+    assert isinstance(method, Adversarial)
+    method.learning_rate = STEADY
+    optimisers, before, first = method.optimisers(), weights(method), from_mean(method, image)
+    for seed in range(60 if ndim == 2 else 10):
+        step(method, optimisers, example(card, ndim, seed=seed))
+    assert ndim == 3 or from_mean(method, image) < 0.8 * first, f"{card.name}: {first:.4f} became {from_mean(method, image):.4f}"
+    still = [name for name, value in method.named_parameters() if torch.equal(value, before[name])]
+    assert not still, f"{card.name}: not taught: {still}"
+
+
+def from_mean(method: Method, image: Tensor) -> float:
+    """Mean squared difference between the mean of samples and that of `image`."""
+    assert isinstance(method, Adversarial)
+    return float((method.samples(64, seed=1).mean(0) - image.mean(0)).square().mean())
+
+
+def check_samples(card: Card, folder: Path) -> None:
+    """What is made has the shape and the bounds asked for, is the same for the same seed, and leaves no trace."""
+    for ndim in card.ndim if synthesises(card) else ():
+        method = build(card, ndim)
+        assert isinstance(method, Adversarial)
+        before, (low, high) = weights(method), method.design.bounds or (-torch.inf, torch.inf)
+        made, again, other = method.samples(5), method.samples(5), method.samples(5, seed=1)
+        assert made.shape == (5, 1, *SIDES[ndim]) and float(made.min()) >= low and float(made.max()) <= high
+        assert torch.equal(made, again) and not torch.equal(made, other) and method.training
+        assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+        features, score = method.eval().features(made), method.score(made)
+        assert features.ndim == 2 and len(features) == len(score) == len(made) and score.ndim == 1
 
 
 @torch.no_grad()
@@ -195,7 +245,7 @@ def check_state(card: Card, folder: Path) -> None:
 
 
 CHECKS: tuple[Callable[[Card, Path], None], ...] = (
-    check_optimisers, check_turns, check_learns, check_infer, check_unlabelled, check_repeatable, check_state,
+    check_optimisers, check_turns, check_learns, check_infer, check_unlabelled, check_samples, check_repeatable, check_state,
 )  # fmt: skip
 
 

@@ -120,7 +120,8 @@ def rows(work: str, turns: Turns, *, check: str | Mapping[str, str], goal: float
 
 def medians(turns: Sequence[Turn]) -> dict[str, Any]:
     """Of wall and processor seconds and of the peak."""
-    return {name: statistics.median(values) for name in ("wall", "cpu", "peak") if None not in (values := [getattr(t, name) for t in turns])}
+    columns = {name: [getattr(turn, name) for turn in turns] for name in ("wall", "cpu", "peak")}
+    return {name: statistics.median(values) for name, values in columns.items() if None not in values}
 
 
 def ratio(ours: Sequence[Turn], theirs: Sequence[Turn], name: str) -> list[float] | None:
@@ -147,6 +148,8 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str, note: str 
 
 def line(row: Mapping[str, Any]) -> str:
     """A row for a person who waits."""
+    if row["opponent"] is None:
+        return f"{row['work']}: {row['ours']['cpu']:.3f} s; {row['check']}"
     median, low, high = row["cpu_ratio"] or row["wall_ratio"]
     return f"{row['work']}: {row['opponent']} / vesalius = {median:.2f} ({low:.2f} ... {high:.2f}); {row['check']}"
 

@@ -20,7 +20,7 @@ from _side_by_side import OURS, Turn, in_processes, keep, rows
 IMPORTS = {OURS: "import vesalius", "nnU-Net": "import nnunetv2", "MONAI": "import monai", "TorchIO": "import torchio"}
 READY = {
     OURS: "from vesalius.engine.workflow import train",
-    "nnU-Net": "from nnunetv2.run.run_training import run_training\nfrom nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer",
+    "nnU-Net": "import nnunetv2.run.run_training, nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
     "MONAI": "import monai.data, monai.inferers, monai.losses, monai.metrics, monai.networks.nets, monai.transforms",
 }
 HELP = {

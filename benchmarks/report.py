@@ -1,0 +1,134 @@
+"""Run the comparisons and write `benchmarks/results.md` from what they kept in `benchmarks/results/`.
+
+    python benchmarks/report.py                       write the page from the rows that are there
+    python benchmarks/report.py --run                 run the usual comparisons first (all but export, which takes long)
+    python benchmarks/report.py --run reading export  run these two first
+
+`make bench` does the second, in the environment that `make bench-peers` makes. Real scans, restarts and the like
+(real_scans.py, resume.py, zoo.py, processes.py, threads.py) compare with no other tool and are run by themselves.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE / "results.md"
+USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
+COMPARISONS = (*USUAL, "export")  # the last takes most of an hour and is run by itself
+OPEN = {
+    "GPU": "no GPU was at hand: no figure here is from one",
+    "time to quality": "Dice after 10, 20 and 40 minutes beside nnU-Net's and MONAI's own trainers",
+    "training": "a step on patches of 128 x 128 x 128",
+    "inference": "CT of 512 x 512 x 400 beside the others (on this machine one pass of theirs takes the better part of an hour)",
+    "metrics": "volumes of 512 x 512 x 512",
+    "scaling": "10,000 cases, volumes of 768 x 768 x 768, and two processes on idle cores",
+}
+
+
+def page(kept):
+    """The whole page as Markdown."""
+    parts = [HEAD, losses(kept)]
+    parts += [section(about) for about in kept]
+    parts.append("## Not measured\n\n" + "\n".join(f"- {what}: {why}." for what, why in OPEN.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+HEAD = """# Side by side
+
+Written by `python benchmarks/report.py` from `benchmarks/results/*.json`; `make bench-peers && make bench` measures again. In every row
+both sides did the same work on the same data in the same run, in turns (A B A B). **Ratios are the other tool's figure divided by
+vesalius's: above 1 vesalius is ahead.** They are medians over turns with the least and the largest. Seconds of processor time (all
+threads) stand first because other work on the machine lengthens wall time; machine, load and versions stand under each table."""
+
+
+def losses(kept):
+    """Every row in which the other side is ahead, or the goal is missed."""
+    behind, short = [], []
+    for about in kept:
+        for row in about["rows"]:
+            for word, key in (("time", "cpu_ratio"), ("memory", "peak_ratio")):
+                found = row.get(key)
+                if found and found[0] < 0.995:
+                    what = "megabytes" if row.get("unit") == "MB" else word
+                    behind.append(f"- {row['work']}: {row['opponent']}, {what}: {spread(found)}.")
+            found = row.get("cpu_ratio")
+            if row.get("goal") and found and 0.995 <= found[0] < row["goal"]:
+                short.append(f"- {row['work']}: {row['opponent']}: {number(found[0])}, the goal was {row['goal']:g}.")
+    text = "## Where we lose\n\n" + ("\n".join(behind) if behind else "In no row.")
+    return text + ("\n\nAhead, but short of the goal:\n\n" + "\n".join(short) if short else "")
+
+
+def section(about):
+    rows = about["rows"]
+    memory = any("peak" in row["ours"] for row in rows)
+    lines = [f"## {about['title']}", "", f"`{about['command']}`", ""]
+    if about["note"]:
+        lines += [about["note"], ""]
+    columns = ["work", "beside", "vesalius", "other", "ratio (processor)", "ratio (wall)"] + ["peak memory", "ratio (memory)"] * memory
+    lines += ["| " + " | ".join([*columns, "turns", "check"]) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines += ["| " + " | ".join(cells(row, memory)) + " |" for row in rows]
+    return "\n".join([*lines, "", f"<sub>{facts(about)}</sub>"])
+
+
+def cells(row, memory):
+    """One row of a table."""
+    alone = row["opponent"] is None
+    shown = [row["work"], row["opponent"] or "–", amount(row, row["ours"]), "–" if alone else amount(row, row["theirs"])]
+    shown += [spread(row.get("cpu_ratio")), "–" if row.get("unit") == "MB" else spread(row.get("wall_ratio"))]
+    if memory:
+        both = [row["ours"], *([] if alone else [row["theirs"]])]
+        shown += [" / ".join(size(side["peak"]) if "peak" in side else "–" for side in both), spread(row.get("peak_ratio"))]
+    return [*shown, str(row["rounds"]), row["check"]]
+
+
+def amount(row, side):
+    """Seconds of processor time, or megabytes."""
+    if row.get("unit") == "MB":
+        return f"{side['cpu']:,.0f} MB"
+    seconds = side["cpu"]
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def size(count):
+    return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"
+
+
+def spread(found):
+    """Median (least … largest)."""
+    if not found:
+        return "–"
+    median, low, high = map(number, found)
+    return median if low == high else f"{median} ({low} … {high})"
+
+
+def number(value):
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def facts(about):
+    m, v = about["machine"], about["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in v.items())
+    bf16 = "with bf16" if m["bf16"] else "without bf16"
+    return (f"{about['date']}; {m['processor']} ({bf16}), {m['cores']} cores of which {m['cores_used']} used, {m['threads']} thread, "
+            f"{m['memory_gib']} GiB, load {m['load']}; Python {m['python']}; {packages}.")  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", nargs="*", choices=COMPARISONS, help="comparisons to run first; the usual ones where none is named")
+    options = parser.parse_args()
+    if options.run is not None:
+        for name in options.run or USUAL:
+            sys.stderr.write(f"== {name}\n")
+            subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
+    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    PAGE.write_text(page([found[name] for name in COMPARISONS if name in found]))
+    sys.stderr.write(f"{PAGE} from {len(found)} comparisons\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -185,4 +185,3 @@ def said(turn: Turn) -> str:
 def child(file: str, *words: object) -> list[str]:
     """The command that runs `file` again in a fresh process of this interpreter."""
     return [sys.executable, file, *map(str, words)]
-

@@ -16,7 +16,8 @@ from vesalius.data.prepare import nonzero_box
 from vesalius.data.read import read_images, read_mask
 from vesalius.io import load
 
-SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics
+SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics ...
+SAMPLES_IN_ALL = 10_000_000  # ... and of all cases, so that memory does not grow with their number
 DETAILED = 24  # cases whose masks are taken to coarser grids
 
 
@@ -25,8 +26,8 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
     channels = components(dataset, cases)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         rows = []
-        every = max(1, len(cases) // DETAILED)
-        looks = pool.map(lambda at: case_facts(at[1], dataset, channels, detailed=at[0] % every == 0), enumerate(cases))
+        every, samples = max(1, len(cases) // DETAILED), max(1, min(SAMPLES, SAMPLES_IN_ALL // max(len(cases), 1)))
+        looks = pool.map(lambda at: case_facts(at[1], dataset, channels, detailed=at[0] % every == 0, samples=samples), enumerate(cases))
         for done, row in enumerate(looks, 1):
             rows.append(row)
             if progress:
@@ -70,9 +71,11 @@ def _colours(pixels: Array) -> int:
     return int(pixels.shape[0])
 
 
-def case_facts(case: Case, dataset: Dataset, channels: dict[str, int], *, detailed: bool = True) -> dict[str, Any]:
-    """Shape and spacing on the RAS+ grid, foreground intensities, voxels per class and pose of one case; `detailed`: what
-    its masks lose on coarser grids too."""
+def case_facts(
+    case: Case, dataset: Dataset, channels: dict[str, int], *, detailed: bool = True, samples: int = SAMPLES
+) -> dict[str, Any]:
+    """Shape and spacing on the RAS+ grid, foreground intensities (`samples` voxels of each channel), voxels per class and pose of
+    one case; `detailed`: what its masks lose on coarser grids too."""
     image = read_images(case, channels)
     turn = image.space.canonical_turn()
     space = image.space.turned(turn)
@@ -89,14 +92,14 @@ def case_facts(case: Case, dataset: Dataset, channels: dict[str, int], *, detail
         "voxels": [int(mask.sum()) for mask in masks],
         "thumbnail": thumbnail(turned),
         "detail": survival(turn.apply(masks), space.spacing) if detailed and coded is not None else None,
-        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser) for channel in image.array],
+        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser, samples) for channel in image.array],
         "extremes": [_extremes(channel, chooser) for channel in image.array],
     }  # fmt: skip
 
 
-def _sample(values: Array, chooser: np.random.Generator) -> Array:
+def _sample(values: Array, chooser: np.random.Generator, number: int = SAMPLES) -> Array:
     values = values[np.isfinite(values)]
-    return values if values.size <= SAMPLES else chooser.choice(values, SAMPLES, replace=False)
+    return values if values.size <= number else chooser.choice(values, number, replace=False)
 
 
 def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:

@@ -134,12 +134,17 @@ def ratio(ours: Sequence[Turn], theirs: Sequence[Turn], name: str) -> list[float
 
 
 def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str, note: str = "") -> Path:
-    """Write the rows of benchmark `name` with the machine, the versions, the date and the command."""
+    """Write the rows of benchmark `name` with the machine, the versions, the date and the command. Rows of other work that were
+    measured on the same day with the same versions stay, each with its command."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    about = {"benchmark": name, "title": title, "note": note, "command": f"python benchmarks/{' '.join(words)}",
-             "date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(), "rows": list(made)}  # fmt: skip
+    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
+    about = {"benchmark": name, "title": title, "note": note, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(),
+             "versions": versions(), "rows": [{**row, "command": command} for row in made]}  # fmt: skip
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if all(before.get(key) == about[key] for key in ("date", "versions")):
+        again = {row["work"] for row in made}
+        about["rows"] = [row for row in before["rows"] if row["work"] not in again] + about["rows"]
     path.write_text(json.dumps(about, indent=1) + "\n")
     for row in made:
         sys.stderr.write(line(row) + "\n")

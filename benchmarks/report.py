@@ -65,7 +65,8 @@ def losses(kept):
 def section(about):
     rows = about["rows"]
     memory = any("peak" in row["ours"] for row in rows)
-    lines = [f"## {about['title']}", "", f"`{about['command']}`", ""]
+    commands = dict.fromkeys(row["command"] for row in rows)
+    lines = [f"## {about['title']}", "", *[f"`{command}`  " for command in commands], ""]
     if about["note"]:
         lines += [about["note"], ""]
     columns = ["work", "beside", "vesalius", "other", "ratio (processor)", "ratio (wall)"] + ["peak memory", "ratio (memory)"] * memory

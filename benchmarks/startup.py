@@ -3,10 +3,11 @@ MONAI and TorchIO.
 
     python benchmarks/startup.py [--rounds 3]
 
-Every start is a fresh process of the same interpreter, files warm in the page cache, in turns. *import* is the package by its
-name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the training loop), because vesalius
-loads lazily and the bare name would flatter it. *installed* counts the files of the package and of everything that it requires
-(extras left out), once with torch, which all share, and once without.
+Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
+*import* is the package by its name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the
+training loop), because vesalius loads lazily and the bare name would flatter it. MONAI's command line needs a package (fire) that does
+not come with it, and is left out of `--help`. *installed* counts the files of the package and of everything that it requires (extras
+left out), once with torch, which all share, and once without.
 """
 
 import argparse
@@ -24,8 +25,7 @@ READY = {
     "MONAI": "import monai.data, monai.inferers, monai.losses, monai.metrics, monai.networks.nets, monai.transforms",
 }
 HELP = {
-    OURS: ["vesalius", "--help"], "nnU-Net": ["nnUNetv2_train", "--help"], "MONAI": ["python", "-m", "monai.bundle", "--help"],
-    "TorchIO": ["torchio-transform", "--help"],
+    OURS: ["vesalius", "--help"], "nnU-Net": ["nnUNetv2_train", "--help"], "TorchIO": ["torchio-transform", "--help"],
 }  # fmt: skip
 DISTRIBUTIONS = {OURS: "vesalius", "nnU-Net": "nnunetv2", "MONAI": "monai", "TorchIO": "torchio"}
 
@@ -77,7 +77,6 @@ def main():
     found = megabytes()
     for work, kinds in python.items():
         commands = {name: [sys.executable, "-c", code] for name, code in kinds.items()}
-        in_processes(commands, rounds=1)  # from the disk into memory
         found += rows(work, in_processes(commands, rounds=options.rounds), check="exit code 0", goal=10)
     found += rows("--help", in_processes({name: [str(scripts / words[0]), *words[1:]] for name, words in HELP.items()},
                                          rounds=options.rounds), check="exit code 0", goal=10)  # fmt: skip

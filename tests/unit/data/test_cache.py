@@ -47,8 +47,14 @@ def test_cases_are_mapped_and_keep_no_file_open(tmp_path):
     assert Path("/proc/self/maps").read_text().count(f"{tmp_path / 'kept'}/") >= 3 * len(kept)
 
 
-@pytest.mark.parametrize("array", [np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.zeros((0, 4), np.int32),
-                                   np.asfortranarray(np.random.default_rng(0).normal(size=(3, 5)))], ids=["plain", "empty", "fortran"])  # fmt: skip
+ARRAYS = {
+    "plain": np.arange(24, dtype=np.int16).reshape(2, 3, 4),
+    "empty": np.zeros((0, 4), np.int32),
+    "fortran": np.asfortranarray(np.random.default_rng(0).normal(size=(3, 5))),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
 def test_a_mapped_array_is_what_numpy_reads(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     found, expected = mapped(tmp_path / "a.npy"), np.load(tmp_path / "a.npy")

@@ -32,7 +32,7 @@ class Turn:
     """One measurement of one side; `peak` in bytes where a process was measured; `more` is what it said besides."""
 
     wall: float
-    cpu: float
+    cpu: float | None = None
     peak: int | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -118,6 +118,12 @@ def rows(work: str, turns: Turns, *, check: str | Mapping[str, str], goal: float
     ]  # fmt: skip
 
 
+def alone(work: str, turns: Sequence[Turn], *, check: str) -> dict[str, Any]:
+    """A row without an opponent."""
+    return {"work": work, "opponent": None, "rounds": len(turns), "ours": medians(turns), "theirs": {}, "cpu_ratio": None,
+            "wall_ratio": None, "peak_ratio": None, "check": check, "goal": None}  # fmt: skip
+
+
 def medians(turns: Sequence[Turn]) -> dict[str, Any]:
     """Of wall and processor seconds and of the peak."""
     columns = {name: [getattr(turn, name) for turn in turns] for name in ("wall", "cpu", "peak")}
@@ -133,14 +139,14 @@ def ratio(ours: Sequence[Turn], theirs: Sequence[Turn], name: str) -> list[float
     return [statistics.median(found), min(found), max(found)]
 
 
-def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str, note: str = "") -> Path:
+def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str) -> Path:
     """Write the rows of benchmark `name` with the machine, the versions, the date and the command. Rows of other work that were
     measured on the same day with the same versions stay, each with its command."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
-    about = {"benchmark": name, "title": title, "note": note, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(),
-             "versions": versions(), "rows": [{**row, "command": command} for row in made]}  # fmt: skip
+    about = {"benchmark": name, "title": title, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(),
+             "rows": [{**row, "command": command} for row in made]}  # fmt: skip
     before = json.loads(path.read_text()) if path.exists() else {}
     if all(before.get(key) == about[key] for key in ("date", "versions")):
         again = {row["work"] for row in made}
@@ -154,7 +160,7 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str, note: str 
 def line(row: Mapping[str, Any]) -> str:
     """A row for a person who waits."""
     if row["opponent"] is None:
-        return f"{row['work']}: {row['ours']['cpu']:.3f} s; {row['check']}"
+        return f"{row['work']}: {row['ours'].get('cpu', row['ours']['wall']):.3f} s; {row['check']}"
     median, low, high = row["cpu_ratio"] or row["wall_ratio"]
     return f"{row['work']}: {row['opponent']} / vesalius = {median:.2f} ({low:.2f} ... {high:.2f}); {row['check']}"
 

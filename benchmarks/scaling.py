@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _side_by_side import child, keep, peak_bytes, process, timed
+from _side_by_side import Turn, alone, child, keep, peak_bytes, process, timed
 
 SMALL = (24, 24, 16)
 
@@ -129,8 +129,7 @@ def table(found, kind, unit, of):
             stage = one["stages"][name]
             each = stage["cpu"] / of(one)
             check = f"{1000 * each:.2f} ms a {unit}, {each / max(first, 1e-9):.2f} times that of the smallest"
-            made.append({"work": f"{name}, {label(one)}", "opponent": None, "rounds": 1, "ours": stage, "theirs": {}, "cpu_ratio": None,
-                         "wall_ratio": None, "peak_ratio": None, "check": check, "goal": None})  # fmt: skip
+            made.append(alone(f"{name}, {label(one)}", [Turn(stage["wall"], stage["cpu"], stage["peak"])], check=check))
     return made
 
 

@@ -145,7 +145,8 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
-    about = {"benchmark": name, "title": title, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "machine": machine(), "versions": versions(),
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+    about = {"benchmark": name, "title": title, "date": today, "machine": machine(), "versions": versions(),
              "rows": [{**row, "command": command} for row in made]}  # fmt: skip
     before = json.loads(path.read_text()) if path.exists() else {}
     if all(before.get(key) == about[key] for key in ("date", "versions")):

@@ -150,12 +150,18 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str) -> Path:
              "rows": [{**row, "command": command} for row in made]}  # fmt: skip
     before = json.loads(path.read_text()) if path.exists() else {}
     if all(before.get(key) == about[key] for key in ("date", "versions")):
-        again = {row["work"] for row in made}
-        about["rows"] = [row for row in before["rows"] if row["work"] not in again] + about["rows"]
+        about["rows"] = _merged(before["rows"], about["rows"])
     path.write_text(json.dumps(about, indent=1) + "\n")
     for row in made:
         sys.stderr.write(line(row) + "\n")
     return path
+
+
+def _merged(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows `after`, and those `before` of other work; what is measured again keeps its place."""
+    works = dict.fromkeys(row["work"] for row in [*before, *after])
+    again = {row["work"] for row in after}
+    return [row for work in works for row in (after if work in again else before) if row["work"] == work]
 
 
 def line(row: Mapping[str, Any]) -> str:

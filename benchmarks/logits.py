@@ -43,7 +43,7 @@ def ours(options):
     from vesalius.engine.tiles import Tiling
 
     source = Fields(options.classes[0], options.grid)
-    tiling = Tiling(tuple(min(64, side) for side in options.grid), overlap=0)
+    tiling = Tiling(tuple(-(-side // 2) for side in options.grid), overlap=0)  # every voxel once, as the others get it
     torch.set_num_threads(1)
     return lambda: stream_labels(lambda tiles: tiles, source, tuple(options.shape), tiling=tiling, exclusive=True)[0]
 

@@ -1,5 +1,5 @@
 # make demo    a model, trained and tested on a built-in cohort, with its report     make test   the whole suite
-# make lint    ruff and mypy        make bench   the measured figures                make docs   the documentation in site/
+# make lint    ruff and mypy        make bench   side by side with other tools       make docs   the documentation in site/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/py311.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO ?= demo
 
-.PHONY: help install demo test lint bench docs constraints clean
+.PHONY: help install demo test lint bench bench-peers docs constraints clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,8 +41,21 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
-bench: $(VENV)/.installed-test
-	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+# The tools that vesalius is compared with, in an environment of their own with vesalius in it, so that both sides run on the same torch.
+# torch comes first and pinned: asked for by name alone it would bring gigabytes for a GPU.
+PEERS ?= .venv-peers
+$(PEERS)/.installed: benchmarks/peers.txt $(CONSTRAINTS) pyproject.toml
+	@echo "Installing vesalius and the tools that it is compared with into $(PEERS) (once; about 2 GB)"
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) "$$(sed -n '/^torch==/p' $(CONSTRAINTS))"
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --requirement benchmarks/peers.txt
+	@touch $@
+
+bench-peers: $(PEERS)/.installed
+
+# Runs the comparisons (all, or BENCH="reading training") and writes benchmarks/results.md
+bench: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/report.py --run $(BENCH)
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python docs/generate.py

@@ -1,6 +1,6 @@
 """Augmentation: samples per second on one thread, ours beside batchgeneratorsv2 (nnU-Net's), TorchIO and MONAI.
 
-    python benchmarks/augment.py [--peers PYTHON] [--rounds 5] [--json]
+    python benchmarks/augment.py [--peers PYTHON] [--rounds 5] [--size cube] [--json]
 
 `--peers` is the interpreter of an environment in which the peers (and their torch) are installed; a peer that is missing
 there is reported as not installed. Every round is a fresh process, ours and the peer's in turn (A B A B); the table states the
@@ -19,6 +19,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from _side_by_side import keep
 
 SIZES = {"hippocampus": (40, 56, 40), "cube": (96, 96, 96), "picture": (512, 512)}
 MARGINS = {"hippocampus": (20, 22, 20), "cube": (48, 48, 48), "picture": (204, 204)}
@@ -152,7 +154,7 @@ def monai(size):
     return once, 1
 
 
-def work(name, size):
+def work(name, size, *, share=1.0):
     """Samples per second of processor time, after a warm-up of a tenth."""
     import random
 
@@ -168,7 +170,7 @@ def work(name, size):
         once, step = batchgeneratorsv2(size, "nearest")
     else:
         once, step = kinds[name](size)
-    calls = max(1, SAMPLES[size] // step)
+    calls = max(2, int(share * SAMPLES[size]) // step)
     for number in range(max(3, calls // 10)):
         once(number + 10**6)
     start = time.process_time()
@@ -177,9 +179,9 @@ def work(name, size):
     return calls * step / (time.process_time() - start)
 
 
-def measured(python, name, size):
+def measured(python, name, size, *, share=1.0):
     """What a fresh process of `python` measures; None where the peer is not installed there."""
-    command = [python, __file__, "--work", name, "--size", size]
+    command = [python, __file__, "--work", name, "--size", size, "--samples", str(share)]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"})
     if done.returncode == 0:
         return float(done.stdout.split()[-1])
@@ -191,14 +193,14 @@ def measured(python, name, size):
 
 def compare(options):
     rows = []
-    for size in SIZES:
+    for size in [options.size] if options.size else SIZES:
         for peer in PEERS:
             pairs = []
             for _ in range(options.rounds):
-                theirs = measured(options.peers, peer, size)
+                theirs = measured(options.peers, peer, size, share=options.samples)
                 if theirs is None:
                     break
-                pairs.append((measured(sys.executable, "ours", size), theirs))
+                pairs.append((measured(sys.executable, "ours", size, share=options.samples), theirs))
             rows.append({"size": size, "patch": SIZES[size], "peer": peer, **summary(pairs)})
             told(rows[-1])
     return rows
@@ -213,6 +215,16 @@ def summary(pairs):
         "installed": True, "ours": mine, "theirs": theirs,
         "ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)],
     }  # fmt: skip
+
+
+def kept(rows, rounds):
+    """Rows in the form of every comparison: seconds of processor time a sample."""
+    return [
+        {"work": f"{row['size']} {' x '.join(map(str, row['patch']))}", "opponent": row["peer"], "rounds": rounds,
+         "ours": {"cpu": 1 / row["ours"]}, "theirs": {"cpu": 1 / row["theirs"]}, "cpu_ratio": [row["ratio"], *row["ratio_range"]],
+         "wall_ratio": None, "peak_ratio": None, "check": "shape; values are random", "goal": 5}
+        for row in rows if row["installed"]
+    ]  # fmt: skip
 
 
 def told(row):
@@ -231,12 +243,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--size", choices=list(SIZES), help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=list(SIZES), help="this one alone")
+    parser.add_argument("--samples", type=float, default=1, help="share of the usual number of samples in a round")
     options = parser.parse_args()
     if options.work:
-        print(work(options.work, options.size))
+        print(work(options.work, options.size, share=options.samples))
         return
     rows = compare(options)
+    keep("augment", kept(rows, options.rounds), title="Augmentation: a sample, the same kinds of transforms")
     if options.json:
         print(json.dumps(rows))
 

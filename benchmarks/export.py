@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _side_by_side import keep
+
 GIB = 2**30
 
 
@@ -99,12 +101,12 @@ def work(options):
     pixels = volume(options.grid)
     net, clock = network(options)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    since = time.perf_counter()
+    since, spent = time.perf_counter(), time.process_time()
     labels = {"ours": ours, "monai": monai}[options.work](net, pixels, options)
-    seconds = time.perf_counter() - since
+    seconds, spent = time.perf_counter() - since, time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     np.save(options.labels, labels)
-    return {"seconds": seconds, "network_seconds": clock["network"], "peak_bytes": peak, "peak_bytes_before": before}
+    return {"seconds": seconds, "cpu_seconds": spent, "network_seconds": clock["network"], "peak_bytes": peak, "peak_bytes_before": before}
 
 
 def measured(name, options, shape, grid, labels):
@@ -169,6 +171,22 @@ def compare(options):
     return rows
 
 
+def kept(rows):
+    """Rows in the form of every comparison."""
+    made = []
+    for row in rows:
+        sides = {name: row[name] for name in ("ours", "monai") if "seconds" in (row.get(name) or {})}
+        each = {n: {"wall": of["seconds"], "cpu": of["cpu_seconds"], "peak": of["peak_bytes"]} for n, of in sides.items()}
+        over = {key: [each["monai"][key] / each["ours"][key]] * 3 if len(each) == 2 else None for key in ("wall", "cpu", "peak")}
+        agree = f"{100 * row['agree']:.3f} % equal labels" if row.get("agree") is not None else "labels not compared"
+        sides_, network = " x ".join(map(str, row["shape"])), sides["ours"]["network_seconds"]
+        made.append({"work": f"{sides_}, {row['classes']} classes, {row['net']}", "opponent": "MONAI" if len(each) == 2 else None,
+                     "rounds": 1, "ours": each["ours"], "theirs": each.get("monai", {}), "cpu_ratio": over["cpu"],
+                     "wall_ratio": over["wall"], "peak_ratio": over["peak"], "check": f"{agree}; network {network:.1f} s of ours",
+                     "goal": 5})  # fmt: skip
+    return made
+
+
 def told(row):
     sides = "x".join(map(str, row["shape"])) + (f" from {'x'.join(map(str, row['grid']))}" if row["shape"] != row["grid"] else "")
     print(f"{row['net']}, {sides}, {row['classes']} classes, {row['threads']} threads", file=sys.stderr)
@@ -206,6 +224,7 @@ def main():
         print(json.dumps(work(options)))
         return
     rows = compare(options)
+    keep("export", kept(rows), title="A whole volume to labels, many classes: time and peak memory")
     if options.json:
         print(json.dumps(rows))
 

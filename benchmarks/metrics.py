@@ -1,6 +1,6 @@
 """Seconds for HD95 + ASSD + NSD of label maps: ours, MONAI and DeepMind's surface-distance, measured in turns (A B C A B C ...).
 
-    python benchmarks/metrics.py [--rounds 5] [--json]
+    python benchmarks/metrics.py [--rounds 5] [--largest 256] [--json]
 
 All run on one thread on the same maps. MONAI is given the one-hot arrays that it wants, the making of which counts, and
 computes the three metrics by its three functions. surface-distance computes its distances once per label for all three;
@@ -11,11 +11,10 @@ Medians over rounds, and of the ratio within each round the median and its range
 import argparse
 import json
 import sys
-import time
 import warnings
-from collections.abc import Callable
 
 import numpy as np
+from _side_by_side import OURS, in_turns, keep, rows
 from scipy import ndimage
 
 from vesalius.core.space import Space
@@ -82,48 +81,33 @@ def deepmind(guess: np.ndarray, truth: np.ndarray, classes: int) -> np.ndarray:
     return np.array(found)
 
 
-def timed(measure: Callable[..., np.ndarray], *args: object) -> tuple[float, np.ndarray]:
-    start = time.perf_counter()
-    found = measure(*args)
-    return time.perf_counter() - start, found
-
-
-def compare(side: int, classes: int, filled: float, rounds: int) -> dict[str, object]:
-    """Medians in milliseconds and ratios to ours, for one kind of map."""
+def compare(name: str, side: int, classes: int, filled: float, rounds: int) -> list[dict[str, object]]:
+    """The rows of one kind of map."""
     guess, truth = maps(side, classes, filled)
-    seconds: dict[str, list[float]] = {"ours": [], "monai": [], "deepmind": []}
-    values = {}
-    for _ in range(rounds):
-        for name, measure in (("ours", ours), ("monai", monai), ("deepmind", deepmind)):
-            took, values[name] = timed(measure, guess, truth, classes)
-            seconds[name].append(took)
-    np.testing.assert_allclose(values["ours"], values["monai"], rtol=1e-4, atol=1e-4)
-    told: dict[str, object] = {"side": side, "classes": classes}
-    for name, times in seconds.items():
-        told[f"{name}_ms"] = round(1000 * float(np.median(times)), 1)
-        ratios = np.array(times) / np.array(seconds["ours"])
-        told[f"{name}_ratio"] = [round(float(v), 1) for v in (np.median(ratios), ratios.min(), ratios.max())]
-    return told
+    measures = {OURS: ours, "MONAI": monai, "surface-distance": deepmind}
+    sides = {who: (lambda measure=measure: measure(guess, truth, classes)) for who, measure in measures.items()}
+    turns, values = in_turns(sides, rounds=rounds)
+    np.testing.assert_allclose(values[OURS], values["MONAI"], rtol=1e-4, atol=1e-4)
+    away = float(np.abs(values[OURS] - values["surface-distance"])[:, :2].max())
+    check = {"MONAI": "equal to 1e-4", "surface-distance": f"HD95, ASSD within {away:.2f} mm (weighs by area)"}
+    return rows(f"{name}, {side} x {side} x {side}", turns, check=check, goal=5)
 
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--largest", type=int, default=256, help="leave out maps of more voxels a side")
     words.add_argument("--json", action="store_true")
     chosen = words.parse_args()
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    compare(32, 2, 0.7, 1)  # imports and first calls
-    rows = [{"map": name, **compare(side, classes, filled, chosen.rounds)} for name, side, classes, filled in CASES]
+    compare("warm-up", 32, 2, 0.7, 1)  # imports and first calls
+    found = [row for case in CASES if case[1] <= chosen.largest for row in compare(*case, chosen.rounds)]
+    keep("metrics", found, title="HD95 + ASSD + NSD of label maps")
     if chosen.json:
-        json.dump(rows, sys.stdout, indent=1)
-        return
-    print(f"{'map':10} {'side':>4} {'ours ms':>9} {'MONAI ms':>9} {'ratio (range)':>20} {'DeepMind ms':>12} {'ratio (range)':>20}")
-    for row in rows:
-        m, d = (f"{r[0]} ({r[1]} - {r[2]})" for r in (row["monai_ratio"], row["deepmind_ratio"]))
-        print(f"{row['map']:10} {row['side']:4} {row['ours_ms']:9} {row['monai_ms']:9} {m:>20} {row['deepmind_ms']:12} {d:>20}")
+        json.dump(found, sys.stdout, indent=1)
 
 
 if __name__ == "__main__":

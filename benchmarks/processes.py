@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _side_by_side import OURS, Turn, keep, rows
+
 PATCH, CHANNELS = (40, 56, 40), (16, 32, 64, 128)
 CASES = 8
 
@@ -159,6 +161,10 @@ def main():
         print(f"1 process {one:6.2f} steps/s ({cost:.2f} processor seconds a step), {options.processes} processes {several:6.2f} steps/s "
               f"({costs:.2f}), ratio {several / one:.2f}; load of the machine {os.getloadavg()[0]:.1f}", file=sys.stderr)  # fmt: skip
     found = summary(pairs) | {"kind": kind, "batch": options.batch, "processes": options.processes, "gradient_difference": difference}
+    sides = {OURS: [Turn(1 / many[0], many[1]) for _, many in pairs], "one process": [Turn(1 / one[0], one[1]) for one, _ in pairs]}
+    check = f"gradients differ by {difference:.1e} at most"
+    keep("processes", rows(f"step, batch {options.batch} shared by {options.processes} processes", sides, check=check),
+         title="Several processes beside one")  # fmt: skip
     low, high = found["ratio_range"]
     print(f"median: {found['one']:.2f} and {found['several']:.2f} steps/s ({kind}, batch {options.batch}), ratio {found['ratio']:.2f} "
           f"({low:.2f} ... {high:.2f}); {found['work']:.2f} times the processor time in all", file=sys.stderr)  # fmt: skip

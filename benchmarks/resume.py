@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from _side_by_side import Turn, alone, keep
+
 SMALL = ("net.channels=[8,16]", "net.kernels=[[3,3,3],[3,3,3]]", "net.strides=[[1,1,1],[2,2,2]]", "patch.size=[16,16,16]", "patch.batch=2")
 
 
@@ -142,6 +144,9 @@ def main():
             rows.append(trial(work, number, draw.uniform(0, whole)))
             print(row(rows[-1]), file=sys.stderr)
     resumed, same = sum(found["resumed"] for found in rows), sum(found["identical"] for found in rows)
+    told = f"{resumed} of {len(rows)} resumed, {same} of {len(rows)} bit-identical"
+    keep("resume", [alone(f"{options.steps} steps, undisturbed, and killed {len(rows)} times", [Turn(whole)], check=told)],
+         title="kill -9 at random moments")  # fmt: skip
     print(f"{resumed} of {len(rows)} resumed, {same} of {len(rows)} bit-identical to the undisturbed run", file=sys.stderr)
     if options.json:
         print(json.dumps({"undisturbed_seconds": whole, "steps": options.steps, "trials": rows}))

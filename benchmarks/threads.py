@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 
+from _side_by_side import OURS, Turn, keep, rows
+
 STEP = """
 import time, torch
 from vesalius.nets.unet import UNet
@@ -35,6 +37,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=5)
     rounds = words.parse_args().rounds
+    found = []
     print("| machine | sleeping s | spinning s | ratio (range) |\n|---|---|---|---|")
     for name, others in (("idle", 0), ("busy", len(os.sched_getaffinity(0)))):
         beside = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(others)]
@@ -43,10 +46,13 @@ def main() -> None:
         finally:
             for process in beside:
                 process.kill()
+        sides = {OURS: [Turn(sleep) for sleep, _ in pairs], "spinning threads": [Turn(spin) for _, spin in pairs]}
+        found += rows(f"U-Net step, all cores, {name} machine", sides, check="the same step")
         ratios = sorted(spin / sleep for sleep, spin in pairs)
         sleeping, spinning = (statistics.median(column) for column in zip(*pairs, strict=True))
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
         print(f"| {name} | {sleeping:.2f} | {spinning:.2f} | {spread} |", flush=True)
+    keep("threads", found, title="Waiting threads that sleep, beside threads that spin")
 
 
 def seconds(policy: str | None) -> float:

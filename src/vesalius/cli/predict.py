@@ -17,7 +17,7 @@ def predict(
     image: Annotated[list[str] | None, typer.Option(metavar="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
     probabilities: Annotated[bool, typer.Option(help="Keep the probabilities too (.npy beside each answer).")] = False,
     mirror: Annotated[bool, typer.Option(help="Average over mirrored scans: slower, a little better.")] = False,
-    num_parts: Annotated[int, typer.Option(help="Share the cases among this many processes.")] = 1,
+    num_parts: Annotated[int, typer.Option(help="Share the cases among this many processes, each with its own --part-id.")] = 1,
     part_id: Annotated[int, typer.Option(help="Which share this process takes, from 0.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Answer again what is answered already.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Pass over cases that cannot be read, and list them.")] = False,

@@ -103,7 +103,7 @@ class Cache:
             self._write(case, files)
         for file in files.values():
             os.utime(file)  # used today
-        image, target, places = (np.load(files[part], mmap_mode="r", allow_pickle=False) for part in ("image", "target", "places"))
+        image, target, places = (mapped(files[part]) for part in ("image", "target", "places"))
         return Stored(case.name, image, target, places)
 
     def _write(self, case: Case, files: dict[str, Path]) -> None:
@@ -139,6 +139,22 @@ def _save(path: Path, array: Array) -> None:
             np.save(file, array, allow_pickle=False)
 
     write_beside(path, write)
+
+
+def mapped(path: Path) -> Array:
+    """The array in a .npy file, read-only, as a memory map that keeps no file open: numpy's keep one each, and a process may
+    often have no more than 1,024, which is 340 cases."""
+    import torch
+
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, kind = read(file)
+        start = file.tell()
+    whole = torch.from_file(str(path), shared=False, size=path.stat().st_size, dtype=torch.uint8).numpy()
+    array: Array = whole[start:].view(kind).reshape(shape, order="F" if fortran else "C")
+    array.flags.writeable = False
+    return array
 
 
 def foreground_places(masks: NDArray[np.bool_], chooser: np.random.Generator) -> NDArray[np.int32]:

@@ -17,7 +17,8 @@ from vesalius.data.read import components as as_components
 from vesalius.data.read import read_images, read_mask
 from vesalius.io import load
 
-SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics
+SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics ...
+SAMPLES_IN_ALL = 10_000_000  # ... and of all cases, so that memory does not grow with their number
 DETAILED = 24  # cases whose masks are taken to coarser grids
 LOOKED_AT = 500  # cases whose pixels are looked at where cases as a whole are labelled, of which there may be very many
 
@@ -28,9 +29,12 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
     of_cases = dataset.labels.grain == "case"
     some = cases[:: max(1, -(-len(cases) // LOOKED_AT))] if of_cases else cases
     detailed = {case.name for case in cases[:: max(1, len(cases) // DETAILED)]}
+    samples = max(1, min(SAMPLES, SAMPLES_IN_ALL // max(len(cases), 1)))
 
     def facts(case: Case) -> dict[str, Any]:
-        return whole_facts(case, dataset, channels) if of_cases else case_facts(case, dataset, channels, detailed=case.name in detailed)
+        if of_cases:
+            return whole_facts(case, dataset, channels)
+        return case_facts(case, dataset, channels, detailed=case.name in detailed, samples=samples)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         rows = []
@@ -121,9 +125,11 @@ def _colours(pixels: Array) -> int:
     return int(pixels.shape[0])
 
 
-def case_facts(case: Case, dataset: Dataset, channels: dict[str, int], *, detailed: bool = True) -> dict[str, Any]:
-    """Shape and spacing on the RAS+ grid, foreground intensities, voxels per class and pose of one case; `detailed`: what
-    its masks lose on coarser grids too."""
+def case_facts(
+    case: Case, dataset: Dataset, channels: dict[str, int], *, detailed: bool = True, samples: int = SAMPLES
+) -> dict[str, Any]:
+    """Shape and spacing on the RAS+ grid, foreground intensities (`samples` voxels of each channel), voxels per class and pose of
+    one case; `detailed`: what its masks lose on coarser grids too."""
     image = read_images(case, channels)
     turn = image.space.canonical_turn()
     space = image.space.turned(turn)
@@ -140,14 +146,14 @@ def case_facts(case: Case, dataset: Dataset, channels: dict[str, int], *, detail
         "voxels": [int(mask.sum()) for mask in masks],
         "thumbnail": thumbnail(turned),
         "detail": survival(turn.apply(masks), space.spacing) if detailed and coded is not None else None,
-        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser) for channel in image.array],
+        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser, samples) for channel in image.array],
         "extremes": [_extremes(channel, chooser) for channel in image.array],
     }  # fmt: skip
 
 
-def _sample(values: Array, chooser: np.random.Generator) -> Array:
+def _sample(values: Array, chooser: np.random.Generator, number: int = SAMPLES) -> Array:
     values = values[np.isfinite(values)]
-    return values if values.size <= SAMPLES else chooser.choice(values, SAMPLES, replace=False)
+    return values if values.size <= number else chooser.choice(values, number, replace=False)
 
 
 def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:

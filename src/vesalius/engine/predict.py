@@ -150,10 +150,16 @@ PREDICTORS = {"voxel": predict_voxels, "case": predict_cases}
 
 
 def share(cases: Sequence[Case], options: Options) -> list[Case]:
-    """The cases of part `part` of `parts`: by name, so that processes agree without talking."""
+    """The cases of part `part` of `parts`, in their order: processes that see the same cases agree without talking, and no part has
+    more than one case above another. They are dealt out in an order drawn from their names, so that large scans, which often follow
+    each other, do not meet in one part."""
+    if options.parts < 1:
+        raise UsageError(f"Expected at least 1 part; got {options.parts}.")
     if not 0 <= options.part < options.parts:
         raise UsageError(f"Expected a part id from 0 to {options.parts - 1}; got {options.part}.")
-    return [case for case in cases if zlib.crc32(case.name.encode()) % options.parts == options.part]
+    drawn = sorted((zlib.crc32(case.name.encode()), case.name) for case in cases)
+    mine = {name for _, name in drawn[options.part :: options.parts]}
+    return [case for case in cases if case.name in mine]
 
 
 def _no_clash(cases: Sequence[Case], folder: Path) -> None:

@@ -1,13 +1,14 @@
 """Prepared cases on disk: what they were made from and how is their key, and nothing is ever half written."""
 
 import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from vesalius.data import cache as room
-from vesalius.data.cache import Cache, foreground_places, forget
+from vesalius.data.cache import Cache, foreground_places, forget, mapped
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
@@ -34,7 +35,30 @@ def test_what_is_stored_is_what_was_prepared(tmp_path):
     np.testing.assert_allclose(found.image[0], (pixels - pixels.mean()) / pixels.std(), atol=2e-3)
     assert found.name == "a" and found.image.dtype == np.float16 and found.target.dtype == np.uint8
     assert np.array_equal(found.target[0], nib.load(case.mask).get_fdata())
-    assert isinstance(found.image, np.memmap) and not found.image.flags.writeable
+    assert not found.image.flags.writeable
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")
+def test_cases_are_mapped_and_keep_no_file_open(tmp_path):
+    """A process may often open no more than 1,024 files, and a cohort has more cases."""
+    before = len(os.listdir("/proc/self/fd"))
+    kept = Cache(tmp_path / "kept", HOW, LABELS).store([write(tmp_path, name) for name in "abcdef"])
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert Path("/proc/self/maps").read_text().count(f"{tmp_path / 'kept'}/") >= 3 * len(kept)
+
+
+ARRAYS = {
+    "plain": np.arange(24, dtype=np.int16).reshape(2, 3, 4),
+    "empty": np.zeros((0, 4), np.int32),
+    "fortran": np.asfortranarray(np.random.default_rng(0).normal(size=(3, 5))),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_a_mapped_array_is_what_numpy_reads(tmp_path, array):
+    np.save(tmp_path / "a.npy", array)
+    found, expected = mapped(tmp_path / "a.npy"), np.load(tmp_path / "a.npy")
+    assert found.dtype == expected.dtype and found.shape == expected.shape and np.array_equal(found, expected)
 
 
 def test_the_places_are_the_voxels_of_each_class(tmp_path):

@@ -17,7 +17,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine, looks
 from vesalius.data.doctor._content import FLIPS, flipped
 from vesalius.data.doctor._together import header_leaks, patients
-from vesalius.data.doctor.duplicates import hamming, hashes, near_pairs, thumbnails
+from vesalius.data.doctor.duplicates import AT_ONCE, detail, hamming, hashes, near_pairs, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.data.split import Fold, Split
 from vesalius.io import load, save
@@ -383,3 +383,13 @@ def test_flipped_masks_in_the_file(cohort):
 def test_near_pairs_of_few_must_be_very_alike():
     thumbs = np.stack([thumbnails(scan(k, (72, 72))) for k in range(3)])
     assert near_pairs(np.concatenate([thumbs, thumbs[:1]]))[0].second == 3
+
+
+def test_detail_in_half_precision_correlates_as_in_double():
+    """More images than are worked out at once, against numpy's correlation of what the blur takes away, in double precision."""
+    thumbs = np.random.default_rng(0).integers(0, 256, (AT_ONCE + 3, 1, 72, 72), np.uint8)
+    thumbs[-1] = thumbs[0] // 2 + thumbs[1] // 3
+    fine = detail(thumbs).astype(np.float32)
+    sharp = [thumbs[k, 0] - gaussian_filter(thumbs[k, 0].astype(float), 2.0) for k in (0, 1, AT_ONCE, -1)]
+    expected = np.corrcoef([one.ravel() for one in sharp])
+    np.testing.assert_allclose(fine[[0, 1, AT_ONCE, -1]] @ fine[[0, 1, AT_ONCE, -1]].T, expected, atol=1e-4)

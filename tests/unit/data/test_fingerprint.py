@@ -6,6 +6,7 @@ import pytest
 from PIL import Image as Picture
 
 from vesalius.core.files import plain, write_json
+from vesalius.data import fingerprint as room
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import components, fingerprint
@@ -90,3 +91,15 @@ def test_grey_stored_as_colour_is_one_component(tmp_path):
         Picture.fromarray(pixels).save(tmp_path / f"{name}.png")
         case = Case(name, name, {"photo": tmp_path / f"{name}.png"})
         assert components(dataset([case], ("photo",)), [case]) == {"photo": 3 if name == "colour" else 1}
+
+
+def test_many_cases_keep_fewer_voxels_each(tmp_path, monkeypatch):
+    """Memory does not grow with their number: 3 cases, 30 voxels in all, and the statistics are those of the voxels kept."""
+    cases, kept = [scan(tmp_path, k) for k in (0, 1, 2)], []
+    monkeypatch.setattr(room, "SAMPLES_IN_ALL", 30)
+    pooled = room._pooled
+    monkeypatch.setattr(room, "_pooled", lambda samples, extremes: kept.extend(samples) or pooled(samples, extremes))
+    found = fingerprint(dataset(cases), cases)
+    assert [len(one) for one in kept] == [10, 10, 10]
+    low, high = np.percentile(np.concatenate(kept), [0.5, 99.5])
+    assert found["intensities"]["ct"]["mean"] == pytest.approx(np.clip(np.concatenate(kept), low, high).mean())

@@ -167,11 +167,15 @@ def test_the_parts_take_every_case_once(parts):
     cases = [Case(f"case{k}", "p", {}) for k in range(50)]
     shares = [share(cases, Options(parts=parts, part=part)) for part in range(parts)]
     assert sorted(case.name for one in shares for case in one) == sorted(case.name for case in cases)
-    if parts == 2:
-        assert all(10 < len(one) < 40 for one in shares)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert shares == [share(cases[::-1], Options(parts=parts, part=part))[::-1] for part in range(parts)], "the order of files counts"
+    if parts == 2:  # neighbours are parted: neither halves nor every second
+        assert {case.name for case in shares[0]} not in [{c.name for c in of} for of in (cases[:25], cases[25:], cases[::2], cases[1::2])]
     for part in (-1, parts):
         with pytest.raises(UsageError, match=f"0 to {parts - 1}"):
             share(cases, Options(parts=parts, part=part))
+    with pytest.raises(UsageError, match="at least 1 part; got 0"):
+        share(cases, Options(parts=0))
 
 
 def test_parts_write_beside_each_other(run, tmp_path):

@@ -1,0 +1,148 @@
+"""Run the comparisons and write `benchmarks/results.md` from what they kept in `benchmarks/results/`.
+
+    python benchmarks/report.py                       write the page from the rows that are there
+    python benchmarks/report.py --run                 run the usual comparisons first (not those that take long)
+    python benchmarks/report.py --run reading export  run these two first
+
+`make bench` does the second, in the environment that `make bench-peers` makes. What compares with no other tool and tells of quality
+(real_scans.py, zoo.py and the like) is run by itself.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = HERE / "results.md"
+USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
+COMPARISONS = (*USUAL, "export", "processes", "threads", "resume")  # these take long, or every core, and are run when named
+NOTES = {
+    "training": "Why not 3: convolutions are 69 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
+    "them 2.5 times as fast on this processor.",
+    "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
+    "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), matplotlib with fonttools (65), gdcm for "
+    "compressed DICOM (43) and less.",
+    "logits": "Of each peak some 290 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
+    "labels differ; MONAI keeps them in float32.",
+    "inference": "The network takes nearly all of the time here, so the ratio is that of bf16 to fp32. Its weights are random: labels "
+    "differ where classes are nearly equal, and where MONAI's tiles lie elsewhere and its Gaussian ends at 1e-3.",
+}
+OPEN = {
+    "GPU": "no GPU was at hand: no figure here is from one",
+    "time to quality": "Dice after 10, 20 and 40 minutes beside nnU-Net's and MONAI's own trainers",
+    "training": "a step on patches of 128 x 128 x 128",
+    "inference": "a head MR of 240 x 240 x 155 and a CT of 512 x 512 x 400 beside the others, and what bf16 costs in Dice",
+    "export": "sizes at which the others need many GiB: ours is benchmarks/export.py",
+    "augmentation": "patches of 96 x 96 x 96 and pictures of 512 x 512",
+    "metrics": "volumes of 256 x 256 x 256 and 512 x 512 x 512",
+    "scaling": "10,000 cases, volumes of 512 x 512 x 512 and more, and two processes on idle cores",
+}
+
+
+def page(kept):
+    """The whole page as Markdown."""
+    parts = [HEAD, losses(kept)]
+    parts += [section(about) for about in kept]
+    parts.append("## Not measured\n\n" + "\n".join(f"- {what}: {why}." for what, why in OPEN.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+HEAD = """# Side by side
+
+Written by `python benchmarks/report.py` from `benchmarks/results/*.json`; `make bench-peers && make bench` measures again. In every row
+both sides did the same work on the same data in the same run, in turns (A B A B). **Ratios are the other tool's figure divided by
+vesalius's: above 1 vesalius is ahead.** They are medians over turns with the least and the largest. Seconds of processor time (all
+threads) stand first because other work on the machine lengthens wall time; machine, load and versions stand under each table."""
+
+
+def losses(kept):
+    """Every row in which the other side is ahead, or the goal is missed."""
+    behind, short = [], []
+    for about in kept:
+        for row in about["rows"]:
+            for word, key in (("time", "cpu_ratio"), ("memory", "peak_ratio")):
+                found = row.get(key) or (row.get("wall_ratio") if key == "cpu_ratio" else None)
+                if found and found[0] < 0.995:
+                    what = "megabytes" if row.get("unit") == "MB" else word
+                    behind.append(f"- {row['work']}: {row['opponent']}, {what}: {spread(found)}.")
+            found = row.get("cpu_ratio")
+            if row.get("goal") and found and 0.995 <= found[0] < row["goal"]:
+                short.append(f"- {row['work']}: {row['opponent']}: {number(found[0])}, the goal was {row['goal']:g}.")
+    text = "## Where we lose\n\n" + ("\n".join(behind) if behind else "In no row.")
+    return text + ("\n\nAhead, but short of the goal:\n\n" + "\n".join(short) if short else "")
+
+
+def section(about):
+    rows = about["rows"]
+    memory = any("peak" in row["ours"] for row in rows)
+    commands = dict.fromkeys(row["command"] for row in rows)
+    lines = [f"## {about['title']}", "", *[f"`{command}`  " for command in commands], ""]
+    if about["benchmark"] in NOTES:
+        lines += [NOTES[about["benchmark"]], ""]
+    columns = ["work", "beside", "vesalius", "other", "ratio (processor)", "ratio (wall)"] + ["peak memory", "ratio (memory)"] * memory
+    lines += ["| " + " | ".join([*columns, "turns", "check"]) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines += ["| " + " | ".join(cells(row, memory)) + " |" for row in rows]
+    return "\n".join([*lines, "", f"<sub>{facts(about)}</sub>"])
+
+
+def cells(row, memory):
+    """One row of a table."""
+    alone = row["opponent"] is None
+    shown = [row["work"], row["opponent"] or "–", amount(row, row["ours"]), "–" if alone else amount(row, row["theirs"])]
+    shown += [spread(row.get("cpu_ratio")), "–" if row.get("unit") == "MB" else spread(row.get("wall_ratio"))]
+    if memory:
+        both = [row["ours"], *([] if alone else [row["theirs"]])]
+        shown += [" / ".join(size(side["peak"]) if "peak" in side else "–" for side in both), spread(row.get("peak_ratio"))]
+    return [*shown, str(row["rounds"]), row["check"]]
+
+
+def amount(row, side):
+    """Seconds of processor time, or megabytes."""
+    if row.get("unit") == "MB":
+        return f"{side['cpu']:,.0f} MB"
+    seconds = side.get("cpu", side.get("wall"))
+    return f"{1000 * seconds:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def size(count):
+    return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"
+
+
+def spread(found):
+    """Median (least … largest)."""
+    if not found:
+        return "–"
+    median, low, high = map(number, found)
+    return median if low == high else f"{median} ({low} … {high})"
+
+
+def number(value):
+    return f"{value:.0f}" if value >= 20 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def facts(about):
+    m, v = about["machine"], about["versions"]
+    packages = ", ".join(f"{name} {version}" for name, version in v.items())
+    bf16 = "with bf16" if m["bf16"] else "without bf16"
+    return (f"{about['date']}; {m['processor']} ({bf16}), {m['cores']} cores of which {m['cores_used']} used, {m['threads']} thread, "
+            f"{m['memory_gib']} GiB, load {m['load']}; Python {m['python']}; {packages}.")  # fmt: skip
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", nargs="*", choices=COMPARISONS, help="comparisons to run first; the usual ones where none is named")
+    options = parser.parse_args()
+    if options.run is not None:
+        for name in options.run or USUAL:
+            sys.stderr.write(f"== {name}\n")
+            subprocess.run([sys.executable, str(HERE / f"{name}.py")], check=True)
+    found = {path.stem: json.loads(path.read_text()) for path in RESULTS.glob("*.json")}
+    PAGE.write_text(page([found[name] for name in COMPARISONS if name in found]))
+    sys.stderr.write(f"{PAGE} from {len(found)} comparisons\n")
+
+
+if __name__ == "__main__":
+    main()

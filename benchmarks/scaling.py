@@ -1,0 +1,161 @@
+"""Seconds and memory as cohorts and volumes grow: what each stage takes for 10, 100 and 1,000 cases, and for 64, 128 and 256 voxels a side.
+
+    python benchmarks/scaling.py [--cases 10 100 1000] [--sides 64 128 256]
+
+Cohorts are small scans (24 x 24 x 16, .nii.gz with masks), so that what is seen is the cost of a case and not of its voxels; volumes are
+prepared (read, resampled to a 1.25 times coarser grid, normalised) and streamed through one small convolution in tiles of 64 (all of a
+prediction but the network). One fresh process for each number and size, one thread. Linear means that the seconds of a case (a voxel)
+stay the same as their number grows; peak memory is that of the whole process at its end.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from _side_by_side import Turn, alone, child, keep, peak_bytes, process, timed
+
+SMALL = (24, 24, 16)
+
+
+def write_cohort(folder, cases):
+    """`images/` and `masks/`: a ball in noise."""
+    import nibabel
+
+    grid = np.stack(np.meshgrid(*map(np.arange, SMALL), indexing="ij"), -1)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    for number in range(cases):
+        draw = np.random.default_rng(number)
+        mask = np.linalg.norm(grid - np.array(SMALL) / 2 - draw.uniform(-2, 2, 3), axis=-1) < draw.uniform(3, 6)
+        pixels = (draw.normal(100, 15, SMALL) + 60 * mask).astype(np.int16)
+        for kind, values in (("images", pixels), ("masks", mask.astype(np.uint8))):
+            nibabel.save(nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 1.5, 1.0])), folder / kind / f"p{number:05d}.nii.gz")
+
+
+def cohort(folder, cases):
+    """Seconds of every stage before learning, for the cohort in `folder`, and bytes of cache a case."""
+    from vesalius.data.cache import Cache
+    from vesalius.data.dataset import Dataset
+    from vesalius.data.doctor import examine
+    from vesalius.data.fingerprint import case_facts, fingerprint
+    from vesalius.data.normalise import Normalise
+    from vesalius.data.prepare import Preparation
+    from vesalius.data.split import split
+
+    stages = {}
+
+    def stage(name, call):
+        before = peak_bytes()
+        turn, found = timed(call)
+        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes(), "grown": peak_bytes() - before}
+        return found
+
+    dataset = Dataset.open(folder)  # what is imported on first use is not the cost of a case
+    case_facts(dataset.cases[0], dataset, {dataset.channels[0]: 1}, detailed=True)
+    dataset = stage("recognise", lambda: Dataset.open(folder))
+    stage("inspect", lambda: examine(dataset))
+    stage("split", lambda: split(dataset))
+    stage("fingerprint", lambda: fingerprint(dataset, dataset.cases))
+    how = Preparation(channels={dataset.channels[0]: 1}, normalise=(Normalise(),), spacing=(1.25, 1.25, 1.5))
+    cache = Path(folder).parent / "cache"
+    stage("prepare", lambda: Cache(cache, how, dataset.labels).store(dataset.cases))
+    size = sum(path.stat().st_size for path in cache.iterdir())
+    return {"stages": stages, "cases": cases, "cache_bytes": size / cases}
+
+
+def scan(folder, side):
+    """Seconds of preparing and of streaming a volume of `side` voxels a side."""
+    import torch
+
+    from vesalius import io
+    from vesalius.core.space import Space
+    from vesalius.data.normalise import Normalise
+    from vesalius.data.prepare import Preparation, prepare
+    from vesalius.engine.stream import stream_labels
+    from vesalius.engine.tiles import Tiling
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = torch.nn.Conv3d(1, 4, 3, padding=1).eval()
+    path = folder / "scan.nii.gz"
+    stages = {}
+
+    def stage(name, call):
+        turn, found = timed(call)
+        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
+        return found
+
+    how = Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(1.25,) * 3)
+    warm = Space.of((8,) * 3, (1.0,) * 3)
+    prepare(io.Image(np.zeros((1, 8, 8, 8), np.float32), warm), how)  # what is imported on first use is not the cost of a voxel
+    io.header(path)
+    image = stage("read", lambda: io.load(path))
+    prepared = stage("prepare", lambda: prepare(image, how))
+    labels = stage("stream", lambda: stream_labels(net, prepared.image, image.space.shape, tiling=Tiling((64,) * 3), exclusive=True))
+    out = io.Image(labels, image.space, image.source)
+    stage("write", lambda: io.save(out, folder / "labels.nii.gz"))
+    return {"stages": stages, "side": side}
+
+
+def write_scan(folder, side):
+    from vesalius import io
+    from vesalius.core.space import Space
+
+    random = np.random.default_rng(0)
+    wave = np.sin(np.arange(side) * 9 / side)
+    pixels = np.stack([500 * wave[k] * wave[:, None] * wave + random.normal(0, 20, (side, side)) for k in range(side)])
+    io.save(io.Image(pixels[None].astype(np.int16), Space.of((side,) * 3, (1.0,) * 3)), folder / "scan.nii.gz")
+
+
+def measured(kind, number):
+    """What a fresh process finds in a folder that is written for it here."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "data"
+        folder.mkdir()
+        (write_cohort if kind == "cohort" else write_scan)(folder, number)
+        return process(kind, child(__file__, "--work", kind, "--number", number, "--folder", folder)).more
+
+
+def table(found, kind, unit, of):
+    """A row per stage and size; the check says what one case (a million voxels) costs, and how that is to the smallest size."""
+    made = []
+    for name in found[0]["stages"]:
+        first = found[0]["stages"][name]["cpu"] / of(found[0])
+        for one in found:
+            stage = one["stages"][name]
+            each = stage["cpu"] / of(one)
+            check = f"{1000 * each:.2f} ms a {unit}, {each / max(first, 1e-9):.2f} times that of the smallest"
+            made.append(alone(f"{name}, {label(one)}", [Turn(stage["wall"], stage["cpu"], stage["peak"])], check=check))
+    return made
+
+
+def label(one):
+    return f"{one['cases']:,} cases" if "cases" in one else " x ".join([str(one["side"])] * 3)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--sides", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--work", choices=["cohort", "scan"], help=argparse.SUPPRESS)
+    parser.add_argument("--number", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        os.environ.setdefault("VESALIUS_HOME", str(options.folder.parent / "home"))
+        print(json.dumps({"cohort": cohort, "scan": scan}[options.work](options.folder, options.number)))
+        return
+    cohorts = [measured("cohort", number) for number in options.cases]
+    volumes = [measured("scan", side) for side in options.sides]
+    found = table(cohorts, "cohort", "case", lambda one: one["cases"])
+    found += table(volumes, "scan", "million voxels", lambda one: one["side"] ** 3 / 1e6)
+    sys.stderr.write(f"cache: {cohorts[-1]['cache_bytes']:.0f} bytes a case of {np.prod(SMALL)} voxels\n")
+    keep("scaling", found, title="As cohorts and volumes grow")
+
+
+if __name__ == "__main__":
+    main()

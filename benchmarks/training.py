@@ -1,0 +1,133 @@
+"""One training step of the same network on the same batch: ours as the loop takes it (bf16, channels last, AdamW) beside plain PyTorch in
+fp32, as nnU-Net and MONAI train on a processor.
+
+    python benchmarks/training.py [--patch 40 56 40] [--batch 2] [--rounds 5] [--calls 2]
+
+The network is our U-Net (16 to 128 features, 1.4 million parameters) with the same weights on both sides; the loss is ours on one side,
+and on the others nnU-Net's own (Dice and cross-entropy under deep supervision) and MONAI's DiceCELoss at the same scales. nnU-Net steps
+with SGD and clips, as its trainer does; MONAI with AdamW. Both run in contiguous fp32: their autocast is for GPUs. Augmentation is not in
+it. In turns in one process on one thread. The check: the loss on the same weights, computed by our loss in bf16 and in fp32.
+"""
+
+import argparse
+import copy
+
+from _side_by_side import OURS, in_turns, keep, rows
+
+
+def batch_of(options):
+    """Noise with two bright blocks, and the mask of the blocks: (B, 1, *patch) each."""
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    mask = torch.zeros(options.batch, 1, *options.patch, dtype=torch.uint8)
+    first, second = ([slice(int(side * low), int(side * high)) for side in options.patch] for low, high in ((0.2, 0.5), (0.5, 0.8)))
+    mask[(slice(None), 0, *first)], mask[(slice(None), 0, *second)] = 1, 2
+    return torch.randn(mask.shape, generator=random) + 2 * mask, mask
+
+
+def ours(net, image, mask):
+    """The loop of the product, taking a step each time it is called."""
+    import tempfile
+    from pathlib import Path
+
+    import torch
+
+    from vesalius.data.batch import Batch, Kind
+    from vesalius.data.labels import Labels
+    from vesalius.engine.train import Loop
+    from vesalius.methods import METHODS
+    from vesalius.plan.budget import precision
+    from vesalius.plan.plan import Train
+    from vesalius.tasks import TASKS
+
+    kind, _ = precision("cpu")
+    labels = Labels(names=("a", "b"), values=((1,), (2,)))
+    ready = net.to(memory_format=torch.channels_last_3d)
+    method = METHODS["supervised"](ready, TASKS["segment"]().loss(labels), learning_rate=1e-3, weight_decay=3e-5)
+    how = Train(seconds=None, steps=10**6, learning_rate=1e-3, weight_decay=3e-5, precision=kind, validations=0)
+    loop = Loop(method, how, len(image), Path(tempfile.mkdtemp()))
+    kinds = {"image": Kind.IMAGE, "target": Kind.MASK}
+    batch = Batch({"image": image.contiguous(memory_format=torch.channels_last_3d), "target": mask}, kinds)
+    return lambda: loop._turns(batch, 0.5)
+
+
+def plain(net, loss, optimiser, image, mask):
+    """Zero, forward, backward, clip, step."""
+    import torch
+
+    def step():
+        optimiser.zero_grad(set_to_none=True)
+        total = loss(net.heads(image), mask)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 12)
+        optimiser.step()
+        return float(total.detach())
+
+    return step
+
+
+def nnunet(net, image, mask):
+    import torch
+    from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+    from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+    from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+    words = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    single = DC_and_CE_loss(words, {}, weight_ce=1, weight_dice=1, ignore_label=None, dice_class=MemoryEfficientSoftDiceLoss)
+    scales = [head.shape[2:] for head in net.heads(image)]
+    weights = [2.0**-k for k in range(len(scales))]
+    wrapped = DeepSupervisionWrapper(single, [w / sum(weights) for w in weights])
+    target = [torch.nn.functional.interpolate(mask.float(), scale, mode="nearest") for scale in scales]
+    optimiser = torch.optim.SGD(net.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
+    return plain(net, lambda heads, _: wrapped(heads, target), optimiser, image, mask)
+
+
+def monai(net, image, mask):
+    import torch
+    from monai.losses import DeepSupervisionLoss, DiceCELoss
+
+    loss = DeepSupervisionLoss(DiceCELoss(to_onehot_y=True, softmax=True, include_background=False))
+    return plain(net, lambda heads, of: loss(heads, of.float()), torch.optim.AdamW(net.parameters(), 1e-3), image, mask)
+
+
+def losses(net, image, mask):
+    """Our loss on the same weights in fp32 and bf16."""
+    import torch
+
+    from vesalius.data.labels import Labels
+    from vesalius.tasks import TASKS
+
+    loss = TASKS["segment"]().loss(Labels(names=("a", "b"), values=((1,), (2,))))
+    found = []
+    for low in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
+            found.append(sum(float(term) for term in loss(net.heads(image), mask).values()))
+    return f"loss {found[0]:.4f} in fp32, {found[1]:.4f} in bf16"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--calls", type=int, default=2, help="steps in a turn")
+    options = parser.parse_args()
+    import torch
+
+    from vesalius.nets.unet import UNet
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = UNet(3, 1, 3)
+    image, mask = batch_of(options)
+    check = losses(net, image, mask)
+    makers = {OURS: ours, "nnU-Net (SGD, fp32)": nnunet, "MONAI (AdamW, fp32)": monai}
+    sides = {name: make(copy.deepcopy(net), image, mask) for name, make in makers.items()}
+    turns, _ = in_turns(sides, rounds=options.rounds, calls=options.calls)
+    size = " x ".join(map(str, options.patch))
+    keep("training", rows(f"step, {options.batch} patches of {size}", turns, check=check, goal=3), title="One training step, equal network")
+
+
+if __name__ == "__main__":
+    main()

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError
-from vesalius.nets._blocks import CONV, SLOPE, initialise
+from vesalius.nets._blocks import CONV, SLOPE, TRANSPOSED
 
 Kind = Literal["linear", "dense", "convolutional"]
+FOLDS = (*CONV.values(), *TRANSPOSED.values())
 WIDTHS: dict[str, tuple[int, ...]] = {"linear": (), "dense": (512,), "convolutional": (32, 64, 64)}
 
 
@@ -99,10 +100,10 @@ def plain_linear(a: int, b: int) -> nn.Module:
 
 @torch.no_grad()
 def fresh(net: nn.Module, generator: torch.Generator) -> nn.Module:
-    """Every weight drawn from `generator` (He et al. 2015), every bias 0."""
-    initialise(net, generator)
-    for layer in net.modules():
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, a=SLOPE, nonlinearity="leaky_relu", generator=generator)
-            layer.bias.zero_()
+    """Every weight drawn from `generator` (He et al. 2015), dense layers too, every bias 0."""
+    for kinds in (FOLDS, (nn.Linear,)):
+        for layer in (layer for layer in net.modules() if isinstance(layer, kinds)):
+            nn.init.kaiming_normal_(layer.weight, a=SLOPE, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
     return net

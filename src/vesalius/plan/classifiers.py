@@ -15,7 +15,7 @@ from vesalius.nets import NETS
 from vesalius.tasks import Task
 
 HEARD = ("net.name", "net.arguments", "patch.size")  # settings that planning itself goes by
-SMALL = {2: 64, 3: 32}  # voxels along the longest side up to which the first layers keep the size
+SMALL = {2: 64, 3: 31}  # voxels along the longest side up to which the first layers keep the size
 PATCHES = ((128, 16), (64, 8), (0, 4))  # (longest side from which on, side of a patch)
 LEAST_SCALE = 0.25  # of every width
 RATE, RATE_OF_ATTENTION = 2e-3, 5e-4
@@ -100,6 +100,11 @@ def is_small(name: str, size: tuple[int, ...], own: Own) -> bool:
 def is_scalable(name: str, own: Own) -> bool:
     """Whether planning may make the network narrower."""
     return "scale" in takes(name) and "scale" not in own.arguments and not own.begun
+
+
+def is_large(name: str) -> bool:
+    """Whether a network may be far slower than the grid lets one expect: the published ones are, as their widths are for large pictures."""
+    return "scale" in takes(name)
 
 
 def rate(name: str) -> tuple[float, str]:

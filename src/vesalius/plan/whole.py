@@ -24,6 +24,7 @@ from vesalius.tasks import Task
 LONGEST = {2: (224, 192, 160, 128, 96, 64, 48), 3: (128, 96, 80, 64, 48, 32)}  # sides of the grid that are tried, in voxels
 ALIKE = 1.25  # proportions of images that differ by less than this are made one
 COARSEST = {2: 7, 3: 4}  # voxels at the last stage
+SLOW = 1.0  # seconds of a step with the fewest samples
 PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of a batch
 BATCH = {"cpu": 128, "cuda": 256}
 EPOCHS, SAMPLES, MANY_EPOCHS = 10, 40_000, 60  # a plan needs so many epochs, and so many samples, but no more than so many epochs
@@ -107,7 +108,7 @@ def search(facts: dict[str, Any], limits: Limits, *, ends: tuple[int, int], net:
     sizes, scale = grids_for(net, facts, own), 1.0
     least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own)
     while classifiers.is_scalable(net, own) and least.samples(limits) < wanted and scale > classifiers.LEAST_SCALE:
-        scale /= 2
+        scale = scale / 2 if 8 * least.samples(limits) >= wanted else classifiers.LEAST_SCALE  # half the width is at most 4 times as fast
         least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own, scale=scale)
     for size in sizes[:-1]:
         if limits.seconds is not None and least.samples(limits) * np.prod(least.size) / np.prod(size) < wanted / 2.5:
@@ -170,21 +171,32 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...]) -> tuple[Prep
 
 
 def timed(size: tuple[int, ...], cases: int, limits: Limits, *, ends: tuple[int, int], net: str, own: Own, scale: float = 1.0) -> Candidate:
-    """The candidate on the grid `size`; its batch is halved until it fits the memory."""
-    where = device()
+    """The candidate on the grid `size`; its batch is halved until it fits the memory. A network whose step is slow with few samples
+    learns from so few, and is not timed with many."""
     made = Net(name=net, ndim=len(size), channels=channels(size) if "channels" in classifiers.takes(net) else (),
                arguments=classifiers.arguments(net, size, own, scale=scale))  # fmt: skip
-    batch = batch_rule(size, cases)
+    batch, few = batch_rule(size, cases), max(4, process_rank()[1])
+    if classifiers.is_large(net) and batch > few:
+        cost = measured(made, (few, ends[0], *size), ends)
+        if cost.step > SLOW:
+            return Candidate(size, made, few, cost)
     while True:
-        try:
-            cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0])
-        except VesaliusError as problem:
-            raise DataError(f"The network {net} does not take these images on a grid of {list(size)}. {problem} "
-                            "Or choose another network (net.name), or another grid (patch.size).") from None  # fmt: skip
+        cost = measured(made, (batch, ends[0], *size), ends)
         candidate = Candidate(size, made, batch, cost)
-        if candidate.fits(limits) or batch <= max(4, process_rank()[1]):
+        if candidate.fits(limits) or batch <= few:
             return candidate
         batch //= 2
+
+
+def measured(net: Net, shape: tuple[int, ...], ends: tuple[int, int]) -> Measured:
+    """What a step on `shape` (B, C, *S) costs; an error in words where the network does not take it."""
+    try:
+        return measure(build(net, *ends), shape, where=device(), kind=precision(device())[0])
+    except UsageError:
+        raise
+    except VesaliusError as problem:
+        raise DataError(f"The network {net.name} does not take these images on a grid of {list(shape[2:])}. {problem} "
+                        "Or choose another network (net.name), or another grid (patch.size).") from None  # fmt: skip
 
 
 def batch_rule(size: tuple[int, ...], cases: int) -> int:

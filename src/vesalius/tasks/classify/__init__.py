@@ -26,6 +26,8 @@ class Classify(CaseTask):
     nets = ("compact", *(name for name, card in NETS.cards.items() if "classify" in card.tasks and name != "compact"))
     foreground = 0.0
     leading = ("auc", "balanced_accuracy", "accuracy")
+    fusions = {"input": ("resnet", {"depth": 18}), "feature": ("feature_fusion", {"depth": 18}),
+               "decision": ("decision_fusion", {"depth": 18}), "attention": ("transmed", {"size": "T"})}  # fmt: skip
 
     def out_channels(self, labels: Labels) -> int:
         return labels.out_channels

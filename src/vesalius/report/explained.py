@@ -1,0 +1,135 @@
+"""Where a network looked: for a few cases that it named wrongly and rightly, a heat over the image, and whether it can be believed."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vesalius.core.errors import VesaliusError
+from vesalius.core.space import Array
+from vesalius.data.whole import read_whole
+from vesalius.engine.run import Run
+from vesalius.explain import EXPLAIN, Explanation, overlay, randomisation_test
+from vesalius.plan import Plan
+from vesalius.report.cases import Picture
+from vesalius.report.facts import Facts
+from vesalius.report.pictures import Drawing, View, draw
+
+PREFERRED = ("grad_cam", "attention_rollout", "occlusion")  # the first that the network can be explained by
+ROLES = {"most wrong": 3, "right, but unsure": 1, "right and sure": 2}  # cases of each
+PATIENCE = 10.0  # seconds that the test with random weights may take
+THIN = 0.75  # of the longest side: volumes are cut across an axis that is shorter than that
+MOST_CHANNELS = 3
+
+
+def results(facts: Facts, chosen: Sequence[Picture]) -> dict[str, Any] | None:
+    """{"pictures", "sentence", "method"} for some of the `chosen` cases; None where there is none."""
+    some = [one for role, most in ROLES.items() for one in [c for c in chosen if c.role == role][:most]]
+    if not some or facts.dataset is None:
+        return None
+    try:
+        run = Run.open(facts.folder)
+        nets = {member: run.network(member) for member in {member_of(run, one.case) for one in some}}
+        name, method = method_for(next(iter(nets.values())))
+    except (VesaliusError, OSError) as problem:
+        return {"pictures": [], "sentence": f"Where the network looked cannot be shown. {problem}", "method": ""}
+    rows = {str(row["case"]): row for row in facts.rows}
+    found = [picture(run, nets[member_of(run, one.case)], method, of=(one, rows[one.case])) for one in some]
+    return {"pictures": found, "sentence": believed(run, nets, method, [one.case for one in some]), "method": EXPLAIN.card(name).title}
+
+
+def member_of(run: Run, case: str) -> Any:
+    """The folder of a member that may answer `case`: the one that validated on it, else the first."""
+    folds = run.splits["folds"]
+    return next((member for member, fold in zip(run.members, folds, strict=True) if case in fold["val"]), run.members[0])
+
+
+def method_for(net: nn.Module, name: str = "") -> tuple[str, Explanation]:
+    """The explanation `name`, or the first preferred one that `net` can be explained by."""
+    for one in [name] if name else PREFERRED:
+        method: Explanation = EXPLAIN[one]()
+        if name or not method.refusal(net):
+            return one, method
+    raise VesaliusError(f"No explanation serves a {type(net).__name__}.")
+
+
+def image_of(run: Run, case: str) -> Tensor:
+    """(1, C, *S) as the network sees it."""
+    pixels = read_whole(run.dataset.case(case), run.plan.preparation, run.plan.patch.size)
+    return torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
+
+
+def picture(run: Run, net: nn.Module, method: Explanation, *, of: tuple[Picture, dict[str, Any]]) -> Picture:
+    """One case: each channel as the network sees it, and under the heat for what was said."""
+    one, row = of
+    said = str(row["said"])
+    names = list(run.plan.labels.names)
+    try:
+        image = image_of(run, one.case)
+        target = torch.tensor([names.index(said)]) if said in names else None
+        heat = method(net, image, target)
+    except (VesaliusError, OSError) as problem:
+        return Picture(one.role, one.case, one.score, one.scores, problem=str(problem))
+    drawings = tuple(draw(view, ()) for view in views(image[0].numpy(), heat[0].numpy(), run.plan))
+    none = "" if float(heat.max()) > 0 else "no place spoke for the answer"
+    return Picture(one.role, one.case, one.score, one.scores, none, drawings)
+
+
+def views(image: Array, heat: Array, plan: Plan) -> list[View]:
+    """Image (C, *S) and heat (*S) as flat pictures: of volumes the slice with most heat, the patient's right on the left; a colour
+    photograph is one channel."""
+    names = list(plan.preparation.channels)
+    planes = image.mean(0, keepdims=True) if len(names) == 1 else image
+    flat, hot, words = cut(planes, heat)
+    spacing = _in_plane(plan, heat.shape)
+    found = []
+    for number, plane in enumerate(flat[:MOST_CHANNELS]):
+        title = names[number] if len(names) > 1 and len(names) == len(flat) else ""
+        found += [View(f"{title}{words}".strip(", "), plane, None, None, spacing), View("where it looked", overlay(plane, hot), None, None, spacing)]
+    return found
+
+
+def cut(planes: Array, heat: Array) -> tuple[Array, Array, str]:
+    """(C, rows, columns), (rows, columns) and where that is."""
+    if heat.ndim == 2:
+        return planes, heat, ""
+    axis = _axis(heat.shape)
+    index = int(np.clip(heat, 0, None).sum(tuple(a for a in range(3) if a != axis)).argmax())
+
+    def turned(volume: Array) -> Array:
+        return np.asarray(np.take(volume, index, axis + volume.ndim - 3)[..., ::-1, ::-1].swapaxes(-1, -2))
+
+    return turned(planes), turned(heat), f", slice {index + 1} of {heat.shape[axis]}"
+
+
+def _axis(shape: Sequence[int]) -> int:
+    """Across which axis a volume is cut: a thin one, else the last."""
+    return int(np.argmin(shape)) if min(shape) < THIN * max(shape) else 2
+
+
+def _in_plane(plan: Plan, shape: Sequence[int]) -> tuple[float, float]:
+    """Millimetres, or 1, per row and column."""
+    steps = [float(step) for step in plan.preparation.spacing or (1.0,) * len(shape)]
+    if len(shape) == 2:
+        return steps[0], steps[1]
+    across, down = (step for axis, step in enumerate(steps) if axis != _axis(shape))
+    return down, across
+
+
+def believed(run: Run, nets: dict[Any, nn.Module], method: Explanation, cases: Sequence[str]) -> str:
+    """What the test with random weights says of this network, on the first case that can be read; or why it was not made."""
+    net = nets[member_of(run, cases[0])]
+    try:
+        image = image_of(run, cases[0])
+        since = time.monotonic()
+        method(net, image)
+        whole = (time.monotonic() - since) * sum(1 for part in net.modules() if any(True for _ in part.parameters(recurse=False)))
+        if whole > PATIENCE:
+            return (f"Whether the heat changes with random weights was not tested: it would take about {whole:.0f} s. "
+                    "Ask for it with vesalius explain --test.")  # fmt: skip
+        return randomisation_test(net, method, image).sentence()
+    except (VesaliusError, OSError) as problem:
+        return f"Whether the heat changes with random weights could not be tested. {problem}"

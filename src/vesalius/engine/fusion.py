@@ -70,7 +70,8 @@ def train_all(dataset: Dataset, output: Path, *, wish: Request, listener: Listen
 def compared(runs: dict[str, Run], share: float | None) -> dict[str, Any]:
     """{"budget_seconds": of each, "part", "rows": one for each fusion, "words": what the intervals allow to say}."""
     rows = [row(name, run) for name, run in runs.items()]
-    return {"budget_seconds": share, "part": rows[0]["part"] if rows else "", "rows": rows, "words": [words(rows, measure) for measure in SHOWN]}
+    said = [words(rows, measure) for measure in SHOWN]
+    return {"budget_seconds": share, "part": rows[0]["part"] if rows else "", "rows": rows, "words": said}
 
 
 def row(name: str, run: Run) -> dict[str, Any]:
@@ -85,7 +86,13 @@ def row(name: str, run: Run) -> dict[str, Any]:
     return {"fusion": name, "run": run.path.name, "net": run.plan.net.name, "arguments": run.plan.net.arguments, "part": part,
             "cases": len(parts[part]["model"]["rows"]) if part else 0, **scores, "parameters": weights, "steps": steps_of(run),
             "seconds": (record.get("seconds") or {}).get("whole"), "learned_seconds": (record.get("seconds") or {}).get("learn"),
-            "baseline_auc": ((((parts.get(part) or {}).get("baseline") or {}).get("summary") or {}).get("all") or {}).get("auc")}  # fmt: skip
+            "baseline_auc": _baseline(parts.get(part) or {})}  # fmt: skip
+
+
+def _baseline(part: dict[str, Any]) -> dict[str, Any] | None:
+    """The shallow baseline's area under the curve with its interval; None where there is no baseline."""
+    summary = (part.get("baseline") or {}).get("summary") or {}
+    return (summary.get("all") or {}).get("auc")
 
 
 def steps_of(run: Run) -> int:
@@ -105,6 +112,7 @@ def words(rows: Sequence[dict[str, Any]], measure: str) -> str:
     close = [row["fusion"] for row in others if low is None or row[measure]["high"] is None or row[measure]["high"] >= low]
     what = measure.replace("auc", "AUC").replace("_", " ")
     if not close:
-        return f"In {what}, {best['fusion']} fusion is highest, and its interval lies above those of all others (on this split, with one seed)."
+        return (f"In {what}, {best['fusion']} fusion is highest, and its interval lies above those of all others "
+                "(on this split, with one seed).")  # fmt: skip
     return (f"In {what}, {best['fusion']} fusion is highest, but its interval overlaps with that of {', '.join(close)}: "
             "this does not show that one is better than the other.")  # fmt: skip

@@ -94,7 +94,7 @@ def is_small(name: str, size: tuple[int, ...], own: Own) -> bool:
     by_slice = len(size) == 3 and (NETS.card(name).ndim == (3,) or "slices" in found)
     seen = size[1:] if by_slice else size
     cut = own.arguments.get("grid", found["grid"].default if "grid" in found else 1)
-    return max(seen) / max(1, cut) <= SMALL[len(seen)]
+    return bool(max(seen) / max(1, cut) <= SMALL[len(seen)])
 
 
 def is_scalable(name: str, own: Own) -> bool:

@@ -64,8 +64,8 @@ class Train(Settings):
     deterministic: bool = False
     validations: int = 10
     init: str = ""
-    layer_decay: float = Field(1.0, gt=0, le=1)
-    freeze: int = Field(0, ge=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    freeze: int = Field(default=0, ge=0)
 
 
 class Predict(Settings):

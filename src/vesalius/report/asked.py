@@ -22,7 +22,7 @@ def explained(run: Run, case: Case, output: Path, *, method: str, target: str, t
     """{"case", "class", "method", "picture", "sentence"}: the channels of `case` and the heat over each, written as PNG to `output`."""
     names, plan = list(run.plan.labels.names), run.plan
     if run.plan.labels.grain != "case":
-        raise UsageError(f"{run.path} answers voxel by voxel: its outlines show where it looked. Explanations are for classes of whole cases.")
+        raise UsageError(f"{run.path} answers voxel by voxel: its outlines show where it looked. Explanations are for whole cases.")
     if target and target not in names:
         raise UsageError(suggest(target, names, "class"))
     if output.suffix.lower() != ".png":
@@ -36,7 +36,8 @@ def explained(run: Run, case: Case, output: Path, *, method: str, target: str, t
     heat = how(net, image, chosen)[0].numpy()
     write_beside(output, lambda beside: _save(panels(pixels, heat, channels=len(plan.preparation.channels)), beside))
     sentence = randomisation_test(net, how, image, target=chosen).sentence() if test else ""
-    return {"case": case.name, "class": names[int(chosen[0])], "method": EXPLAIN.card(name).title, "picture": str(output), "sentence": sentence}
+    return {"case": case.name, "class": names[int(chosen[0])], "method": EXPLAIN.card(name).title, "picture": str(output),
+            "sentence": sentence}  # fmt: skip
 
 
 def panels(pixels: Array, heat: Array, *, channels: int) -> Array:

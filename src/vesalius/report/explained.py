@@ -16,7 +16,7 @@ from vesalius.explain import EXPLAIN, Explanation, overlay, randomisation_test
 from vesalius.plan import Plan
 from vesalius.report.cases import Picture
 from vesalius.report.facts import Facts
-from vesalius.report.pictures import Drawing, View, draw
+from vesalius.report.pictures import View, draw
 
 PREFERRED = ("grad_cam", "attention_rollout", "occlusion")  # the first that the network can be explained by
 ROLES = {"most wrong": 3, "right, but unsure": 1, "right and sure": 2}  # cases of each
@@ -38,7 +38,8 @@ def results(facts: Facts, chosen: Sequence[Picture]) -> dict[str, Any] | None:
         return {"pictures": [], "sentence": f"Where the network looked cannot be shown. {problem}", "method": ""}
     rows = {str(row["case"]): row for row in facts.rows}
     found = [picture(run, nets[member_of(run, one.case)], method, of=(one, rows[one.case])) for one in some]
-    return {"pictures": found, "sentence": believed(run, nets, method, [one.case for one in some]), "method": EXPLAIN.card(name).title}
+    sentence = believed(run, nets[member_of(run, some[0].case)], method, case=some[0].case)
+    return {"pictures": found, "sentence": sentence, "method": EXPLAIN.card(name).title}
 
 
 def member_of(run: Run, case: str) -> Any:
@@ -88,7 +89,8 @@ def views(image: Array, heat: Array, plan: Plan) -> list[View]:
     found = []
     for number, plane in enumerate(flat[:MOST_CHANNELS]):
         title = names[number] if len(names) > 1 and len(names) == len(flat) else ""
-        found += [View(f"{title}{words}".strip(", "), plane, None, None, spacing), View("where it looked", overlay(plane, hot), None, None, spacing)]
+        found.append(View(f"{title}{words}".strip(", "), plane, None, None, spacing))
+        found.append(View("where it looked", overlay(plane, hot), None, None, spacing))
     return found
 
 
@@ -119,11 +121,10 @@ def _in_plane(plan: Plan, shape: Sequence[int]) -> tuple[float, float]:
     return down, across
 
 
-def believed(run: Run, nets: dict[Any, nn.Module], method: Explanation, cases: Sequence[str]) -> str:
-    """What the test with random weights says of this network, on the first case that can be read; or why it was not made."""
-    net = nets[member_of(run, cases[0])]
+def believed(run: Run, net: nn.Module, method: Explanation, *, case: str) -> str:
+    """What the test with random weights says of this network, on one case; or why it was not made."""
     try:
-        image = image_of(run, cases[0])
+        image = image_of(run, case)
         since = time.monotonic()
         method(net, image)
         whole = (time.monotonic() - since) * sum(1 for part in net.modules() if any(True for _ in part.parameters(recurse=False)))

@@ -24,7 +24,8 @@ def write(folder: Path | str) -> Path:
 def page(found: Mapping[str, Any]) -> Markup:
     """The page of what fusion.json holds."""
     style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    heads = Markup("").join(Markup("<th>{}</th>").format(word) for word in ("fusion", "network", *TITLES.values(), "weights", "steps", "time"))
+    columns = ("fusion", "network", *TITLES.values(), "weights", "steps", "time")
+    heads = Markup("").join(Markup("<th>{}</th>").format(word) for word in columns)
     body = Markup("\n").join(map(line, found["rows"]))
     said = Markup("").join(Markup("<p>{}</p>").format(text) for text in found["words"] if text)
     each = f", each within {duration(found['budget_seconds'])}" if found["budget_seconds"] else ""
@@ -58,5 +59,6 @@ def score(cell: Mapping[str, Any]) -> Markup:
                    '<line x1="0" x2="{w}" y1="{y}" y2="{y}" stroke="var(--rule)"/>'
                    '<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{y}" y2="{y}" stroke="var(--model)" stroke-width="4"/>'
                    '<circle cx="{x:.1f}" cy="{y}" r="5" fill="var(--model)"/></svg>')  # fmt: skip
-    svg = drawn.format(w=WIDE, h=HIGH, y=HIGH // 2, x=mean * WIDE, x1=low * WIDE, x2=high * WIDE, m=number(mean), a=number(low), b=number(high))
+    said = {"m": number(mean), "a": number(low), "b": number(high)}
+    svg = drawn.format(w=WIDE, h=HIGH, y=HIGH // 2, x=mean * WIDE, x1=low * WIDE, x2=high * WIDE, **said)
     return Markup("<b>{}</b> <small>{} to {}</small><br>{}").format(number(mean), number(low), number(high), svg)

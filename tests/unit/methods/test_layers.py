@@ -37,7 +37,8 @@ def test_the_groups_of_a_resnet_are_its_stages_and_its_head():
 def test_the_groups_of_a_transformer_are_its_patches_its_blocks_and_its_head():
     made = net("vit")
     found = layers(made)
-    assert len(found) == 1 + 12 + 1 and {id(made.embed.weight), id(made.positions.places), id(made.transformer.token)} <= set(map(id, found[0]))
+    assert len(found) == 1 + 12 + 1
+    assert {id(made.embed.weight), id(made.positions.places), id(made.transformer.token)} <= set(map(id, found[0]))
     assert {id(w) for w in made.transformer.blocks[4].parameters()} == set(map(id, found[5]))
     assert {id(made.transformer.norm.weight), id(made.head.weight)} <= set(map(id, found[-1]))
 

@@ -23,6 +23,7 @@ from vesalius.plan.classifiers import Own
 from vesalius.tasks import TASKS
 
 ALL = "all"
+EPOCHS = 30  # passes over the training cases below which a comparison is one of speed
 SHOWN = ("auc", "balanced_accuracy")
 
 
@@ -70,7 +71,7 @@ def train_all(dataset: Dataset, output: Path, *, wish: Request, listener: Listen
 def compared(runs: dict[str, Run], share: float | None) -> dict[str, Any]:
     """{"budget_seconds": of each, "part", "rows": one for each fusion, "words": what the intervals allow to say}."""
     rows = [row(name, run) for name, run in runs.items()]
-    said = [words(rows, measure) for measure in SHOWN]
+    said = [*(words(rows, measure) for measure in SHOWN), short(rows)]
     return {"budget_seconds": share, "part": rows[0]["part"] if rows else "", "rows": rows, "words": said}
 
 
@@ -85,6 +86,7 @@ def row(name: str, run: Run) -> dict[str, Any]:
     scores = {measure: {key: (summary.get(measure) or {}).get(key) for key in ("mean", "low", "high")} for measure in SHOWN}
     return {"fusion": name, "run": run.path.name, "net": run.plan.net.name, "arguments": run.plan.net.arguments, "part": part,
             "cases": len(parts[part]["model"]["rows"]) if part else 0, **scores, "parameters": weights, "steps": steps_of(run),
+            "epochs": steps_of(run) * run.plan.patch.batch / max(1, sum(len(fold["train"]) for fold in run.splits["folds"])),
             "seconds": (record.get("seconds") or {}).get("whole"), "learned_seconds": (record.get("seconds") or {}).get("learn"),
             "baseline_auc": _baseline(parts.get(part) or {})}  # fmt: skip
 
@@ -100,6 +102,15 @@ def steps_of(run: Run) -> int:
     from vesalius.engine.state import load_weights
 
     return sum(int(load_weights(member / "weights.safetensors")[1].get("step", 0)) for member in run.members)
+
+
+def short(rows: Sequence[dict[str, Any]]) -> str:
+    """Which fusions saw the cases so few times that they are judged by how fast they learn; "" where none did."""
+    few = [f"{row['fusion']} ({row['epochs']:.0f})" for row in rows if row["epochs"] < EPOCHS]
+    if not few:
+        return ""
+    return (f"In this time fewer than {EPOCHS} passes over the training cases were made by {', '.join(few)}: the table says how fast these "
+            "learn rather than how good they can be. Allow more with --budget.")  # fmt: skip
 
 
 def words(rows: Sequence[dict[str, Any]], measure: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.engine.tiny import tiny_dataset
 from tests.unit.plan.test_whole_plan import dataset
 from vesalius.core.errors import UsageError
-from vesalius.engine.fusion import fused, words
+from vesalius.engine.fusion import fused, short, words
 from vesalius.nets import NETS
 from vesalius.plan import Request
 from vesalius.plan.classifiers import Own
@@ -37,7 +37,7 @@ def test_where_there_is_nothing_to_fuse_it_is_refused_in_words():
 def made(name, mean, low, high):
     score = {"mean": mean, "low": low, "high": high}
     return {"fusion": name, "run": f"fusion_{name}", "net": "resnet", "arguments": {"depth": 18}, "auc": score, "balanced_accuracy": score,
-            "parameters": 1000, "steps": 5, "seconds": 61.0, "cases": 9, "part": "test"}  # fmt: skip
+            "parameters": 1000, "steps": 5, "epochs": 50.0, "seconds": 61.0, "cases": 9, "part": "test"}  # fmt: skip
 
 
 def test_no_winner_where_intervals_overlap():
@@ -45,6 +45,11 @@ def test_no_winner_where_intervals_overlap():
     assert "overlaps with that of attention:" in words(rows, "auc")
     assert "lies above those of all others" in words(rows[:2], "auc")
     assert words(rows[:1], "auc") == "" and "overlaps" in words([*rows[:1], made("x", 0.9, None, None)], "auc")
+
+
+def test_fusions_that_had_no_time_are_named():
+    rows = [made("input", 0.6, 0.5, 0.7), {**made("attention", 0.5, 0.4, 0.6), "epochs": 1.6}]
+    assert "made by attention (2):" in short(rows) and short(rows[:1]) == ""
 
 
 def test_the_page_shows_each_score_and_takes_no_code_from_names():

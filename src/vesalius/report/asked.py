@@ -13,8 +13,9 @@ from vesalius.data.case import Case
 from vesalius.data.whole import read_whole
 from vesalius.engine.run import Run
 from vesalius.explain import EXPLAIN, overlay, randomisation_test
-from vesalius.report.explained import cut, method_for
+from vesalius.report.explained import cut, is_flat, made, method_for
 
+PATIENCE = 600.0  # seconds that an explanation may take which nobody chose by name
 SIDE = 384  # pixels of a panel's height, at least
 
 
@@ -28,14 +29,16 @@ def explained(run: Run, case: Case, output: Path, *, method: str, target: str, t
     if output.suffix.lower() != ".png":
         raise UsageError(f"The picture is a PNG; got {output.name}.")
     net = run.networks()[0]
-    name, how = method_for(net, method)
     pixels = np.ascontiguousarray(read_whole(case, plan.preparation, plan.patch.size), np.float32)
     image = torch.from_numpy(pixels)[None]
+    name, how = (method, made(method, image)) if method else method_for(net, image, patience=PATIENCE)
     with torch.no_grad():
         chosen = torch.tensor([names.index(target)]) if target else net(image).argmax(1)
     heat = how(net, image, chosen)[0].numpy()
     write_beside(output, lambda beside: _save(panels(pixels, heat, channels=len(plan.preparation.channels)), beside))
     sentence = randomisation_test(net, how, image, target=chosen).sentence() if test else ""
+    if is_flat(torch.from_numpy(heat)):
+        sentence = "The heat is the same everywhere: it says nothing about where. Try --method occlusion."
     return {"case": case.name, "class": names[int(chosen[0])], "method": EXPLAIN.card(name).title, "picture": str(output),
             "sentence": sentence}  # fmt: skip
 

@@ -20,6 +20,9 @@ from vesalius.report.pictures import View, draw
 
 PREFERRED = ("grad_cam", "attention_rollout", "occlusion")  # the first that the network can be explained by
 ROLES = {"most wrong": 3, "right, but unsure": 1, "right and sure": 2}  # cases of each
+PLACES = 300  # answers that occlusion asks for, about
+AT_ONCE = 1 << 21  # numbers in the images that occlusion asks about at once
+SHOWING = 30.0  # seconds that the explanations of a report may take
 PATIENCE = 10.0  # seconds that the test with random weights may take
 THIN = 0.75  # of the longest side: volumes are cut across an axis that is shorter than that
 MOST_CHANNELS = 3
@@ -33,7 +36,7 @@ def results(facts: Facts, chosen: Sequence[Picture]) -> dict[str, Any] | None:
     try:
         run = Run.open(facts.folder)
         nets = {member: run.network(member) for member in {member_of(run, one.case) for one in some}}
-        name, method = method_for(next(iter(nets.values())))
+        name, method = method_for(next(iter(nets.values())), image_of(run, some[0].case), patience=SHOWING / len(some))
     except (VesaliusError, OSError) as problem:
         return {"pictures": [], "sentence": f"Where the network looked cannot be shown. {problem}", "method": ""}
     rows = {str(row["case"]): row for row in facts.rows}
@@ -48,13 +51,38 @@ def member_of(run: Run, case: str) -> Any:
     return next((member for member, fold in zip(run.members, folds, strict=True) if case in fold["val"]), run.members[0])
 
 
-def method_for(net: nn.Module, name: str = "") -> tuple[str, Explanation]:
-    """The explanation `name`, or the first preferred one that `net` can be explained by."""
-    for one in [name] if name else PREFERRED:
-        method: Explanation = EXPLAIN[one]()
-        if name or not method.refusal(net):
+def method_for(net: nn.Module, image: Tensor, *, patience: float) -> tuple[str, Explanation]:
+    """The first preferred explanation that `net` can be explained by, whose heat tells places apart, within `patience` seconds."""
+    for one in PREFERRED:
+        method = made(one, image)
+        if method.refusal(net) or (one == PREFERRED[-1] and _seconds(net, image) * PLACES > patience):
+            continue
+        if not is_flat(method(net, image)):
             return one, method
-    raise VesaliusError(f"No explanation serves a {type(net).__name__}.")
+    raise VesaliusError(f"No way of explaining a {type(net).__name__} tells places apart within {patience:.0f} s here. "
+                        "Try one with vesalius explain RUN IMAGE -o looked.png --method occlusion")  # fmt: skip
+
+
+def made(name: str, image: Tensor) -> Explanation:
+    """The explanation `name`; occlusion with so few copies of `image` at once that they fit."""
+    few = {"at_once": max(1, min(32, AT_ONCE // image.numel()))} if name == "occlusion" else {}
+    found: Explanation = EXPLAIN[name](**few)
+    return found
+
+
+def is_flat(heat: Tensor) -> bool:
+    """Whether a heat says nothing about where: it is the same everywhere, as that of a last map of a single voxel."""
+    spread = float(heat.max() - heat.min())
+    return spread <= 1e-4 * float(heat.abs().max())
+
+
+@torch.no_grad()
+def _seconds(net: nn.Module, image: Tensor) -> float:
+    """Of one answer."""
+    net.eval()
+    since = time.monotonic()
+    net(image)
+    return time.monotonic() - since
 
 
 def image_of(run: Run, case: str) -> Tensor:
@@ -99,7 +127,9 @@ def cut(planes: Array, heat: Array) -> tuple[Array, Array, str]:
     if heat.ndim == 2:
         return planes, heat, ""
     axis = _axis(heat.shape)
-    index = int(np.clip(heat, 0, None).sum(tuple(a for a in range(3) if a != axis)).argmax())
+    hot = np.clip(heat, 0, None).sum(tuple(a for a in range(3) if a != axis))
+    most = np.flatnonzero(hot >= hot.max() * (1 - 1e-6))
+    index = int(most[len(most) // 2])
 
     def turned(volume: Array) -> Array:
         return np.asarray(np.take(volume, index, axis + volume.ndim - 3)[..., ::-1, ::-1].swapaxes(-1, -2))
@@ -126,7 +156,8 @@ def believed(run: Run, net: nn.Module, method: Explanation, *, case: str) -> str
     try:
         image = image_of(run, case)
         since = time.monotonic()
-        method(net, image)
+        if is_flat(method(net, image)):
+            return "The heat is the same everywhere: it says nothing about where."
         whole = (time.monotonic() - since) * sum(1 for part in net.modules() if any(True for _ in part.parameters(recurse=False)))
         if whole > PATIENCE:
             return (f"Whether the heat changes with random weights was not tested: it would take about {whole:.0f} s. "

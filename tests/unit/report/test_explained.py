@@ -70,10 +70,26 @@ def test_the_report_shows_a_few_cases_and_says_whether_the_heat_can_be_believed(
 
 def test_the_heat_of_a_bright_case_lies_where_the_network_looks(run):
     image = torch.ones(1, 1, 8, 8)
-    _, method = explained.method_for(Corner())
+    _, method = explained.method_for(Corner(), image, patience=9)
     heat = method(Corner(), image, torch.tensor([1]))[0]
     assert bool((heat[:4, :4] > 0).all()) and float(heat[4:].abs().max()) == 0
-    assert explained.method_for(Blind())[0] == "occlusion"
+    half = torch.cat([image[..., :4], 0.5 * image[..., 4:]], -1)
+    assert explained.method_for(Blind(), half, patience=9)[0] == "occlusion"
+    with pytest.raises(VesaliusError, match="tells places apart"):
+        explained.method_for(Blind(), half, patience=0)
+
+
+def test_a_heat_that_is_the_same_everywhere_is_not_shown_as_evidence():
+    class Single(Corner):
+        """Its last map is a single place."""
+
+        def trunk(self, image):
+            return super().trunk(image).mean((2, 3), keepdim=True)
+
+    image = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert explained.is_flat(explained.made("grad_cam", image)(Single(), image))
+    assert explained.method_for(Single(), image, patience=9)[0] == "occlusion"
+    assert not explained.is_flat(torch.tensor([[1.0, 2.0]])) and explained.is_flat(torch.zeros(1, 2))
 
 
 def test_what_cannot_be_shown_is_said(run, monkeypatch):
@@ -89,6 +105,7 @@ def test_volumes_are_cut_across_their_thin_axis_where_most_heat_is():
     image, heat = np.random.default_rng(0).normal(size=(2, 4, 9, 10)), np.zeros((4, 9, 10))
     heat[2, 1, 3] = 1
     planes, hot, words = explained.cut(image, heat)
+    assert explained.cut(image, np.ones((4, 9, 10)))[2] == ", slice 3 of 4", "the middle of those alike"
     assert words == ", slice 3 of 4" and hot.shape == (10, 9) and planes.shape == (2, 10, 9)
     assert hot[10 - 1 - 3, 9 - 1 - 1] == 1 and np.array_equal(planes[1], image[1, 2, ::-1, ::-1].T)
 

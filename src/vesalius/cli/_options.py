@@ -41,14 +41,15 @@ def scores_table(metrics: dict[str, Any]) -> None:
         for who in ("model", "baseline", "majority", *scores["raters"]):
             found = scores["raters"].get(who) or scores.get(who)
             for label, summary in (found or {"summary": {}})["summary"].items():
-                rows.append([part, who, label, *(_interval(summary.get(name)) for name in shown)])
+                rows.append([part, who, label, *(interval(summary.get(name)) for name in shown)])
     if rows:
         units = {"length": f" {metrics['unit']}"}
         table(("part", "who", "label", *(f"{measure(n).title} [95 %]{units.get(measure(n).size, '')}" for n in shown)), rows)
         answer("")
 
 
-def _interval(cell: dict[str, Any] | None) -> str:
+def interval(cell: dict[str, Any] | None) -> str:
+    """Mean and interval, as they stand in a table."""
     if cell is None or cell["mean"] is None:
         return "–"
     if cell["low"] is None:

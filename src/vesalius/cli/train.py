@@ -18,6 +18,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights, the samples and the augmentation.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="A fixed number of steps and bit-identical weights, resumed or not.")] = False,
     settings: Settings = None,
+    fusion: Annotated[str | None, typer.Option(help="Put channels together: input, feature, decision, attention, or all.")] = None,
+    init: Annotated[Path | None, typer.Option(metavar="RUN_OR_FILE", help="Begin from these weights (a .safetensors file).")] = None,
     plan: Annotated[Path | None, typer.Option(help="Train by this plan.json (edited by hand, perhaps).")] = None,
     overwrite: Annotated[bool, typer.Option(help="Start again in a folder that holds a run.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave out cases that cannot be used, and list them.")] = False,
@@ -38,17 +40,30 @@ def train(
     Example:
       vesalius train scans/ -o run --budget 20m
       vesalius train xrays.csv -o run --budget 5m --fix-split
+      vesalius train xrays.csv -o run --set net.name=resnet --init older_run
+      vesalius train heads.csv -o run --budget 40m --fusion all
     """
     from vesalius.cli._listener import Console
     from vesalius.engine.workflow import train as work
     from vesalius.plan import Request
     from vesalius.report import write
 
+    begun = [f"train.init={init.resolve()}"] if init else []
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
-                            "deterministic": deterministic, "fix_split": fix_split, "settings": settings or []},
+                            "deterministic": deterministic, "fix_split": fix_split, "settings": [*(settings or []), *begun]},
                            where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
+    if fusion:
+        from vesalius.cli._fusion import checked, train_all
+
+        checked(plan, init)
+        if fusion == "all":
+            train_all(dataset, output, wish, overwrite=overwrite, skip_bad=skip_bad, by=by or (), json=json)
+            return
+        from vesalius.engine.fusion import fused
+
+        wish = fused(dataset, wish, fusion)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)
     from vesalius.core.settings import process_rank
 

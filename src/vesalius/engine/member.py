@@ -15,10 +15,11 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
 from vesalius.data.patches import Patches
 from vesalius.data.wholes import Wholes
+from vesalius.engine.begin import begin
 from vesalius.engine.events import Events
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.progress import Listener, Tick
-from vesalius.engine.train import Draw, Loop, Validate
+from vesalius.engine.train import STATE, Draw, Loop, Validate
 from vesalius.engine.whole import look
 from vesalius.methods import METHODS, Method
 from vesalius.plan import Plan, build
@@ -53,7 +54,10 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
                 listener.say(f"No more events: {problem} Learning goes on.")
                 events = None
 
-    loop = Loop(method_of(task, plan, where), plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
+    method = method_of(task, plan, where)
+    if plan.train.init and not (folder / STATE).exists():
+        listener.say(begin(method.get_submodule("net"), Path(plan.train.init)))
+    loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(plan.train.deterministic)
     try:
@@ -67,7 +71,9 @@ def method_of(task: Task, plan: Plan, where: str) -> Method:
     """The method that the plan names, around a fresh network."""
     net = build(plan.net, plan.preparation.in_channels, task.out_channels(plan.labels), seed=plan.train.seed)
     ready = net.to(where).to(memory_format=_layout(plan))
-    rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
+    rates: dict[str, Any] = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
+    if plan.train.layer_decay != 1 or plan.train.freeze:
+        rates |= {"layer_decay": plan.train.layer_decay, "freeze": plan.train.freeze}
     made: Method = METHODS[plan.train.method](ready, task.loss(plan.labels, plan.train.loss), **rates)
     return made
 

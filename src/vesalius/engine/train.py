@@ -29,6 +29,7 @@ from vesalius.plan.plan import Train
 
 STATE_SHARE = 0.02  # of the time goes into states on disk ...
 STATE_SECONDS = 0.5, 60.0  # ... with at least and at most so long between two of them
+STATE = Path("checkpoint") / "state.safetensors"
 LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
@@ -233,7 +234,7 @@ class Loop:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / "checkpoint" / "state.safetensors"
+        return self.folder / STATE
 
     def resume(self) -> None:
         """Continue from the state on disk, if there is one."""

@@ -216,7 +216,7 @@ def _same_data(folder: Path, dataset: Dataset) -> None:
 def _same_plan(session: Session) -> None:
     """A run keeps the plan that it was begun with; wishes that it does not hold are refused."""
     kept = Plan.load(session.folder / "plan.json")
-    unlike = [text for text in session.wish.settings if kept.with_settings([text]).values() != kept.values()]
+    unlike = [text for text in session.wish.settings if not kept.holds(text)]
     if unlike:
         raise UsageError(f"{session.folder} was planned otherwise than {', '.join(unlike)}. Leave that out, edit "
                          f"{session.folder / 'plan.json'}, or start again with --overwrite.")  # fmt: skip

@@ -19,7 +19,7 @@ CARD = Card(
     summary="Five convolutions and three linear layers.",
     paper="Krizhevsky, Sutskever & Hinton 2012, NeurIPS; Krizhevsky 2014, arXiv:1404.5997",
     facts={"parameters": 61100840, "arguments": {"ndim": 2, "in_channels": 3, "out_channels": 1000, "norm": "none"},
-           "small": {"stem": "small", "scale": 0.0625, "hidden": 16}},
+           "small": {"stem": "small", "scale": 0.0625, "hidden": 16}, "volumes": {"hidden": 512}},
 )  # fmt: skip
 
 STEMS = {"published": (11, 4, 2, 63), "small": (3, 1, 1, 15)}  # kernel, stride, padding, shortest side

@@ -21,7 +21,7 @@ from vesalius.nets._residual import STEMS, ResidualTrunk
 from vesalius.nets._transformer import Positions, Transformer
 
 CARD = Card(
-    entry="TransMed", title="TransMed", tasks=("classify",),
+    entry="TransMed", title="TransMed", tasks=("classify",), tags=("attention",),
     summary="Attention fusion: a transformer relates the patches of every modality and slice.",
     paper="Dai, Gao & Liu 2021, Diagnostics 11(8):1384, arXiv:2103.05940",
     facts={"parameters": 16621253, "arguments": {"ndim": 3, "in_channels": 2, "out_channels": 5, "size": "T", "slices": 12},

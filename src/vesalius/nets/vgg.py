@@ -19,7 +19,7 @@ CARD = Card(
     summary="Stacks of 3-convolutions between max pools; 11, 13, 16 or 19 layers.",
     paper="Simonyan & Zisserman 2015, arXiv:1409.1556",
     facts={"parameters": 138357544, "arguments": {"ndim": 2, "in_channels": 3, "out_channels": 1000, "depth": 16, "norm": "none"},
-           "small": {"depth": 11, "stem": "small", "scale": 0.0625, "head": (2, 16, 0.5)}},
+           "small": {"depth": 11, "stem": "small", "scale": 0.0625, "head": (2, 16, 0.5)}, "volumes": {"head": (2, 1024, 0.5)}},
 )  # fmt: skip
 
 LAYERS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

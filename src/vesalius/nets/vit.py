@@ -18,7 +18,7 @@ from vesalius.nets._classifier_blocks import Classifier, choose, scaled
 from vesalius.nets._transformer import Positions, Transformer
 
 CARD = Card(
-    entry="ViT", title="Vision transformer (ViT, DeiT)", tasks=("classify",),
+    entry="ViT", title="Vision transformer (ViT, DeiT)", tasks=("classify",), tags=("attention",),
     summary="Patches as tokens, twelve blocks of self-attention, a class token; Ti, S, B or L.",
     paper="Dosovitskiy et al. 2021, arXiv:2010.11929; Touvron et al. 2021, arXiv:2012.12877",
     facts={"parameters": 86567656, "arguments": {"ndim": 2, "in_channels": 3, "out_channels": 1000, "size": "B"},

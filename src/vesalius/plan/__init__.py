@@ -14,8 +14,10 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
-from vesalius.plan import rules, whole
+from vesalius.plan import begin, classifiers, rules, whole
+from vesalius.plan.begin import named
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
+from vesalius.plan.classifiers import Own
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
 from vesalius.tasks import TASKS, Task
@@ -53,6 +55,9 @@ CONSTANTS = {
     "train.warm_up": "the first tenth, so that early steps do no harm",
     "train.ema": "the kept weights are an average over the last part of the run",
     "train.clip": "as nnU-Net",
+    "train.init": "no weights were given to begin from: all are drawn",
+    "train.layer_decay": "drawn weights learn at one rate",
+    "train.freeze": "drawn weights learn, all of them",
     "train.validations": "ten looks at validation cases draw the curve",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
@@ -95,11 +100,15 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     if not facts["cases"]:
         raise DataError(f"{dataset.root} has no labelled case to learn from.")
     task: Task = TASKS[dataset.task]()
-    made = PLANNERS[task.grain](dataset, (task, wish, facts))
-    if not wish.settings:
+    mine = wish.settings
+    wish = wish.model_copy(update={"settings": begin.with_network(mine, task, ndim=len(facts["shapes"][0]))})
+    made = begin.tuned(PLANNERS[task.grain](dataset, (task, wish, facts)), wish.settings)
+    left = [text for text in wish.settings if named(text) not in HEARD[task.grain]]
+    if not left:
         return made
     ends = (made.preparation.in_channels, task.out_channels(dataset.labels))
-    return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"])
+    made = corrected(made.with_settings(left), wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
+    return made.because(**begin.reasons(wish.settings, mine))
 
 
 def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
@@ -129,16 +138,17 @@ def plan_cases(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) 
     budget = None if wish.budget is None else seconds(wish.budget)
     memory = None if wish.memory is None else size_in_bytes(wish.memory)
     made, reasons = whole.planned(dataset, task, facts, limits=Limits(learning_seconds(wish), memory), budget=budget,
-                                  asked=wish.model_dump(include={"folds", "seed", "deterministic"}))  # fmt: skip
+                                  asked=wish.model_dump(include={"folds", "seed", "deterministic"}), own=Own.of(wish.settings))  # fmt: skip
     return made.because(**{name.replace(".", "__"): why for name, why in CONSTANTS.items()} | reasons)
 
 
 PLANNERS = {"voxel": plan_voxels, "case": plan_cases}
+HEARD: dict[str, tuple[str, ...]] = {"voxel": (), "case": classifiers.HEARD}  # settings that the planner goes by itself
 
 
 def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -> Plan:
     """The promise after the user's settings: measured again where they changed the network, the patch or the batch."""
-    own = {text.partition("=")[0].strip() for text in wish.settings}
+    own = {named(text) for text in wish.settings}
     promise = made.expected.model_dump()
     if any(name.startswith(("net.", "patch.")) for name in own):
         cost = measure(build(made.net, *ends), (made.patch.batch, ends[0], *made.patch.size), where=device(), kind=made.train.precision)

@@ -104,6 +104,8 @@ def measure(net: nn.Module, shape: tuple[int, ...], *, where: str, kind: str) ->
     fastest = _timed(step)
     fastest = min([fastest, *(_timed(step) for _ in range(2 if fastest < SLOW else 0))])
 
+    net.eval()
+
     def answer() -> None:
         _forward(net, x[:1], where=where, kind=kind)
         _wait(where)

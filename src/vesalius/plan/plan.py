@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from vesalius.augment import Augment
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_json
-from vesalius.core.settings import Settings
+from vesalius.core.settings import Settings, parse_value
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 
@@ -44,7 +46,8 @@ class Net(Settings):
 class Train(Settings):
     """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
     `ema` is the part of the run over which weights are averaged, `loss` the settings of the task's loss, `most_seconds` ends the
-    run before a deadline that is later."""
+    run before a deadline that is later. `init` is a run or a file of weights to begin from ("": they are drawn); each group of layers
+    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are."""
 
     method: str = "supervised"
     loss: dict[str, Any] = {}
@@ -60,6 +63,9 @@ class Train(Settings):
     seed: int = 0
     deterministic: bool = False
     validations: int = 10
+    init: str = ""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    freeze: int = Field(default=0, ge=0)
 
 
 class Predict(Settings):
@@ -143,6 +149,14 @@ class Plan(Settings):
         changed = self.changed(assignments)
         mine = {text.partition("=")[0].strip(): "set by the user" for text in assignments}
         return changed.model_copy(update={"reasons": self.reasons | mine})
+
+    def holds(self, assignment: str) -> bool:
+        """Whether `a.b=c` changes nothing here; of the network's arguments those that it names count."""
+        name, _, text = (part.strip() for part in assignment.partition("="))
+        value = parse_value(text)
+        if name == "net.arguments" and isinstance(value, dict):
+            return {**self.net.arguments, **value} == self.net.arguments
+        return self.with_settings([assignment]).values() == self.values()
 
 
 def _pair(found: Any) -> tuple[Any, str]:

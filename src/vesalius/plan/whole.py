@@ -9,12 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from vesalius.augment import Augment
-from vesalius.core.errors import DataError
+from vesalius.core.errors import DataError, UsageError, VesaliusError
 from vesalius.core.settings import process_rank
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
+from vesalius.plan import classifiers
 from vesalius.plan.budget import Measured, device, measure, precision
+from vesalius.plan.classifiers import Own
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits, build
 from vesalius.tasks import Task
@@ -22,6 +24,7 @@ from vesalius.tasks import Task
 LONGEST = {2: (224, 192, 160, 128, 96, 64, 48), 3: (128, 96, 80, 64, 48, 32)}  # sides of the grid that are tried, in voxels
 ALIKE = 1.25  # proportions of images that differ by less than this are made one
 COARSEST = {2: 7, 3: 4}  # voxels at the last stage
+SLOW = 1.0  # seconds of a step with the fewest samples
 PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of a batch
 BATCH = {"cpu": 128, "cuda": 256}
 EPOCHS, SAMPLES, MANY_EPOCHS = 10, 40_000, 60  # a plan needs so many epochs, and so many samples, but no more than so many epochs
@@ -49,25 +52,29 @@ class Candidate:
 
 
 def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limits, budget: float | None,
-            asked: dict[str, Any]) -> tuple[Plan, dict[str, str]]:  # fmt: skip
-    """The plan, and reasons for what is not decided everywhere alike; `asked` holds folds, seed and deterministic."""
+            asked: dict[str, Any], own: Own | None = None) -> tuple[Plan, dict[str, str]]:  # fmt: skip
+    """The plan, and reasons for what is not decided everywhere alike; `asked` holds folds, seed and deterministic, `own` what the
+    user has said of the network."""
+    own = own or Own()
     ends = (sum(facts["channels"].values()), task.out_channels(dataset.labels))
-    wanted = samples_wanted(facts["cases"])
-    chosen = search(facts, limits, ends=ends, net=task.nets[0], wanted=wanted)
+    wanted, name = samples_wanted(facts["cases"]), classifiers.chosen_name(own, task, len(facts["shapes"][0]))
+    chosen = search(facts, limits, ends=ends, net=name, wanted=wanted, own=own)
     preparation, why = preparation_rule(facts, chosen.size)
     augment, why_augment = augment_rule(dataset, facts, chosen.size)
     balance, why_balance = balance_rule(facts)
     kind, why_kind = precision(device())
     steps = steps_of(chosen, limits, wanted)
     most = None if limits.seconds is None else round(MOST * wanted / chosen.batch * chosen.cost.step, 1)
-    train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, steps=steps, learning_rate=2e-3,
+    rate, why_rate = classifiers.rate(name)
+    train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, steps=steps, learning_rate=rate,
                   weight_decay=1e-2, precision="bf16" if kind == "bf16" else "fp32", seed=asked["seed"],
                   deterministic=asked["deterministic"])  # fmt: skip
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),
                 expected=promise(chosen, steps, facts["cases"], budget=budget))  # fmt: skip
-    reasons = {**_reasons(chosen, facts, wanted), **why, **why_augment, "patch__balance": why_balance, "train__precision": why_kind}
+    reasons = {**_reasons(chosen, facts, wanted), **why, **why_augment, "patch__balance": why_balance, "train__precision": why_kind,
+               "train__learning_rate": why_rate, **classifiers.reasons(name, own, task.nets[0])}  # fmt: skip
     return made, reasons
 
 
@@ -91,22 +98,35 @@ def promise(chosen: Candidate, steps: int, cases: int, *, budget: float | None) 
                     parameters=chosen.cost.parameters)  # fmt: skip
 
 
-def search(facts: dict[str, Any], limits: Limits, *, ends: tuple[int, int], net: str, wanted: int) -> Candidate:
+def search(facts: dict[str, Any], limits: Limits, *, ends: tuple[int, int], net: str, wanted: int, own: Own | None = None) -> Candidate:
     """The first grid, from fine to coarse, that leaves time for the samples `wanted` and fits the memory; else the fastest that fits.
 
-    The coarsest is timed first; what would take far longer than there is time, by its number of voxels, is not timed at all.
+    The coarsest is timed first, with ever half the widths where a network has a scale and time does not allow its own; what would take
+    far longer than there is time, by its number of voxels, is not timed at all.
     """
-    sizes = grids(facts)
-    least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net)
+    own = own or Own()
+    sizes, scale = grids_for(net, facts, own), 1.0
+    least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own)
+    while classifiers.is_scalable(net, own) and least.samples(limits) < wanted and scale > classifiers.LEAST_SCALE:
+        scale = scale / 2 if 8 * least.samples(limits) >= wanted else classifiers.LEAST_SCALE  # half the width is at most 4 times as fast
+        least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own, scale=scale)
     for size in sizes[:-1]:
         if limits.seconds is not None and least.samples(limits) * np.prod(least.size) / np.prod(size) < wanted / 2.5:
             continue
-        candidate = timed(size, facts["cases"], limits, ends=ends, net=net)
+        candidate = timed(size, facts["cases"], limits, ends=ends, net=net, own=own, scale=scale)
         if candidate.fits(limits) and candidate.samples(limits) >= wanted:
             return candidate
     if not least.fits(limits):
         raise DataError(f"Not even the smallest plan fits into {(limits.memory or 0) / 2**30:.1f} GiB. Allow more with --memory.")
     return least
+
+
+def grids_for(net: str, facts: dict[str, Any], own: Own) -> list[tuple[int, ...]]:
+    """Grids from fine to coarse that the network takes; the user's alone where there is one."""
+    ndim = len(facts["shapes"][0])
+    if own.size and len(own.size) != ndim:
+        raise UsageError(f"The images have {ndim} axes; patch.size is {list(own.size)}.")
+    return list(dict.fromkeys(classifiers.accepted(net, size, own) for size in ([own.size] if own.size else grids(facts))))
 
 
 def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
@@ -150,17 +170,33 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...]) -> tuple[Prep
     }  # fmt: skip
 
 
-def timed(size: tuple[int, ...], cases: int, limits: Limits, *, ends: tuple[int, int], net: str) -> Candidate:
-    """The candidate on the grid `size`; its batch is halved until it fits the memory."""
-    where = device()
-    made = Net(name=net, ndim=len(size), channels=channels(size))
-    batch = batch_rule(size, cases)
+def timed(size: tuple[int, ...], cases: int, limits: Limits, *, ends: tuple[int, int], net: str, own: Own, scale: float = 1.0) -> Candidate:
+    """The candidate on the grid `size`; its batch is halved until it fits the memory. A network whose step is slow with few samples
+    learns from so few, and is not timed with many."""
+    made = Net(name=net, ndim=len(size), channels=channels(size) if "channels" in classifiers.takes(net) else (),
+               arguments=classifiers.arguments(net, size, own, scale=scale))  # fmt: skip
+    batch, few = batch_rule(size, cases), max(4, process_rank()[1])
+    if classifiers.is_large(net) and batch > few:
+        cost = measured(made, (few, ends[0], *size), ends)
+        if cost.step > SLOW:
+            return Candidate(size, made, few, cost)
     while True:
-        cost = measure(build(made, *ends), (batch, ends[0], *size), where=where, kind=precision(where)[0])
+        cost = measured(made, (batch, ends[0], *size), ends)
         candidate = Candidate(size, made, batch, cost)
-        if candidate.fits(limits) or batch <= max(4, process_rank()[1]):
+        if candidate.fits(limits) or batch <= few:
             return candidate
         batch //= 2
+
+
+def measured(net: Net, shape: tuple[int, ...], ends: tuple[int, int]) -> Measured:
+    """What a step on `shape` (B, C, *S) costs; an error in words where the network does not take it."""
+    try:
+        return measure(build(net, *ends), shape, where=device(), kind=precision(device())[0])
+    except UsageError:
+        raise
+    except VesaliusError as problem:
+        raise DataError(f"The network {net.name} does not take these images on a grid of {list(shape[2:])}. {problem} "
+                        "Or choose another network (net.name), or another grid (patch.size).") from None  # fmt: skip
 
 
 def batch_rule(size: tuple[int, ...], cases: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vesalius.core.errors import DataError, VesaliusError
-from vesalius.report import tables
+from vesalius.report import explained, tables
 from vesalius.report.cases import Picture
 from vesalius.report.curves import confusion, curves
 from vesalius.report.facts import Facts
@@ -26,13 +26,15 @@ def results(facts: Facts) -> dict[str, Any]:
     names = [label for label in summary if label != "all"]
     baseline = facts.scores("baseline").get("rows") or []
     lines, left_out = case_lines(facts.rows)
+    shown = [] if facts.live else gallery(facts)
     return {
         "template": "_classes.html.j2", "columns": columns, "metric": tables.leading(facts), "labels": names, "lines": lines,
         "left_out": left_out, "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "by_patient": by_patient(facts, columns), "groups": tables.groups(facts.scores("model"), columns),
         "curves": curves(facts.rows, baseline, names), "shown": names[-1:] if len(names) == 2 else names[:6],
         "confusion": confusion(facts.rows, names), "confusion_baseline": confusion(baseline, names),
-        "calibration": calibration_words(facts), "pictures": [] if facts.live else gallery(facts),
+        "calibration": calibration_words(facts), "pictures": shown,
+        "explained": explained.results(facts, shown),
     }  # fmt: skip
 
 

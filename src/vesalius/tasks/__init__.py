@@ -35,6 +35,7 @@ class Task(ABC):
     nets: tuple[str, ...]
     foreground: float
     leading: tuple[str, ...]
+    fusions: Mapping[str, tuple[str, dict[str, Any]]] = {}  # ways to put several channels together: network and arguments by name
 
     @abstractmethod
     def out_channels(self, labels: Labels) -> int:

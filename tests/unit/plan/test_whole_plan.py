@@ -88,6 +88,6 @@ def test_every_value_has_a_reason_and_the_plan_survives_the_disk(tmp_path):
 
 def test_a_network_is_given_what_it_takes_and_refuses_what_it_does_not():
     net = Net(name="compact", ndim=2, channels=(4, 6), kernels=((3, 3),) * 2, strides=((1, 1),) * 2, arguments={"dropout": 0.5})
-    assert build(net, 1, 2).drop.p == 0.5
+    assert build(net, 1, 2).drop.rate == 0.5
     with pytest.raises(UsageError, match="dropout"):
         build(net.model_copy(update={"arguments": {"dropuot": 0.5}}), 1, 2)

@@ -10,6 +10,7 @@ from torch import nn
 from vesalius.core.card import Card
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
+from vesalius.nets import NETS
 from vesalius.tasks import CaseTask, Shallow
 from vesalius.tasks.classify.decide import Calibration, calibrated, decided, fit
 from vesalius.tasks.classify.loss import ClassLoss, LossSettings
@@ -22,9 +23,11 @@ CARD = Card(entry="Classify", title="Classification", summary="Say what a case s
 class Classify(CaseTask):
     """Softmax over classes or grades, a sigmoid per finding; cross entropy. Thresholds and temperature are set on validation."""
 
-    nets = ("compact",)
+    nets = ("compact", *(name for name, card in NETS.cards.items() if "classify" in card.tasks and name != "compact"))
     foreground = 0.0
     leading = ("auc", "balanced_accuracy", "accuracy")
+    fusions = {"input": ("resnet", {"depth": 18}), "feature": ("feature_fusion", {"depth": 18}),
+               "decision": ("decision_fusion", {"depth": 18}), "attention": ("transmed", {"size": "T"})}  # fmt: skip
 
     def out_channels(self, labels: Labels) -> int:
         return labels.out_channels

@@ -1,0 +1,75 @@
+"""Learned weights to begin from: those of a vesalius run or file by name and shape, those of torchvision or timm by translation."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from vesalius.core.errors import VesaliusError
+from vesalius.engine.state import load_weights
+from vesalius.nets._names import borrow
+
+NAMED = 4  # weights that a sentence names
+
+
+def begin(net: nn.Module, source: Path) -> str:
+    """The weights of `source`, a run folder or a .safetensors file, into `net`, in place; and what was taken, in a sentence.
+
+    Of our own, weights of another shape or name stay as they were drawn; kernels for another number of channels are averaged over
+    them. An error where less than half of the network would be taken."""
+    path = weights_of(source)
+    weights, _ = load_weights(path)
+    ours = net.state_dict()
+    if weights.keys() & ours.keys() or is_own(path):
+        taken, mended = fitting(weights, ours)
+        net.load_state_dict({**ours, **taken})
+        left = [name for name, value in ours.items() if name not in taken and value.is_floating_point()]
+    else:
+        left, mended = borrow(net, weights), []
+    return said(net, source, left, mended=mended)
+
+
+def weights_of(source: Path) -> Path:
+    """The file of weights: the one given, or that of a run (of several members the first that has one)."""
+    if not source.is_dir():
+        return source
+    found = [path for path in (source / "weights.safetensors", *sorted(source.glob("fold_*/weights.safetensors"))) if path.exists()]
+    if not found:
+        raise VesaliusError(f"{source} has no weights to begin from. Name a run that has learned, or a .safetensors file.")
+    return found[0]
+
+
+def is_own(path: Path) -> bool:
+    """Whether the file was written by vesalius."""
+    with safe_open(path, framework="pt") as file:
+        return "vesalius" in (file.metadata() or {})
+
+
+def fitting(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Those of `weights` that `ours` has in the same shape, and the names of those that were averaged over other channels."""
+    taken: dict[str, Tensor] = {}
+    mended = []
+    for name in (name for name in ours if name in weights):
+        weight, like = weights[name], ours[name]
+        if weight.shape == like.shape:
+            taken[name] = weight
+        elif weight.ndim == like.ndim >= 4 and (weight.shape[0], *weight.shape[2:]) == (like.shape[0], *like.shape[2:]):
+            taken[name] = weight.sum(1, keepdim=True).expand(like.shape) / like.shape[1]
+            mended.append(name)
+    return taken, mended
+
+
+def said(net: nn.Module, source: Path, left: list[str], *, mended: list[str]) -> str:
+    """What was taken and what not."""
+    drawn = set(left)
+    total = sum(weight.numel() for weight in net.parameters())
+    kept = total - sum(weight.numel() for name, weight in net.named_parameters() if name in drawn)
+    if 2 * kept < total:
+        raise VesaliusError(f"{source} has {kept / total:.0%} of the weights of this {type(net).__name__}; at least half was expected. "
+                            "Begin from a run of the same network (its name, depth and widths), or leave --init out.")  # fmt: skip
+    sentence = f"Begins from {source}: {kept / total:.1%} of the weights are taken."
+    if left:
+        more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
+        sentence += f" Drawn anew, for want of a weight of the same name and shape: {', '.join(left[:NAMED])}{more}."
+    return sentence + (f" Averaged over other channels: {', '.join(mended)}." if mended else "")

@@ -1,0 +1,70 @@
+"""Planning that begins from learned weights: the network of the run that they come from, smaller rates for layers that know much already.
+
+Layer-wise rates: Howard & Ruder 2018, arXiv:1801.06146; the decay of .75 for transformers: Bao et al. 2022, BEiT, arXiv:2106.08254.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vesalius.core.errors import UsageError
+from vesalius.core.settings import parse_value
+from vesalius.nets import NETS
+from vesalius.plan.plan import Plan
+from vesalius.tasks import Task
+
+DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
+SLOWER = 4  # times smaller is the learning rate than that of drawn weights
+NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
+TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET}
+
+
+def named(text: str) -> str:
+    """The `a.b` of `a.b=c`."""
+    return text.partition("=")[0].strip()
+
+
+def source(settings: Sequence[str]) -> str:
+    """What `train.init` names, "" where nothing does."""
+    found = [str(parse_value(text.partition("=")[2].strip()) or "") for text in settings if named(text) == "train.init"]
+    return found[-1] if found else ""
+
+
+def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str, ...]:
+    """`settings`, before them the network and the grid of the run that is begun from, unless the user names a network."""
+    begun = source(settings)
+    if not begun:
+        return tuple(settings)
+    path = Path(begun)
+    if not path.exists():
+        raise UsageError(f"There is nothing to begin from at {path}. Name a run folder or a .safetensors file.")
+    if not path.is_dir():
+        return tuple(settings)
+    before = Plan.load(path / "plan.json")
+    if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
+        return tuple(settings)
+    if before.net.ndim != ndim:
+        raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
+    values = before.values()
+    mine = {named(text) for text in settings}
+    return (*(f"{name}={json.dumps(values[name])}" for name in TAKEN[task.grain] if name not in mine and values[name]), *settings)
+
+
+def reasons(settings: Sequence[str], mine: Sequence[str]) -> dict[str, str]:
+    """Why what `settings` hold beyond those of the user (`mine`) was taken."""
+    own = {named(text) for text in mine}
+    return {named(text).replace(".", "__"): "as in the run that learning begins from" for text in settings if named(text) not in own}
+
+
+def tuned(made: Plan, settings: Sequence[str]) -> Plan:
+    """`made` with smaller rates where it begins from learned weights; what the user sets is set later."""
+    if not source(settings):
+        return made
+    attention = "attention" in NETS.card(made.net.name).tags
+    rates: dict[str, Any] = {"learning_rate": made.train.learning_rate / SLOWER, "layer_decay": DECAY_OF_ATTENTION if attention else DECAY}
+    return made.model_copy(update={"train": made.train.model_copy(update=rates)}).because(
+        train__learning_rate=f"a quarter of {made.train.learning_rate:g}: the weights are good already",
+        train__layer_decay="the first layers hold what images have in common, and move least (Howard & Ruder 2018)",
+        train__freeze="none: small rates keep the first layers near to where they are",
+    )

@@ -1,0 +1,94 @@
+"""Weights to begin from: of a run, of a file of ours, of torchvision's names; what was taken is said."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.unit.engine.tiny import tiny_dataset, tiny_plan
+from tests.unit.plan.test_whole_plan import dataset, facts
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.engine.begin import begin
+from vesalius.engine.state import save_weights
+from vesalius.nets import NETS
+from vesalius.nets._blocks import initialise
+from vesalius.plan import plan, whole
+from vesalius.plan.budget import Measured
+
+
+def resnet(classes, *, channels=1, seed=0, **more):
+    made = NETS["resnet"](2, channels, classes, **{"depth": 18, "stem": "small", "scale": 0.125, **more})
+    return initialise(made, torch.Generator().manual_seed(seed))
+
+
+def test_all_but_the_head_of_other_classes_is_taken(tmp_path):
+    first, second = resnet(2), resnet(3, seed=1)
+    (tmp_path / "run").mkdir()
+    save_weights(tmp_path / "run" / "weights.safetensors", dict(first.state_dict()), {"step": 1})
+    drawn = second.head[2].weight.clone()
+    words = begin(second, tmp_path / "run")
+    assert "head.2.weight, head.2.bias" in words and "Drawn anew" in words
+    assert torch.equal(second.head[2].weight, drawn)
+    for name, value in second.state_dict().items():
+        assert name.startswith("head.") or torch.equal(value, first.state_dict()[name])
+
+
+def test_an_image_whose_channels_are_alike_gets_the_answer_of_one(tmp_path):
+    one, three = resnet(2), resnet(2, channels=3, seed=1)
+    save_weights(tmp_path / "w.safetensors", dict(one.state_dict()))
+    assert "Averaged over other channels: stages.0.0.0.weight" in begin(three, tmp_path / "w.safetensors")
+    image = torch.randn(2, 1, 16, 16)
+    torch.testing.assert_close(three.eval()(image.expand(-1, 3, -1, -1)), one.eval()(image), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_under_the_names_of_torchvision_are_translated(tmp_path):
+    one, other = resnet(2, stem="published"), resnet(2, stem="published", seed=1)
+    theirs = {"fc.weight": one.head[2].weight, "fc.bias": one.head[2].bias}
+    for name, value in one.state_dict().items():
+        parts = name.split(".")
+        if name.startswith("stages.0."):
+            theirs[f"{'bn1' if parts[3] == '1' else 'conv1'}.{parts[-1]}"] = value
+        elif "shortcut" in parts:
+            theirs[f"layer{parts[1]}.{parts[2]}.downsample.{parts[4]}.{parts[5]}"] = value
+        elif "residual" in parts:
+            theirs[f"layer{parts[1]}.{parts[2]}.{'bn' if parts[5] == '1' else 'conv'}{int(parts[4]) + 1}.{parts[6]}"] = value
+    save_file({name: value.detach().clone() for name, value in theirs.items()}, tmp_path / "theirs.safetensors")
+    assert begin(other, tmp_path / "theirs.safetensors").endswith("100.0% of the weights are taken.")
+    image = torch.randn(1, 1, 40, 40)
+    assert torch.equal(one.eval()(image), other.eval()(image))
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path):
+    save_weights(tmp_path / "w.safetensors", dict(resnet(2, scale=0.25).state_dict()))
+    with pytest.raises(VesaliusError, match="at least half was expected"):
+        begin(resnet(2), tmp_path / "w.safetensors")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VesaliusError, match="no weights to begin from"):
+        begin(resnet(2), tmp_path / "empty")
+    with pytest.raises(UsageError, match="nothing to begin from"):
+        plan(dataset(), facts=facts([(28, 28)] * 5), settings=[f"train.init={tmp_path / 'nowhere'}"])
+
+
+def test_the_network_of_the_run_is_planned_and_learns_at_smaller_rates(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole, "measure", lambda net, shape, *, where, kind: Measured(1e-3, 1e-3, 1 << 20, 1))
+    monkeypatch.setattr(whole, "precision", lambda where: ("fp32", "as the tests say"))
+    monkeypatch.setattr("vesalius.plan.measure", lambda net, shape, *, where, kind: Measured(1e-3, 1e-3, 1 << 20, 1))
+    small = ["net.name=mobilenet", 'net.arguments={"scale": 0.25}']
+    before = plan(dataset(), facts=facts([(28, 28)] * 5), settings=small)
+    before.save(tmp_path / "plan.json")
+    made = plan(dataset(), facts=facts([(40, 40)] * 5), settings=[f"train.init={tmp_path}"])
+    assert made.net == before.net and made.patch.size == (28, 28) and made.train.init == str(tmp_path)
+    assert made.train.layer_decay == 0.8 and made.train.learning_rate == before.train.learning_rate / 4
+    assert "begins from" in made.reasons["net.name"] and all(why for _, why in made.leaves().values())
+    mine = plan(dataset(), facts=facts([(28, 28)] * 5), settings=[f"train.init={tmp_path}", "train.layer_decay=1", "train.freeze=1"])
+    assert mine.train.layer_decay == 1 and mine.train.freeze == 1
+    with pytest.raises(UsageError, match="2 axes; these have 3"):
+        plan(dataset(), facts=facts([(16, 28, 28)] * 5), settings=[f"train.init={tmp_path}"])
+
+
+def test_a_run_of_masks_is_begun_from_too(tmp_path, monkeypatch):
+    from tests.unit.engine import tiny
+
+    before = tiny_plan()
+    before.save(tmp_path / "plan.json")
+    made = plan(tiny_dataset(), facts=tiny.facts(), budget="10s", settings=[f"train.init={tmp_path}"])
+    assert made.net.channels == (4, 8) and made.net.strides == before.net.strides and made.patch.size == (8, 8, 8)

@@ -9,7 +9,7 @@ from torch import nn
 
 from vesalius.core.card import Card
 from vesalius.core.space import Array
-from vesalius.data.labels import Labels
+from vesalius.data.labels import IGNORE, Labels
 from vesalius.tasks import CaseTask, Shallow
 from vesalius.tasks.classify.decide import Calibration, calibrated, fit, judge, judged_alone
 from vesalius.tasks.classify.loss import named
@@ -67,7 +67,7 @@ class Classify(CaseTask):
                  for row, one, judged in zip(answers, p, judge(logits, answers, labels, calibration=how, names=names), strict=True)]  # fmt: skip
         if truth is None:
             return found
-        return [{**row, "truth": words(one, labels), "state": "right" if _agree(answer, one) else "wrong"}
+        return [{**row, "truth": words(one, labels), **unknown(one, labels), "state": "right" if _agree(answer, one) else "wrong"}
                 for row, answer, one in zip(found, answers, truth, strict=True)]  # fmt: skip
 
     def measures(
@@ -91,6 +91,12 @@ def words(coded: Array, labels: Labels) -> str:
     return "; ".join(name for name, there in zip(labels.names, coded, strict=True) if there == 1) or "none"
 
 
+def unknown(coded: Array, labels: Labels) -> dict[str, list[str]]:
+    """{"unknown": findings that nobody looked for}, empty where all are known."""
+    names = [] if labels.one_of else [name for name, there in zip(labels.names, coded, strict=True) if there == IGNORE]
+    return {"unknown": names} if names else {}
+
+
 def _agree(said: Array, truth: Array) -> bool:
     """Whether all that is known was said."""
-    return bool(((said == truth) | (truth == 255)).all())
+    return bool(((said == truth) | (truth == IGNORE)).all())

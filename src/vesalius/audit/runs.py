@@ -16,7 +16,8 @@ from vesalius.tasks.classify.scores import answers_of
 Rows = dict[str, dict[str, Any]]
 
 
-def compare_runs(first: Run | Path | str, second: Run | Path | str, *, part: str = "test", seed: int = 0, draws: int = 1000) -> dict[str, Any]:
+def compare_runs(first: Run | Path | str, second: Run | Path | str, *, part: str = "test", seed: int = 0,
+                 draws: int = 1000) -> dict[str, Any]:  # fmt: skip
     """What `audit.compare` says of two classification runs on the cases of `part` that both answered: {"part", "cases", "patients",
     "left_out", "differences", "discordant", "remarks"}. Each decides by its own thresholds."""
     runs = [run if isinstance(run, Run) else Run.open(run) for run in (first, second)]
@@ -29,8 +30,8 @@ def compare_runs(first: Run | Path | str, second: Run | Path | str, *, part: str
     _require_one_truth(*rows, shared=shared)
     patients = [str(rows[0][name]["patient"]) for name in shared]
     answers = [answers_in([table[name] for name in shared], labels, run, patients=patients) for table, run in zip(rows, runs, strict=True)]
-    left_out = [len(table) - len(shared) for table in rows]
-    found = {"part": part, "runs": [str(run.path) for run in runs], "cases": len(shared), "patients": len(set(patients)), "left_out": left_out}
+    found = {"part": part, "runs": [str(run.path) for run in runs], "cases": len(shared), "patients": len(set(patients)),
+             "left_out": [len(table) - len(shared) for table in rows]}  # fmt: skip
     return {**found, **compare(*answers, seed=seed, draws=draws)}
 
 
@@ -44,7 +45,7 @@ def common_labels(first: Run, second: Run) -> Labels:
         raise DataError(f"{first.path} knows the {one.kind} {', '.join(one.names)}; {second.path} the {two.kind} {', '.join(two.names)}. "
                         "Runs are compared where they answer the same question.")  # fmt: skip
     if len(two.names) == 2 and one.one_of and one.names != two.names:
-        raise DataError(f"{first.path} looks for {one.names[-1]}, {second.path} for {two.names[-1]}. Train both with the same --label words.")
+        raise DataError(f"{first.path} looks for {one.names[-1]}, {second.path} for {two.names[-1]}. Train both with one --label.")
     return one
 
 

@@ -54,7 +54,8 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
                 listener.say(f"No more events: {problem} Learning goes on.")
                 events = None
 
-    loop = Loop(method_of(task, plan, where, learned=sides.learned), plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
+    method = method_of(task, plan, where, learned=sides.learned)
+    loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(plan.train.deterministic)
     try:

@@ -193,8 +193,8 @@ class Judged:
 
 def scored(task: CaseTask, labels: Labels, heard: Heard, *, calibrations: Mapping[str, Mapping[str, Any]],
            by: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
-    """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "by_patient", "raters": {}} of
-    one part."""
+    """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "by_patient",
+    "raters": {}} of one part."""
     said = {who: task.probabilities(heard.of(who), labels, calibrations[who]) for who in heard.logits}
     judged = Judged(task, labels, heard.patients, truths(heard.cases, labels), said, calibrations)
     summary, difference = summaries([who for who in ("model", "baseline") if who in said], judged.patients, judged.measure)

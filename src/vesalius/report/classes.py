@@ -57,8 +57,9 @@ def calibration_words(facts: Facts) -> str:
     limits = ", ".join(f"{name} from {number(value, 2)} on" for name, value in how.get("thresholds", {}).items())
     said = f" Said is: {limits}, chosen there for the largest balanced accuracy." if limits else " Said is the most probable class."
     half = ", one half of their patients for these and the other for the promises below," if how.get("trust") else ""
-    return (f"On {how['cases']} validation cases, and on no others{half or ','} the temperature {number(how['temperature'], 2)} was set (cross "
-            f"entropy {number(before)} before, {number(after)} after).{said}")  # fmt: skip
+    where = f"On {how['cases']} validation cases, and on no others{half or ','}"
+    nats = f"cross entropy {number(before)} before, {number(after)} after"
+    return f"{where} the temperature {number(how['temperature'], 2)} was set ({nats}).{said}"
 
 
 def doubt(row: dict[str, Any]) -> float:

@@ -15,7 +15,8 @@ def promises(facts: Facts) -> dict[str, Any] | None:
     found = facts.scores("model").get("trust")
     if not found:
         return None
-    return {"areas": areas(facts), "rows": rows(found), "charts": charts(found), "remarks": found["remarks"], "fitted_here": facts.part == "val"}
+    return {"areas": areas(facts), "rows": rows(found), "charts": charts(found), "remarks": found["remarks"],
+            "fitted_here": facts.part == "val"}  # fmt: skip
 
 
 def areas(facts: Facts) -> list[tuple[str, str, str]]:

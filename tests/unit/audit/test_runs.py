@@ -33,7 +33,7 @@ NAMES = [f"c{k}" for k in range(60)]
 
 
 def test_only_cases_of_both_count_each_by_its_own_threshold(tmp_path):
-    first, second = run_of(tmp_path / "a", NAMES, limit=0.3), run_of(tmp_path / "b", NAMES[10:] + ["c99"], seed=1, skill=0.5, limit=0.7)
+    first, second = run_of(tmp_path / "a", NAMES, limit=0.3), run_of(tmp_path / "b", [*NAMES[10:], "c99"], seed=1, skill=0.5, limit=0.7)
     found = compare_runs(first, second, draws=40)
     assert found["cases"] == found["patients"] == 50 and found["left_out"] == [10, 1]
     told = {one["metric"]: one for one in found["differences"]}

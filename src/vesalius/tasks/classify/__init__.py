@@ -62,9 +62,10 @@ class Classify(CaseTask):
         p = calibrated(logits, labels, how)
         answers = said(answers_of(p, labels, thresholds=how.thresholds))
         limits = dict(zip([labels.names[k] for k in judged_alone(labels)], cuts(labels, how.thresholds), strict=False))
+        judged = judge(logits, answers, labels, calibration=how, names=names)
         found = [{"said": words(row, labels), "probabilities": dict(zip(labels.names, np.round(one, 9).tolist(), strict=True)),
-                  "thresholds": limits, **(judged.model_dump(mode="json") if judged else {})}
-                 for row, one, judged in zip(answers, p, judge(logits, answers, labels, calibration=how, names=names), strict=True)]  # fmt: skip
+                  "thresholds": limits, **(rules.model_dump(mode="json") if rules else {})}
+                 for row, one, rules in zip(answers, p, judged, strict=True)]  # fmt: skip
         if truth is None:
             return found
         return [{**row, "truth": words(one, labels), **unknown(one, labels), "state": "right" if _agree(answer, one) else "wrong"}

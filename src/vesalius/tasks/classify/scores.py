@@ -41,7 +41,8 @@ def answers_of(probabilities: Array, labels: Labels, *, thresholds: Mapping[str,
     count = len(probabilities)
     known = np.zeros((count, 1 if labels.one_of else len(labels.names)), np.intp) if truth is None else np.asarray(truth).astype(np.intp)
     whose = np.zeros(count, "U1") if patients is None else np.asarray(patients, str)
-    return Answers(np.asarray(probabilities, float), known[:, 0] if labels.one_of else known, labels.one_of, whose, cuts(labels, thresholds))
+    target = known[:, 0] if labels.one_of else known
+    return Answers(np.asarray(probabilities, float), target, labels.one_of, whose, cuts(labels, thresholds))
 
 
 def said(answers: Answers) -> NDArray[np.uint8]:

@@ -56,8 +56,8 @@ def calibration_words(facts: Facts) -> str:
     before, after = how["nats"]
     limits = ", ".join(f"{name} from {number(value, 2)} on" for name, value in how.get("thresholds", {}).items())
     said = f" Said is: {limits}, chosen there for the largest balanced accuracy." if limits else " Said is the most probable class."
-    half = ", one half of their patients for these and the other for the promises below," if how.get("trust") else ""
-    where = f"On {how['cases']} validation cases, and on no others{half or ','}"
+    half = " (one half of their patients for this, the other for the promises below)" if how.get("trust") else ""
+    where = f"On {how['cases']} validation cases, and on no others{half},"
     nats = f"cross entropy {number(before)} before, {number(after)} after"
     return f"{where} the temperature {number(how['temperature'], 2)} was set ({nats}).{said}"
 

@@ -195,3 +195,19 @@ def test_the_loop_learns_and_the_look_sees_it(tmp_path):
 
     with averaged(loop.method, loop.average) as trained:
         assert watch(trained) > 0.9
+
+
+def test_a_loss_that_the_plan_names_counts_the_classes_and_hears_how_far_training_is(tmp_path):
+    from vesalius.data.cache import Cache
+    from vesalius.losses.ldam import margins
+
+    plan = plan_of(steps=10, settings=['train.loss={"name": "ldam", "widest": 1.0}'])
+    data = cohort(tmp_path / "pictures", 12)
+    data = data.with_cases(data.cases[:9:2] + data.cases[1:4:2])  # five dark, two bright
+    cases = Cache(tmp_path / "cache", plan.preparation, TWO, size=plan.patch.size).store(data.cases)
+    method = method_of(TASKS["classify"](), plan, "cpu", learned=cases)
+    assert method.loss.loss.margin.tolist() == pytest.approx(margins([5, 2], widest=1.0))
+    shares, tell = [], method.loss.progress
+    method.loss.progress = lambda share: (shares.append(share), tell(share))
+    Loop(method, plan.train, plan.patch.batch, tmp_path / "run").fit(SAMPLES["case"](plan, cases, "cpu"))
+    assert shares == pytest.approx([k / 10 for k in range(10)]) and method.loss.loss.weighing

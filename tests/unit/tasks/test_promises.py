@@ -40,7 +40,8 @@ def test_areas_are_those_of_delong():
     truth, p = draw.integers(0, 2, 80), draw.random(80)
     found = areas(Answers.of(p, truth), labels_of(2, "classes"))
     low, high = interval(delong(p, truth == 1))
-    assert (found["class 1"]["low"], found["class 1"]["high"]) == pytest.approx((low, high)) and found["all"] == pytest.approx(found["class 1"])
+    assert (found["class 1"]["low"], found["class 1"]["high"]) == pytest.approx((low, high))
+    assert found["all"] == pytest.approx(found["class 1"])
     assert found["class 0"]["auc"] == pytest.approx(found["class 1"]["auc"]), "the other class ranks the same cases from the other end"
     alone = areas(Answers.of(p, np.zeros(80, int)), labels_of(2, "classes"))
     assert alone["class 1"] == alone["all"] == {"auc": None, "low": None, "high": None}
@@ -63,6 +64,7 @@ def test_bins_hold_every_case_and_the_error_is_theirs():
 
 
 def test_without_rules_there_are_no_promises():
-    found = TASKS["classify"]().examined(np.zeros((4, 2)), np.array([[0], [1], [0], [1]], np.uint8), labels_of(2, "classes"),
-                                         calibration={"version": 1, "temperature": 2.0}, names=list("abcd"), patients=list("abcd"))  # fmt: skip
+    truth, kept = np.array([[0], [1], [0], [1]], np.uint8), {"version": 1, "temperature": 2.0}
+    found = TASKS["classify"]().examined(np.zeros((4, 2)), truth, labels_of(2, "classes"), calibration=kept, names=list("abcd"),
+                                         patients=list("abcd"))  # fmt: skip
     assert set(found) == {"areas", "reliability", "risk_coverage", "remarks"} and found["areas"]["all"]["auc"] == 0.5

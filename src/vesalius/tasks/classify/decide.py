@@ -14,9 +14,9 @@ from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.trust.calibration import probabilities_of
 from vesalius.trust.out_of_distribution import energy
-from vesalius.trust.rules import Trust, confidence, fit_trust
+from vesalius.trust.rules import Trust, TrustChoice, confidence, fit_trust
 
-FEW = 20  # patients, below which nothing is fitted: ten to calibrate on, ten to promise by
+FEW = 20  # patients, below which nothing is fitted: ten for the temperature, ten for the promises
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
@@ -55,7 +55,7 @@ def fit(logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | N
     if len({patient for patient, told in zip(whose, known, strict=True) if told}) < FEW:
         return Calibration(cases=len(logits))
     target = truth[:, 0] if labels.one_of else truth
-    rules = fit_trust(np.asarray(logits, np.float64), target, names=called, patients=whose)
+    rules = fit_trust(np.asarray(logits, np.float64), target, names=called, patients=whose, choice=TrustChoice(chosen_on="all"))
     judged = judged_alone(labels)
     points = dict(zip([labels.names[k] for k in judged], rules.points, strict=True))
     return Calibration(temperature=rules.calibration.temperature[0], cases=len(logits), trust=rules,

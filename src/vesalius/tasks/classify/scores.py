@@ -12,7 +12,6 @@ from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.metrics import METRICS
 from vesalius.metrics._answers import Answers, Binary, macro
-from vesalius.metrics._delong import area
 from vesalius.metrics.agreement import agreement
 from vesalius.metrics.calibration import calibration
 from vesalius.metrics.decisions import OF_A_QUESTION, decisions
@@ -20,7 +19,7 @@ from vesalius.metrics.discrimination import average_precision
 
 FAMILIES = ("discrimination", "decisions", "agreement", "calibration")
 OF_GRADES = ("kappa_linear", "kappa_quadratic")  # which weigh how far apart two classes are, so that classes must be in order
-OF_A_CLASS = {"auc": lambda q: area(q.score, q.truth), "average_precision": average_precision, **OF_A_QUESTION}
+OF_A_CLASS = {"auc": lambda q: q.curve.area, "average_precision": average_precision, **OF_A_QUESTION}
 
 
 def definitions() -> dict[str, str]:
@@ -76,5 +75,5 @@ def _over(found: dict[str, dict[str, float]], name: str, labels: Labels) -> floa
 def quick(probabilities: Array, truth: Array, labels: Labels) -> float:
     """Mean AUC over the classes that occur beside others; where none does, the share that is right at a probability of one half."""
     answers = answers_of(probabilities, labels, thresholds={}, truth=truth)
-    found = macro([area(question.score, question.truth) for question in answers.problems])
+    found = macro([question.curve.area for question in answers.problems])
     return found if found == found else float(decisions(answers)["accuracy"])

@@ -12,7 +12,7 @@ from vesalius.cli import main as front
 from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
-PROMISED = ("demo", "phantom", "inspect", "plan", "train", "predict", "evaluate", "report", "convert", "shelf")
+PROMISED = ("demo", "phantom", "inspect", "plan", "train", "predict", "evaluate", "compare", "report", "convert", "shelf")
 
 
 @pytest.fixture

@@ -99,7 +99,10 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     if not wish.settings:
         return made
     ends = (made.preparation.in_channels, task.out_channels(dataset.labels))
-    return corrected(made.with_settings(list(wish.settings)), wish, ends=ends, cases=facts["cases"])
+    changed = made.with_settings(list(wish.settings))
+    counts = [one.get("cases", 0) for one in facts["classes"].values()]
+    task.loss(dataset.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
+    return corrected(changed, wish, ends=ends, cases=facts["cases"])
 
 
 def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:

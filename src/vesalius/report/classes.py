@@ -29,13 +29,13 @@ def results(facts: Facts) -> dict[str, Any]:
     baseline = facts.scores("baseline").get("rows") or []
     lines, left_out = case_lines(facts.rows)
     return {
+        "trust": promises(facts),
         "template": "_classes.html.j2", "columns": columns, "metric": tables.leading(facts), "labels": names, "lines": lines,
         "left_out": left_out, "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "by_patient": by_patient(facts, columns), "groups": tables.groups(facts.scores("model"), columns),
         "curves": curves(facts.rows, baseline, names), "shown": names[-1:] if len(names) == 2 else names[:6],
         "confusion": confusion(facts.rows, names), "confusion_baseline": confusion(baseline, names),
-        "calibration": calibration_words(facts), "trust": promises(facts),
-        "pictures": [] if facts.live else gallery(facts),
+        "calibration": calibration_words(facts), "pictures": [] if facts.live else gallery(facts),
     }  # fmt: skip
 
 

@@ -29,7 +29,9 @@ def predict(
     Answers that exist are left alone, so a killed job is simply started again. A model of classes writes one
     table for all, predictions.csv: the case, what is said of it, and the probability of every class (after the
     temperature that validation chose). What is said follows the threshold that was chosen on validation cases,
-    0.5 where there were too few, and the most probable of three and more classes; predictions.json holds both.
+    0.5 where there were too few, and the most probable of three and more classes. Where validation was large
+    enough it also says which classes are possible, whether the model is sure enough to answer, and whether the
+    case is strange to it.
 
     Example:
       vesalius predict run new_scans/ -o answers

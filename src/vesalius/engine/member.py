@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -54,7 +55,7 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
                 listener.say(f"No more events: {problem} Learning goes on.")
                 events = None
 
-    method = method_of(task, plan, where)
+    method = method_of(task, plan, where, learned=sides.learned)
     if plan.train.init and not (folder / STATE).exists():
         listener.say(begin(method.get_submodule("net"), Path(plan.train.init)))
     loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
@@ -67,15 +68,26 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
         torch.use_deterministic_algorithms(before)
 
 
-def method_of(task: Task, plan: Plan, where: str) -> Method:
-    """The method that the plan names, around a fresh network."""
+def method_of(task: Task, plan: Plan, where: str, *, learned: Sequence[Stored] = ()) -> Method:
+    """The method that the plan names, around a fresh network; a loss may weigh classes by the cases that are `learned` from."""
     net = build(plan.net, plan.preparation.in_channels, task.out_channels(plan.labels), seed=plan.train.seed)
     ready = net.to(where).to(memory_format=_layout(plan))
     rates: dict[str, Any] = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
     if plan.train.layer_decay != 1 or plan.train.freeze:
         rates |= {"layer_decay": plan.train.layer_decay, "freeze": plan.train.freeze}
-    made: Method = METHODS[plan.train.method](ready, task.loss(plan.labels, plan.train.loss), **rates)
+    loss = task.loss(plan.labels, plan.train.loss, counts=cases_of_classes(plan, learned))
+    made: Method = METHODS[plan.train.method](ready, loss.to(where), **rates)
     return made
+
+
+def cases_of_classes(plan: Plan, learned: Sequence[Stored]) -> list[int] | None:
+    """How many cases have each class; None where voxels are answered, or no case is given."""
+    if plan.labels.grain != "case" or not learned:
+        return None
+    targets = np.stack([case.target for case in learned])
+    if plan.labels.one_of:
+        return [int(number) for number in np.bincount(targets[:, 0], minlength=len(plan.labels.names))]
+    return [int(number) for number in (targets == 1).sum(0)]
 
 
 def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:

@@ -5,7 +5,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,7 +51,8 @@ class Options:
 @dataclass(frozen=True)
 class Answered:
     """A case, the file of its answer, and what went wrong if anything did; `volumes` per label in mL (mm2 or px2 in 2D), or what
-    is `said` of the case as a whole and the `probabilities` of each class."""
+    is `said` of the case as a whole, the `probabilities` of each class, and what the rules from validation add (`trust`: thresholds,
+    possible classes, answered or not, strange or not)."""
 
     case: str
     path: Path | None
@@ -59,6 +60,7 @@ class Answered:
     volumes: dict[str, float] | None = None
     said: str | None = None
     probabilities: dict[str, float] | None = None
+    trust: dict[str, Any] = field(default_factory=dict)
 
 
 def predict(
@@ -119,9 +121,8 @@ def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, l
             whole.answer(networks, part, plan, heard=heard, skip_bad=options.skip_bad)
             done += [Answered(case.name, None, problem) for case, problem in heard.problems]
             if heard.cases:
-                rows = task.rows(task.probabilities(heard.of("model"), plan.labels, calibration), plan.labels, calibration)
-                done += [Answered(c.name, file.with_suffix(".csv"), said=r["said"], probabilities=r["probabilities"])
-                         for c, r in zip(heard.cases, rows, strict=True)]  # fmt: skip
+                rows = task.rows(heard.of("model"), plan.labels, calibration, names=heard.names)
+                done += [_told(name, row, file) for name, row in zip(heard.names, rows, strict=True)]
             if time.monotonic() > due:
                 write_json(file, {**report(run, done), "calibration": calibration})
                 due = time.monotonic() + WRITTEN_EVERY
@@ -129,7 +130,7 @@ def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, l
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
                 break
-    rows = [{"case": a.case, "said": a.said, "probabilities": a.probabilities} for a in done if not a.problem]
+    rows = [{"case": a.case, "said": a.said, "probabilities": a.probabilities, **a.trust} for a in done if not a.problem]
     write_table(folder, rows, plan.labels, name=file.stem)
     write_json(file, {**report(run, done), "calibration": calibration})
     return done
@@ -138,7 +139,13 @@ def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, l
 def _kept(file: Path, names: set[str]) -> list[Answered]:
     """Answers that an earlier call has left in `file`; what could not be read is tried again."""
     rows = [row for row in read_json(file).get("cases", []) if row["case"] in names and row.get("said") is not None]
-    return [Answered(row["case"], file.with_suffix(".csv"), said=row["said"], probabilities=row["probabilities"]) for row in rows]
+    return [_told(row["case"], row, file) for row in rows]
+
+
+def _told(case: str, row: Mapping[str, Any], file: Path) -> Answered:
+    """The row of a case as an answer in the table beside `file`."""
+    more = {key: row[key] for key in ("thresholds", "possible", "answered", "strange") if key in row}
+    return Answered(case, file.with_suffix(".csv"), said=row["said"], probabilities=row["probabilities"], trust=more)
 
 
 def name_of(options: Options) -> str:
@@ -247,7 +254,7 @@ def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:
 def row_of(a: Answered) -> dict[str, Any]:
     """An answer as JSON: its volumes, or what was said of the case."""
     known = {"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem}
-    return {**known, "volumes": a.volumes} if a.said is None else {**known, "said": a.said, "probabilities": a.probabilities}
+    return {**known, "volumes": a.volumes} if a.said is None else {**known, "said": a.said, "probabilities": a.probabilities, **a.trust}
 
 
 def report(run: Run, done: Sequence[Answered]) -> dict[str, Any]:

@@ -143,6 +143,7 @@ class Loop:
 
         Processes mean their gradients; a share that is not the same everywhere counts by its size."""
         self._rate(progress)
+        self.method.progress(progress)
         self.method.train()
         total = 0.0
         share = len(batch) * self.world / self.batch if self.world > 1 else 1.0

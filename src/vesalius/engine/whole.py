@@ -1,6 +1,6 @@
 """Answering cases as a whole: many at a time, read by threads while others are answered; scored as a set.
 
-Temperature and thresholds are set on validation cases, kept in calibration.json, and used by everything that answers later.
+Temperature, thresholds and promises are set on validation cases, kept in calibration.json, and used by everything that answers later.
 """
 
 import os
@@ -49,6 +49,14 @@ class Heard:
     def of(self, who: str) -> Floats:
         """(N, K)."""
         return np.concatenate(self.logits[who])
+
+    @property
+    def names(self) -> list[str]:
+        return [case.name for case in self.cases]
+
+    @property
+    def patients(self) -> list[str]:
+        return [case.patient for case in self.cases]
 
 
 def in_parts(cases: Sequence[Case], plan: Plan) -> Iterator[list[tuple[Case, "Future[NDArray[np.float32]]"]]]:
@@ -144,7 +152,7 @@ def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by
     for who in ("model", "baseline", "majority"):
         seen = heard.get("val")
         if seen and who in seen.logits:
-            calibrations[who] = task.calibrate(seen.of(who), truths(seen.cases, labels), labels)
+            calibrations[who] = task.calibrate(seen.of(who), truths(seen.cases, labels), labels, names=seen.names, patients=seen.patients)
     if "val" in heard:
         write_json(run.path / "calibration.json", calibrations["model"])
     calibrations.setdefault("model", calibration_of(run))
@@ -185,17 +193,21 @@ class Judged:
 
 def scored(task: CaseTask, labels: Labels, heard: Heard, *, calibrations: Mapping[str, Mapping[str, Any]],
            by: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
-    """{"model", "baseline", "majority": {"rows", "summary", "groups"}, "difference": model less baseline, "by_patient", "raters": {}} of
-    one part."""
+    """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "by_patient",
+    "raters": {}} of one part."""
     said = {who: task.probabilities(heard.of(who), labels, calibrations[who]) for who in heard.logits}
-    judged = Judged(task, labels, [case.patient for case in heard.cases], truths(heard.cases, labels), said, calibrations)
+    judged = Judged(task, labels, heard.patients, truths(heard.cases, labels), said, calibrations)
     summary, difference = summaries([who for who in ("model", "baseline") if who in said], judged.patients, judged.measure)
     alone = summaries(["majority"], judged.patients, judged.measure, draws=1)[0] if "majority" in said else {}
     made: dict[str, Any] = {"baseline": None, "raters": {}}
     for who, table in {**summary, **alone}.items():
-        rows = task.rows(said[who], labels, calibrations[who], truth=judged.truth) if who != "majority" else []
-        made[who] = {"rows": [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
-                              for case, row in zip(heard.cases, rows, strict=False)], "summary": table, "groups": {}}  # fmt: skip
+        made[who] = {"rows": [], "summary": table, "groups": {}}
+        if who != "majority":
+            rows = task.rows(heard.of(who), labels, calibrations[who], names=heard.names, truth=judged.truth)
+            made[who]["rows"] = [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
+                                 for case, row in zip(heard.cases, rows, strict=True)]  # fmt: skip
+            made[who]["trust"] = task.examined(heard.of(who), judged.truth, labels, calibration=calibrations[who], names=heard.names,
+                                               patients=heard.patients)  # fmt: skip
     made["model"]["groups"] = {key: _by_value(heard.cases, key, judged.measure) for key in by}
     return {**made, "difference": difference or None, "by_patient": by_patient(judged)}
 

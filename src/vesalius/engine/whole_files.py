@@ -28,7 +28,7 @@ def score_table(run: Run, predictions: Path | None, truth: Dataset, *, by: Seque
     cases = [case for case in truth.cases if case.classes is not None]
     heard, how = Heard(), calibration_of(run)
     if predictions:
-        heard, how = _from_table(predictions, Heard(cases), run), {**how, "temperature": 1.0}
+        heard, how = _from_table(predictions, Heard(cases), run), {**how, "temperature": 1.0, "trust": None}
     else:
         networks = callables(run.networks(), run.plan, device())
         with listener.stage("scoring") as tick:

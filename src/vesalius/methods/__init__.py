@@ -23,6 +23,12 @@ class Method(nn.Module, ABC):
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield (optimiser name, losses); the loop sums, does backward and step before it asks for the next."""
 
+    def progress(self, share: float) -> None:
+        """Called before each step with how much of training has passed, 0..1; parts that change on the way (a loss) are told."""
+        for part in self.children():
+            if callable(told := getattr(part, "progress", None)):
+                told(share)
+
     @abstractmethod
     def infer(self, image: Tensor) -> Tensor:
         """What the trained method makes of `image` (B, C, *S): logits, an image, a score."""

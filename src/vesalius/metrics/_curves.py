@@ -43,6 +43,13 @@ class Curve:
         return 1 - share(self.false, self.negatives)
 
     @property
+    def area(self) -> float:
+        """Area under the ROC curve, the chance that a positive is ranked above a negative, ties half; NaN where one is absent."""
+        if not self.positives or not self.negatives:
+            return float("nan")
+        return float(np.diff(self.false) @ (self.true[1:] + self.true[:-1])) / 2 / self.positives / self.negatives
+
+    @property
     def precision(self) -> Floats:
         """True positives over what was said to be positive; 1 where nothing was."""
         said = self.true + self.false

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from vesalius.core.errors import DataError
 from vesalius.metrics._answers import Answers, Indices
-from vesalius.metrics._curves import Flags, Floats
+from vesalius.metrics._curves import Curve, Flags, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +43,7 @@ def placements(score: Floats, truth: Flags) -> tuple[float, Floats]:
 
 def area(score: Floats, truth: Flags) -> float:
     """Area under the ROC curve, the chance that a positive is ranked above a negative; NaN where one of them is absent."""
-    if not truth.any() or truth.all():
-        return nan
-    rank, positives = rankdata(score), int(truth.sum())
-    return float((rank[truth].sum() - positives * (positives + 1) / 2) / positives / (len(truth) - positives))
+    return Curve.of(score, truth).area
 
 
 def influence(score: Floats, truth: Flags, owner: Indices) -> tuple[float, Floats]:

@@ -61,19 +61,38 @@ def decisions(answers: Answers) -> dict[str, float]:
     return {
         "accuracy": ratio(float(sum(total[0])), float(sum(total[1]))),
         "balanced_accuracy": macro([recall for recall, _ in found]),
-        "sensitivity": over_problems(answers, lambda q: ratio(q.counts[0], q.counts[0] + q.counts[2])),
-        "specificity": over_problems(answers, lambda q: ratio(q.counts[3], q.counts[3] + q.counts[1])),
-        "ppv": over_problems(answers, lambda q: ratio(q.counts[0], q.counts[0] + q.counts[1])),
-        "npv": over_problems(answers, lambda q: ratio(q.counts[3], q.counts[3] + q.counts[2])),
-        "f1": over_problems(answers, f1),
+        **{name: over_problems(answers, score) for name, score in OF_A_QUESTION.items()},
         "f1_macro": macro([mean for _, mean in found]),
     }
+
+
+def sensitivity(problem: Binary) -> float:
+    """NaN without a positive."""
+    return ratio(problem.counts[0], problem.counts[0] + problem.counts[2])
+
+
+def specificity(problem: Binary) -> float:
+    """NaN without a negative."""
+    return ratio(problem.counts[3], problem.counts[3] + problem.counts[1])
+
+
+def ppv(problem: Binary) -> float:
+    """NaN where yes was never said."""
+    return ratio(problem.counts[0], problem.counts[0] + problem.counts[1])
+
+
+def npv(problem: Binary) -> float:
+    """NaN where no was never said."""
+    return ratio(problem.counts[3], problem.counts[3] + problem.counts[2])
 
 
 def f1(problem: Binary) -> float:
     """NaN where nothing is true and nothing was said."""
     true, false, missed, _ = problem.counts
     return ratio(2 * true, 2 * true + false + missed)
+
+
+OF_A_QUESTION = {"sensitivity": sensitivity, "specificity": specificity, "ppv": ppv, "npv": npv, "f1": f1}
 
 
 def _of_table(table: np.ndarray) -> tuple[float, float]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from vesalius.core.card import Card
 from vesalius.metrics._answers import Answers, Binary, over_problems
-from vesalius.metrics._delong import area
 
 CARD = Card(
     entry="discrimination",
@@ -34,7 +33,7 @@ CARD = Card(
 def discrimination(answers: Answers) -> dict[str, float]:
     """auc and average_precision in 0..1, NaN where every class lacks positives or negatives."""
     return {
-        "auc": over_problems(answers, lambda problem: area(problem.score, problem.truth)),
+        "auc": over_problems(answers, lambda problem: problem.curve.area),
         "average_precision": over_problems(answers, average_precision),
     }
 

@@ -107,7 +107,10 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     if not left:
         return made
     ends = (made.preparation.in_channels, task.out_channels(dataset.labels))
-    made = corrected(made.with_settings(left), wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
+    changed = made.with_settings(left)
+    counts = [one.get("cases", 0) for one in facts["classes"].values()]
+    task.loss(dataset.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
+    made = corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
     return made.because(**begin.reasons(wish.settings, mine))
 
 

@@ -12,9 +12,11 @@ from vesalius.report.curves import confusion, curves
 from vesalius.report.facts import Facts
 from vesalius.report.numbers import DASH, number
 from vesalius.report.pictures import Drawing, View, draw
+from vesalius.report.promises import promises
 from vesalius.report.tables import Cell
 
-SHOWN = ("auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "ppv", "f1", "brier", "ece", "kappa")
+SHOWN = ("auc", "average_precision", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "kappa",
+         "kappa_quadratic", "mcc", "brier", "ece")  # fmt: skip
 EACH = 4  # cases of a kind in the gallery
 
 
@@ -22,12 +24,13 @@ def results(facts: Facts) -> dict[str, Any]:
     """Values of the sections that need scores."""
     summary = facts.scores("model")["summary"]
     found = dict.fromkeys(name for row in summary.values() for name in row if name != "counts")
-    columns = [*(m for m in SHOWN if m in found), *(m for m in found if m not in SHOWN)]
+    columns = [m for m in SHOWN if m in found]
     names = [label for label in summary if label != "all"]
     baseline = facts.scores("baseline").get("rows") or []
     lines, left_out = case_lines(facts.rows)
     shown = [] if facts.live else gallery(facts)
     return {
+        "trust": promises(facts),
         "template": "_classes.html.j2", "columns": columns, "metric": tables.leading(facts), "labels": names, "lines": lines,
         "left_out": left_out, "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "by_patient": by_patient(facts, columns), "groups": tables.groups(facts.scores("model"), columns),
@@ -53,10 +56,12 @@ def calibration_words(facts: Facts) -> str:
     if not how.get("nats"):
         return "There were too few validation cases to set a temperature or thresholds: a class is said at a probability of one half."
     before, after = how["nats"]
-    limits = ", ".join(f"{name} above {number(value, 2)}" for name, value in how.get("thresholds", {}).items())
+    limits = ", ".join(f"{name} from {number(value, 2)} on" for name, value in how.get("thresholds", {}).items())
     said = f" Said is: {limits}, chosen there for the largest balanced accuracy." if limits else " Said is the most probable class."
-    return (f"On {how['cases']} validation cases, and on no others, the temperature {number(how['temperature'], 2)} was set (cross entropy "
-            f"{number(before)} before, {number(after)} after).{said}")  # fmt: skip
+    half = " (one half of their patients for this, the other for the promises below)" if how.get("trust") else ""
+    where = f"On {how['cases']} validation cases, and on no others{half},"
+    nats = f"cross entropy {number(before)} before, {number(after)} after"
+    return f"{where} the temperature {number(how['temperature'], 2)} was set ({nats}).{said}"
 
 
 def doubt(row: dict[str, Any]) -> float:

@@ -7,12 +7,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from vesalius.metrics._curves import Curve
+from vesalius.metrics.calibration import reliability as bins
 from vesalius.report.figures import Frame, Line, chart
 
 Rows = Sequence[dict[str, Any]]
 Floats = NDArray[np.float64]
 SQUARE = {"width": 330.0, "height": 300.0, "left": 50.0, "x_range": (0.0, 1.0)}
-BINS = 10
 POINTS = 300  # of a curve: more cannot be seen
 
 
@@ -24,33 +25,20 @@ def truth_and_probability(rows: Rows, label: str) -> tuple[NDArray[np.bool_], Fl
 
 def roc(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
     """1 - specificity and sensitivity at every threshold, from (0, 0) to (1, 1)."""
-    yes, no = _counts_above(there, probability)
-    return no / max(1, no[-1]), yes / max(1, yes[-1])
+    curve = Curve.of(probability, there)
+    return curve.false / max(1, curve.negatives), curve.true / max(1, curve.positives)
 
 
 def precision_recall(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
     """Recall and precision at every threshold that says yes to at least one case."""
-    yes, no = _counts_above(there, probability)
-    yes, no = yes[1:], no[1:]
-    return yes / max(1, yes[-1]), yes / (yes + no)
-
-
-def _counts_above(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
-    """Cases of the class, and others, at or above each distinct probability, beginning with none."""
-    order = np.argsort(-probability, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(probability[order]) < 0, True))
-    yes = np.cumsum(there[order])[last]
-    no = last + 1 - yes
-    return np.append(0.0, yes), np.append(0.0, no)
+    curve = Curve.of(probability, there)
+    return curve.true[1:] / max(1, curve.positives), curve.precision[1:]
 
 
 def reliability(there: NDArray[np.bool_], probability: Floats) -> tuple[Floats, Floats]:
-    """Mean stated probability and share that came true, in bins that hold any case."""
-    bins = np.minimum((probability * BINS).astype(int), BINS - 1)
-    counts = np.bincount(bins, minlength=BINS)
-    kept = counts > 0
-    stated, came = (np.bincount(bins, values, BINS)[kept] / counts[kept] for values in (probability, there.astype(float)))
-    return stated, came
+    """Mean stated probability and share that came true, in the bins of the calibration error that hold any case."""
+    found = bins(probability, there)
+    return found.probability, found.frequency
 
 
 def curves(model: Rows, baseline: Rows, names: Sequence[str]) -> list[tuple[str, Markup]]:

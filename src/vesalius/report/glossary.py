@@ -51,7 +51,17 @@ MEASURES = {
     "f1": Measure("F1", "Harmonic mean of sensitivity and positive predictive value."),
     "brier": Measure("Brier score", "Mean squared distance of the probabilities to the truth: 0 is perfect.", -1),
     "ece": Measure("Calibration error", "How far stated probabilities are from how often they come true.", -1),
-    "kappa": Measure("Kappa", "Agreement with the reference beyond chance; grades further apart weigh more."),
+    "kappa": Measure("Kappa", "Agreement with the reference beyond chance (Cohen)."),
+    "kappa_linear": Measure("Kappa, linear", "Agreement beyond chance, where grades further apart weigh more."),
+    "kappa_quadratic": Measure("Kappa, quadratic", "Agreement beyond chance, where grades further apart weigh much more."),
+    "mcc": Measure("MCC", "Correlation of what was said with what is (Matthews): 0 is chance, also where one class is common."),
+    "average_precision": Measure("Average precision", "Precision averaged over all sensitivities; by chance it is the share of the class."),
+    "npv": Measure("NPV", "The share of those said not to be of the class that are not (negative predictive value)."),
+    "f1_macro": Measure("F1, all classes", "F1 of every class, also of the first of two, averaged."),
+    "log_loss": Measure("Log loss", "Mean negative logarithm of the probability that the truth was given: 0 is perfect.", -1),
+    "ece_mass": Measure("Calibration error, even bins", "The calibration error over bins that hold equally many cases.", -1),
+    "aurc": Measure("AURC", "Share of wrong answers among the surest cases, averaged over how many are answered.", -1),
+    "excess_aurc": Measure("Excess AURC", "That share beyond what is unavoidable at this accuracy.", -1),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

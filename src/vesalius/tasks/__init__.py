@@ -1,7 +1,7 @@
 """Tasks answer the spine's questions: what the target is, what is planned, what counts as good, what is written."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -42,9 +42,10 @@ class Task(ABC):
         """Logits per voxel, or per case."""
 
     @abstractmethod
-    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None, *, counts: Sequence[int] | None = None) -> nn.Module:
         """Called with logits of every head, the finest or last first, and the target; gives named terms. `settings` are the
-        plan's train.loss; a word that the task does not know is an error."""
+        plan's train.loss; a word that the task does not know is an error. `counts` are the training cases with each class, where
+        cases as a whole are answered. One with `progress(share)` is told how much of training has passed."""
 
     @abstractmethod
     def baseline(self, labels: Labels) -> Shallow:
@@ -80,22 +81,27 @@ class CaseTask(Task):
     grain = "case"
 
     @abstractmethod
-    def calibrate(self, logits: Array, truth: Array, labels: Labels) -> dict[str, Any]:
-        """What is set on validation cases, logits (N, K) and truth (N, 1 | K), and on no others: temperature and thresholds, as
-        plain JSON. Of no cases: what is used where there is no validation."""
+    def calibrate(self, logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | None = None,
+                  patients: Sequence[str] | None = None) -> dict[str, Any]:  # fmt: skip
+        """What is set on validation cases, logits (N, K) and truth (N, 1 | K), and on no others, as plain JSON: a "temperature",
+        "thresholds" and the rules of "trust". Of no cases: what is used where there is no validation."""
 
     @abstractmethod
     def probabilities(self, logits: Array, labels: Labels, calibration: Mapping[str, Any]) -> NDArray[np.float64]:
         """(N, K) from logits (N, K)."""
 
     @abstractmethod
-    def rows(
-        self, probabilities: Array, labels: Labels, calibration: Mapping[str, Any], *, truth: Array | None = None
-    ) -> list[dict[str, Any]]:
-        """What is said of each case, and with `truth` whether it is right ("state")."""
+    def rows(self, logits: Array, labels: Labels, calibration: Mapping[str, Any], *, names: Sequence[str],
+             truth: Array | None = None) -> list[dict[str, Any]]:  # fmt: skip
+        """What is said of each case, called `names`, and with `truth` whether it is right ("state")."""
 
     @abstractmethod
     def measures(
         self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
     ) -> dict[str, dict[str, float]]:
         """{label or "all": {measure: value}} of a set of cases; NaN where undefined."""
+
+    @abstractmethod
+    def examined(self, logits: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any], names: Sequence[str],
+                 patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
+        """Whether what was set on validation holds on these cases, as plain JSON."""

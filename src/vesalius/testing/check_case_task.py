@@ -4,6 +4,7 @@ finds what is known, rows that say what is right, and measures that know the bes
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +123,23 @@ def check_calibrate(card: Card, folder: Path) -> None:
         assert json.loads(json.dumps(one)) == one
         assert abs(one["temperature"] - 1) < 0.15 and abs(three["temperature"] / one["temperature"] - 3) < 0.05
         assert np.allclose(task.probabilities(logits, labels, one), task.probabilities(3 * logits, labels, three), atol=1e-2)
+        _promises(task, labels, logits, target=drawn.astype(np.uint8).reshape(4000, -1), how=one)
+
+
+def _promises(task: CaseTask, labels: Labels, logits: NDArray[np.float64], *, target: NDArray[np.uint8], how: dict[str, Any]) -> None:
+    """Rows say which classes a case may be, whether it is answered and strange; the figures count those rows."""
+    names = [f"case {k}" for k in range(len(logits))]
+    rows = task.rows(logits, labels, how, names=names, truth=target)
+    told = task.examined(logits, target, labels, calibration=how, names=names, patients=names)
+    assert json.loads(json.dumps(told)) == told
+    assert told["strange"]["part"] == sum(row["strange"] for row in rows) > 0
+    assert told["abstention"]["answered"] == np.mean([row["answered"] for row in rows])
+    assert told["abstention"]["wrong"]["part"] == sum(row["answered"] and row["state"] == "wrong" for row in rows)
+    if labels.one_of:
+        inside = [row["truth"] in row["possible"] for row in rows]
+        assert told["coverage"]["all"]["part"] == sum(inside) and abs(np.mean(inside) - told["coverage"]["promised"]) < 0.05
+    assert abs(told["reliability"]["after"]["ece"] - task.measures(task.probabilities(logits, labels, how), target, labels,
+                                                                   calibration=how)["all"]["ece"]) < 1e-12  # fmt: skip
 
 
 def check_rows(card: Card, folder: Path) -> None:
@@ -130,7 +148,7 @@ def check_rows(card: Card, folder: Path) -> None:
         target = truth(labels)
         how = task.calibrate(right(target, labels)[:0], target[:0], labels)
         for sign, state in ((1, "right"), (-1, "wrong")):
-            rows = task.rows(task.probabilities(sign * right(target, labels), labels, how), labels, how, truth=target)
+            rows = task.rows(sign * right(target, labels), labels, how, names=[str(k) for k in range(CASES)], truth=target)
             known = [row for row, t in zip(rows, target, strict=True) if IGNORE not in t]
             assert len(rows) == CASES and {row["state"] for row in known} == {state}
             assert all(set(row["probabilities"]) == set(labels.names) and row["said"] and row["truth"] for row in rows)

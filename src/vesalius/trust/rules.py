@@ -31,6 +31,9 @@ class TrustChoice(Settings):
     `form`    of the calibration
     `rule`    for the threshold of two classes, or of each finding: Youden's, a sensitivity or specificity of at least `least`,
               or a calibrated probability of one half
+    `chosen_on`  whose cases choose the threshold: the "calibrating" patients, or "all", which is steadier where validation is small;
+              whether cases are answered is then promised by patients that have had a say in the threshold, so that this promise
+              (and no other) holds nearly, not strictly
     `sets`    kind of the prediction sets
     `risk`, `doubt`  error that answers may have, and the chance that this fails
     `alarms`  share of ordinary patients who may be called strange
@@ -40,6 +43,7 @@ class TrustChoice(Settings):
     form: Form = "temperature"
     rule: Literal["youden", "sensitivity", "specificity", "half"] = "youden"
     least: float = 0.95
+    chosen_on: Literal["calibrating", "all"] = "calibrating"
     sets: ConformalChoice = ConformalChoice()
     risk: float = 0.05
     doubt: float = 0.1
@@ -120,7 +124,8 @@ def fit_trust(logits: ArrayLike, truth: ArrayLike, *, names: Sequence[object], p
     first, second = _parts(whose, choice)
     calibration = fit_calibration(values[first], known[first], form=choice.form, patients=whose[first])
     p, exclusive = calibration.probabilities(values), calibration.exclusive
-    points = _points(p[first], known[first], choice)
+    choosing = np.ones_like(first) if choice.chosen_on == "all" else first
+    points = _points(p[choosing], known[choosing], choice)
     said = decide(p, points, exclusive=exclusive)
     right = said == known if exclusive else ((said == known) | (known == IGNORE)).all(1)
     sure = confidence(p, said, exclusive=exclusive)

@@ -12,7 +12,9 @@ from vesalius.cli import main as front
 from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
-PROMISED = ("demo", "phantom", "inspect", "plan", "train", "predict", "evaluate", "report", "explain", "convert", "shelf")
+PROMISED = (
+    "demo", "phantom", "inspect", "plan", "train", "predict", "evaluate", "compare", "report", "explain", "convert", "shelf",
+)  # fmt: skip
 
 
 @pytest.fixture

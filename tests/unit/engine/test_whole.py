@@ -82,12 +82,12 @@ def run(tmp_path, monkeypatch):
 def test_validation_sets_what_testing_uses(run):
     found = evaluate(run)
     how = read_json(run.path / "calibration.json")
-    assert how["cases"] == 22 and how["temperature"] > 1 and 0 < how["thresholds"]["bright"] < 1
-    assert how["nats"][1] < how["nats"][0]
+    assert how["version"] == 2 and how["cases"] == 22 and 0 < how["thresholds"]["bright"] < 1
+    assert how["nats"][1] <= how["nats"][0] and how["trust"]["calibration"]["patients"] == 11
     rows = found["parts"]["test"]["model"]["rows"]
     limit = how["thresholds"]["bright"]
     assert [r["case"] for r in rows] == [f"c{k}" for k in range(30, 40)]
-    assert all(r["said"] == ("bright" if r["probabilities"]["bright"] > limit else "dark") for r in rows)
+    assert all(r["said"] == ("bright" if r["probabilities"]["bright"] >= limit else "dark") for r in rows)
     assert all(r["state"] == ("right" if r["said"] == r["truth"] else "wrong") for r in rows)
     summary = found["parts"]["test"]["model"]["summary"]
     assert summary["all"]["accuracy"]["mean"] == np.mean([r["state"] == "right" for r in rows])
@@ -128,7 +128,9 @@ def test_new_cases_are_answered_in_one_table_which_a_second_call_continues(run, 
     done = predict(run, tmp_path / "pictures", tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "predictions.csv").open()))
     assert len(done) == len(rows) == 40
-    assert all(r["said"] == ("bright" if float(r["p(bright)"]) > limit else "dark") for r in rows)
+    assert all(r["said"] == ("bright" if float(r["p(bright)"]) >= limit else "dark") for r in rows)
+    assert all(float(r["threshold(bright)"]) == limit and {r["answered"], r["strange"]} <= {"yes", "no"} for r in rows)
+    assert all(set(r["possible"].split("; ")) <= {"dark", "bright", "none"} for r in rows)
     told = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert told["calibration"]["thresholds"]["bright"] == limit and len(told["cases"]) == 40
     told["cases"] = [{**row, "said": "kept"} for row in told["cases"][:10]]
@@ -193,3 +195,19 @@ def test_the_loop_learns_and_the_look_sees_it(tmp_path):
 
     with averaged(loop.method, loop.average) as trained:
         assert watch(trained) > 0.9
+
+
+def test_a_loss_that_the_plan_names_counts_the_classes_and_hears_how_far_training_is(tmp_path):
+    from vesalius.data.cache import Cache
+    from vesalius.losses.ldam import margins
+
+    plan = plan_of(steps=10, settings=['train.loss={"name": "ldam", "widest": 1.0}'])
+    data = cohort(tmp_path / "pictures", 12)
+    data = data.with_cases(data.cases[:9:2] + data.cases[1:4:2])  # five dark, two bright
+    cases = Cache(tmp_path / "cache", plan.preparation, TWO, size=plan.patch.size).store(data.cases)
+    method = method_of(TASKS["classify"](), plan, "cpu", learned=cases)
+    assert method.loss.loss.margin.tolist() == pytest.approx(margins([5, 2], widest=1.0))
+    shares, tell = [], method.loss.progress
+    method.loss.progress = lambda share: (shares.append(share), tell(share))
+    Loop(method, plan.train, plan.patch.batch, tmp_path / "run").fit(SAMPLES["case"](plan, cases, "cpu"))
+    assert shares == pytest.approx([k / 10 for k in range(10)]) and method.loss.loss.weighing

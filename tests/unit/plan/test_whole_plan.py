@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import DataError, UsageError
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
@@ -91,3 +91,11 @@ def test_a_network_is_given_what_it_takes_and_refuses_what_it_does_not():
     assert build(net, 1, 2).drop.rate == 0.5
     with pytest.raises(UsageError, match="dropout"):
         build(net.model_copy(update={"arguments": {"dropuot": 0.5}}), 1, 2)
+
+
+@pytest.mark.parametrize(("loss", "counts", "problem"), [
+    ('{"name": "focall"}', (50, 50), UsageError), ('{"gamma": 2}', (50, 50), UsageError), ('{"name": "ldam"}', (100, 0), DataError),
+])  # fmt: skip
+def test_a_loss_that_cannot_be_made_is_told_before_any_work(loss, counts, problem):
+    with pytest.raises(problem):
+        plan(dataset(), facts=facts([(12, 12)] * 5, counts=counts), budget="1m", settings=[f"train.loss={loss}"])

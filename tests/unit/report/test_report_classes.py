@@ -41,8 +41,8 @@ def test_curves_are_those_of_scikit_learn():
 
 
 def test_reliability_compares_what_was_stated_with_what_came_true():
-    stated, came = reliability(np.array([True, False, True, True]), np.array([0.11, 0.15, 0.95, 1.0]))
-    assert stated == pytest.approx([0.13, 0.975]) and came == pytest.approx([0.5, 1.0])
+    stated, came = reliability(np.array([True, False, True, True]), np.array([0.14, 0.16, 0.95, 1.0]))
+    assert stated == pytest.approx([0.15, 0.975]) and came == pytest.approx([0.5, 1.0])
 
 
 def test_confusions_are_counted():
@@ -76,6 +76,9 @@ def test_the_page_shows_what_is_known_and_stands_alone(tmp_path, monkeypatch):
     wrong = [r for r in read_json(run.path / "metrics.json")["parts"]["test"]["model"]["rows"] if r["state"] == "wrong"]
     assert "What the model said" in page and "Reliability" in page and ("most wrong" in page or not wrong)
     assert "the temperature" in page and "On 10 cases of 10 patients" in page
+    assert "What was promised, and what came of it" in page and "truth in the set of possible classes" in page
+    area = read_json(run.path / "metrics.json")["parts"]["test"]["model"]["trust"]["areas"]["bright"]
+    assert f"{area['auc']:.3f} ({area['low']:.3f} to" in page
     assert f"{len(wrong)} of 10 cases" in page and page.count("<image") >= 6
     assert "http" not in page.replace("http-equiv", "") and "missed entirely" not in page
     live = Path(write(run.path, live=True)).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from tests.unit.trust.made import classes, findings
 from vesalius.audit.coverage import exact_bounds
 from vesalius.core.errors import DataError
 from vesalius.trust.conformal import ConformalChoice
-from vesalius.trust.operating import fixed_sensitivity
+from vesalius.trust.operating import fixed_sensitivity, youden
 from vesalius.trust.rules import Trust, TrustChoice, confidence, fit_trust
 
 
@@ -54,6 +54,15 @@ def test_two_classes_are_said_by_the_threshold():
     assert np.array_equal(rule.judge(logits, range(600)).said, p[:, 1] >= rule.points[0].threshold)
     assert rule.points[0].rule == fixed_sensitivity(p[:, 1], truth, least=0.9).rule
     assert fit_trust(logits, truth, names=range(600), choice=TrustChoice(rule="half")).points == (None,)
+
+
+def test_all_patients_may_choose_the_threshold():
+    logits, truth = classes(200, 2, temperature=1.5)
+    ours, theirs = (fit_trust(logits, truth, names=range(200), choice=TrustChoice(chosen_on=who)) for who in ("all", "calibrating"))
+    p = ours.calibration.probabilities(logits)
+    assert ours.points[0] == youden(p[:, 1], truth) and ours.points[0].fitted.sensitivity.whole == (truth == 1).sum()
+    assert theirs.points[0].fitted.sensitivity.whole + theirs.points[0].fitted.specificity.whole == 100
+    assert (ours.calibration, ours.sets, ours.novelty) == (theirs.calibration, theirs.sets, theirs.novelty), "the rest is as before"
 
 
 def test_findings_have_a_threshold_each():

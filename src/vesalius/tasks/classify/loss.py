@@ -1,53 +1,80 @@
-"""Cross entropy of whole cases: softmax over classes with label smoothing, or a sigmoid per finding, unknown ones left out.
+"""The loss of whole cases: an entry of the losses shelf that the plan names, at every head of the network.
 
-Label smoothing: Szegedy et al. 2016, Rethinking the Inception architecture; auxiliary heads: Szegedy et al. 2015, Going deeper with
-convolutions.
+Auxiliary heads: Szegedy et al. 2015, Going deeper with convolutions. Weights of classes: Cui et al. 2019.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vesalius.core.errors import VesaliusError
-from vesalius.core.settings import Settings
-from vesalius.data.labels import IGNORE
+from vesalius.core.errors import DataError, UsageError, suggest
+from vesalius.data.labels import Labels
+from vesalius.losses import LOSSES
+from vesalius.losses._balance import effective_number_weights
 
 AUXILIARY = 0.3  # weight of heads before the last, as in GoogLeNet
-
-
-class LossSettings(Settings):
-    """`label_smoothing`: the part of the truth that is spread evenly over all classes. `weights`: of each class, in the order of the
-    labels; empty weighs all cases alike."""
-
-    label_smoothing: float = 0.0
-    weights: tuple[float, ...] = ()
+SPOKEN = {"label_smoothing": "smoothing"}  # the word of the plan and that of the shelf
+BALANCED = "balanced"
 
 
 class ClassLoss(nn.Module):
     """`loss(heads, target)`: heads are logits (B, K), the answer first, then auxiliary ones; target uint8 (B, 1) of indices where a
-    case is `one_of` the classes, else (B, K) of 0 / 1, 255 being unknown."""
+    case is one of the classes, else (B, K) of 0 / 1, 255 being unknown."""
 
-    def __init__(self, one_of: bool, settings: LossSettings) -> None:
+    def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        self.one_of, self.settings = one_of, settings
+        self.loss = loss
+
+    def progress(self, share: float) -> None:
+        """Tell a loss that changes as training goes how much of it has passed, 0..1."""
+        if callable(told := getattr(self.loss, "progress", None)):
+            told(share)
 
     def forward(self, heads: Sequence[Tensor], target: Tensor) -> dict[str, Tensor]:
-        """{"cross_entropy": nats, mean over cases (and findings), "auxiliary": the weighted mean of further heads}."""
-        expected = (len(heads[0]), 1 if self.one_of else heads[0].shape[1])
-        if tuple(target.shape) != expected:
-            raise VesaliusError(f"A loss on logits {tuple(heads[0].shape)} expects a target {expected}; got {tuple(target.shape)}.")
-        first, *others = (self._of(logits, target) for logits in heads)
-        return {"cross_entropy": first} | ({"auxiliary": AUXILIARY * torch.stack(others).mean()} if others else {})
+        """{name of the loss: mean over cases, "auxiliary": the weighted mean of further heads}."""
+        first: dict[str, Tensor] = self.loss(heads[0], target)
+        others = [torch.stack([*self.loss(logits, target).values()]).sum() for logits in heads[1:]]
+        return first | ({"auxiliary": AUXILIARY * torch.stack(others).mean()} if others else {})
 
-    def _of(self, logits: Tensor, target: Tensor) -> Tensor:
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        weights = torch.tensor(self.settings.weights, dtype=logits.dtype, device=logits.device) if self.settings.weights else None
-        smooth = self.settings.label_smoothing
-        if self.one_of:
-            return F.cross_entropy(logits, target[:, 0].long(), weights, label_smoothing=smooth)
-        known = (target != IGNORE).to(logits.dtype)
-        there = (target == 1).to(logits.dtype) * (1 - smooth) + smooth / 2
-        each = F.binary_cross_entropy_with_logits(logits, there, reduction="none") * known * (1 if weights is None else weights)
-        return each.sum() / known.sum().clamp_min(1)
+
+def named(labels: Labels, settings: Mapping[str, Any], counts: Sequence[int] | None) -> ClassLoss:
+    """The loss that `settings` name: {"name": entry of the shelf, and its own words}; cross entropy, or of grades ordinal, without a
+    name. `weights` are numbers in the order of the labels, or "balanced" by `counts`, the training cases with each class."""
+    words = dict(settings)
+    name = str(words.pop("name", None) or ("ordinal" if labels.kind == "grades" and not words else "cross_entropy"))
+    entry = LOSSES[_known(name)]
+    taken = [word for word in signature(entry.__init__).parameters if word not in ("self", "exclusive", "coral")]
+    arguments = {SPOKEN.get(word, word): value for word, value in words.items()}
+    wrong = [word for word in words if SPOKEN.get(word, word) not in taken]
+    if wrong:
+        spoken = {there: word for word, there in SPOKEN.items()}
+        raise UsageError(f"In train.loss: {suggest(wrong[0], [spoken.get(word, word) for word in taken], f'word of the loss {name}')}")
+    if arguments.get("weights") == BALANCED:
+        arguments["weights"] = effective_number_weights(_counted(counts, name))
+    elif isinstance(arguments.get("weights"), str):
+        raise UsageError(f"In train.loss: weights are one number for each class, or \"balanced\"; got {arguments['weights']!r}.")
+    if "counts" in taken and "counts" not in arguments:
+        arguments["counts"] = _counted(counts, name)
+    if name == "ldam":  # an ordinary network gives logits, not cosines: the margin is in nats
+        arguments = {"scale": 1.0, **arguments}
+    try:
+        return ClassLoss(entry(labels.one_of, **arguments))
+    except TypeError as problem:
+        raise UsageError(f"In train.loss: {name} cannot be made of {dict(settings)}: {problem}.") from None
+
+
+def _known(name: str) -> str:
+    """`name`, if it is a loss of whole cases."""
+    fitting = [entry for entry in LOSSES if "classify" in LOSSES.card(entry).tasks]
+    if name not in fitting:
+        raise UsageError(f"In train.loss: {suggest(name, fitting, 'loss')}")
+    return name
+
+
+def _counted(counts: Sequence[int] | None, name: str) -> Sequence[int]:
+    if counts is None:
+        raise DataError(f"The loss {name} weighs classes by their training cases, which are not known here. Give weights as numbers.")
+    return counts

@@ -1,6 +1,6 @@
 """Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Segment(VoxelTask):
     def out_channels(self, labels: Labels) -> int:
         return labels.out_channels
 
-    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None, *, counts: Sequence[int] | None = None) -> nn.Module:
         if settings:
             raise UsageError(f"The loss of segmentation has no settings; got {', '.join(settings)} in train.loss.")
         made: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](labels.exclusive))

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.engine.tiny import tiny_dataset
 from tests.unit.plan.test_whole_plan import dataset
 from vesalius.core.errors import UsageError
+from vesalius.engine import fusion
 from vesalius.engine.fusion import fused, short, words
 from vesalius.nets import NETS
 from vesalius.plan import Request
@@ -57,3 +58,20 @@ def test_the_page_shows_each_score_and_takes_no_code_from_names():
     text = str(page({"budget_seconds": 90.0, "part": "test", "rows": rows, "words": ["a < b"]}))
     assert "0.600" in text and "0.500 to 0.700" in text and "fusion_input/report.html" in text
     assert "<b></a>" not in text and "a &lt; b" in text
+
+
+def test_the_time_is_shared_evenly_and_a_stop_is_heard(monkeypatch, tmp_path):
+    asked = []
+
+    class Once(fusion.Listener):
+        def stop(self):
+            return len(asked) == 3
+
+    def train(dataset, folder, *, wish, listener, **how):
+        asked.append((folder.name, wish.budget, wish.seed, how))
+
+    monkeypatch.setattr(fusion, "train", train)
+    monkeypatch.setattr(fusion, "compared", lambda runs, share: {"runs": list(runs), "share": share})
+    found = fusion.train_all(TWO, tmp_path, wish=Request(budget="8m", seed=3), listener=Once(), skip_bad=True)
+    assert asked == [(f"fusion_{name}", 120.0, 3, {"skip_bad": True}) for name in ("input", "feature", "decision")]
+    assert found == {"runs": ["input", "feature", "decision"], "share": 120.0}

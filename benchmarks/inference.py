@@ -91,7 +91,10 @@ def compare(options):
         process(FP32, commands.pop(FP32))
         turns = in_processes(commands, rounds=options.rounds)
         labels = {name: np.load(path) for name, path in paths.items()}
-    equal = lambda a, b: 100 * np.mean(labels[a] == labels[b])  # noqa: E731
+
+    def equal(a, b):
+        return 100 * np.mean(labels[a] == labels[b])
+
     check = {name: f"{equal(OURS, name):.2f} % equal labels (fp32: {equal(FP32, name):.2f} %)" for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
     return rows(f"{sides} voxels, {CHANNELS} channels, patch {patch}", turns, check=check, goal=4)

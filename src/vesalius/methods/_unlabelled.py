@@ -1,7 +1,7 @@
 """What every method that learns from images alone has beside the contract of a method: features, a score, its own clock."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -41,6 +41,14 @@ class Unlabelled(Method):
     @abstractmethod
     def score(self, image: Tensor) -> Tensor:
         """(B,) how strange each image is; only differences mean something."""
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """(B, 1, *S) how strange each pixel is; the distance between an image and what the method makes of it, unless it knows better."""
+        return (image - self.infer(image)).abs().mean(1, keepdim=True)
+
+    def gather(self, images: Iterable[Tensor]) -> None:
+        """What is counted once with the learned weights: called after learning with every training image, in batches (B, C, *S).
+        What a method keeps of them lies in `self.net`, so that it is saved with the weights."""
 
     @property
     def size(self) -> int:

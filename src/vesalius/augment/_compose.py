@@ -35,16 +35,17 @@ class Draw:
 
 
 class Composed:
-    """`settings` for patches of the shape `patch` with `spacing` in millimetres (only its ratios matter)."""
+    """`settings` for patches of the shape `patch` with `spacing` in millimetres (only its ratios matter); the last `constant` channels of
+    an image are moved with it, but their values stay."""
 
-    def __init__(self, settings: Augment, patch: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    def __init__(self, settings: Augment, patch: tuple[int, ...], spacing: tuple[float, ...], *, constant: int = 0) -> None:
         if len(patch) != len(spacing) or min(spacing) <= 0:
             raise UsageError(f"Expected one spacing above 0 for each side of the patch {patch}; got {spacing}.")
         for name in settings.further:
             AUGMENT.card(name)  # a wrong name is an error
         self.one_by_one: bool | None = None  # None: on the CPU
         finest = min(spacing)
-        self.settings = settings
+        self.settings, self.constant = settings, constant
         self.frame = Frame(channels=1, shape=tuple(patch), spacing=tuple(step / finest for step in spacing))
         planned = [AUGMENT[name].from_settings(settings, self.frame) for name in AUGMENT]
         known: list[Transform] = sorted((t for t in planned if t is not None), key=lambda t: t.order)
@@ -92,11 +93,11 @@ class Composed:
         self._check(batch)
         if len(seeds) != len(batch):
             raise VesaliusError(f"Expected one seed for each of {len(batch)} samples; got {len(seeds)}.")
-        channels = {name: batch[name].shape[1] for name in batch.of(Kind.IMAGE)}
+        channels = {name: batch[name].shape[1] - self.constant for name in batch.of(Kind.IMAGE)}
         draws = [self.draw(seed, channels) for seed in seeds]
         moved = self._moved(batch, draws)
-        for name in channels:
-            self._change_values(moved[name], [draw.values[name] for draw in draws])
+        for name, number in channels.items():
+            self._change_values(moved[name][:, :number], [draw.values[name] for draw in draws])
         return batch.mapped(lambda name, tensor: moved[name].to(tensor.dtype) if name in moved else tensor)
 
     def identity(self, batch: Batch) -> Batch:

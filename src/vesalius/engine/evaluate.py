@@ -15,7 +15,8 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images, read_mask
-from vesalius.engine.infer import answer, callables
+from vesalius.engine.extras import Extras
+from vesalius.engine.infer import ALONE, answer, callables
 from vesalius.engine.inputs import ENDINGS, stem
 from vesalius.engine.jobs import jobs_of
 from vesalius.engine.progress import Listener
@@ -79,9 +80,10 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
     with listener.stage(f"testing on {part}") as tick, ThreadPoolExecutor(2) as pool:
         waiting: list[tuple[str, Future[Rows]]] = []
         for cases, members in jobs:
-            networks = callables([run.network(run.members[k]) for k in members], run.plan, where) if cases else []
+            networks = callables(run.networks([run.members[k] for k in members]), run.plan, where) if cases else []
+            extras = Extras.of(run, [run.members[k] for k in members]) if cases else ALONE
             for read in ahead(cases, lambda case: read_case(case, run)):
-                said = answer(networks, read.prepared, plan=run.plan, device=where)
+                said = answer(networks, read.prepared, plan=run.plan, device=where, extras=extras)
                 waiting.append(("model", pool.submit(score, run, read, said)))
                 save(
                     cast(VoxelTask, run.task).written(said, read.image, run.plan.labels),
@@ -176,6 +178,7 @@ def told(run: Run, parts: dict[str, Any]) -> dict[str, Any]:
 def score_masks(run: Run, predictions: Path | None, truth: Dataset, *, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     """Scores of masks in a folder, or of what the run answers."""
     networks = None if predictions else callables(run.networks(), run.plan, device())
+    extras = ALONE if predictions else Extras.of(run)
     rows: Rows = []
     cases = [case for case in truth.cases if case.mask]
     with listener.stage("scoring") as tick:
@@ -183,7 +186,7 @@ def score_masks(run: Run, predictions: Path | None, truth: Dataset, *, by: Seque
             if predictions:
                 said = read_mask(_file_of(predictions, read.case), run.plan.labels, read.image.space)
             else:
-                said = answer(networks or [], read.prepared, plan=run.plan, device=device())
+                said = answer(networks or [], read.prepared, plan=run.plan, device=device(), extras=extras)
             rows += score(run, read, said)
             tick(done, len(cases), read.case.name)
     group = {key: {case.name: case.metadata.get(key) for case in cases} for key in by}

@@ -75,6 +75,8 @@ def method_of(task: Task, plan: Plan, where: str, *, learned: Sequence[Stored] =
     rates: dict[str, Any] = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay}
     if plan.train.layer_decay != 1 or plan.train.freeze:
         rates |= {"layer_decay": plan.train.layer_decay, "freeze": plan.train.freeze}
+    if plan.net.prior:
+        rates["prior"] = plan.net.prior
     loss = task.loss(plan.labels, plan.train.loss, counts=cases_of_classes(plan, learned))
     made: Method = METHODS[plan.train.method](ready, loss.to(where), **rates)
     return made
@@ -92,7 +94,7 @@ def cases_of_classes(plan: Plan, learned: Sequence[Stored]) -> list[int] | None:
 
 def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
     """Augmented batches by step number, this process's share of each."""
-    change = Composed(plan.augment, plan.patch.size, plan.preparation.spacing or (1.0,) * plan.net.ndim)
+    change = Composed(plan.augment, plan.patch.size, plan.preparation.spacing or (1.0,) * plan.net.ndim, constant=plan.net.prior)
     return _drawn(plan, Patches(learned, plan.patch.size, change.margin(), plan.patch.foreground, plan.train.seed, where), change)
 
 

@@ -20,6 +20,7 @@ from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images
 from vesalius.engine import whole
 from vesalius.engine.evaluate import prediction_path
+from vesalius.engine.extras import Extras
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import cases_of, stem
 from vesalius.engine.progress import Listener
@@ -94,11 +95,12 @@ def predict(
 
 def predict_voxels(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
     """Scan by scan, a file for each."""
-    plan, options, networks = how
+    plan, options, _ = how
     done: list[Answered] = []
+    extras = Extras.of(run)
     with listener.stage("predicting") as tick:
         for case, read in _read_ahead(mine, plan, folder, overwrite=options.overwrite):
-            done.append(_one(run, (plan, options, networks), case, read=read, folder=folder))
+            done.append(_one(run, how, case, read=read, folder=folder, extras=extras))
             tick(len(done), len(mine), case.name)
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
@@ -228,7 +230,7 @@ def _read(case: Case, plan: Plan) -> Read:
     return image.with_array(np.broadcast_to(np.float32(0), image.array.shape)), prepared  # only its place is needed from here on
 
 
-def _one(run: Run, how: How, case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
+def _one(run: Run, how: How, case: Case, *, read: "Future[Read] | Path", folder: Path, extras: Extras) -> Answered:
     plan, options, networks = how
     if isinstance(read, Path):
         return Answered(case.name, read)
@@ -239,7 +241,7 @@ def _one(run: Run, how: How, case: Case, *, read: "Future[Read] | Path", folder:
             raise
         return Answered(case.name, None, str(problem))
     kept = folder / f"{case.name}_probabilities.npy" if options.probabilities else None
-    said = answer(networks, prepared, plan=plan, device=device(), probabilities=kept)
+    said = answer(networks, prepared, plan=plan, device=device(), extras=extras, probabilities=kept)
     path = prediction_path(folder, image, case)
     save(cast(VoxelTask, run.task).written(said, image, plan.labels), path)
     return Answered(case.name, path, volumes=volumes(said, image, plan))

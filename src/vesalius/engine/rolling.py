@@ -21,6 +21,7 @@ LIMIT = 6e4  # half precision ends at 65504
 CHUNK = 2**18  # elements of a tile that are added at once on a CPU: 1 MB, so that they stay in its cache
 WORK = {"cpu": 2**20, "cuda": 2**24}  # output voxels of one class that are decided at once
 LANES = 16  # rows that are interpolated together: float32 numbers in the widest vector register
+EVEN, CODES_PER_UNIT = 128, 8  # of log odds in 8 bits
 
 
 class Rolling:
@@ -182,6 +183,23 @@ def running_argmax(values: Iterable[Tensor]) -> Tensor:
         torch.maximum(best, value, out=best)
         torch.maximum(number, greater.mul_(k), out=number)
     return number.to(torch.uint8)
+
+
+def argmax_with_odds(values: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The same, and beside it the log odds of that class against all others together."""
+    items = iter(values)
+    best = next(items).clone()
+    number, others = torch.zeros_like(best, dtype=torch.uint8), torch.full_like(best, -torch.inf)
+    for k, value in enumerate(items, start=1):
+        others = torch.logaddexp(others, torch.minimum(best, value))
+        number[value > best] = k
+        best = torch.maximum(best, value)
+    return number, best - others
+
+
+def coded(odds: Tensor) -> Tensor:
+    """Log odds as uint8: 128 is even odds, an eighth of a unit a step, cut at about +-16."""
+    return (odds.float() * CODES_PER_UNIT + EVEN).round().clamp(0, 255).to(torch.uint8)
 
 
 def _every(box: Iterable[slice]) -> tuple[slice, ...]:

@@ -1,5 +1,6 @@
 """A run: a folder that holds everything the user needs again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from vesalius.data.dataset import Dataset
 from vesalius.engine.state import fill, load_weights
 from vesalius.plan import Plan, build
 from vesalius.tasks import TASKS, Task
+
+CORRECTED = "corrected"  # folder of the network that corrects the baseline
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,19 @@ class Run:
 
     @property
     def members(self) -> list[Path]:
-        """One folder per fold; the run folder itself where there is one fold."""
+        """One folder per fold, that of its first network; the run folder itself where there is one fold."""
         if self.plan.folds == 1:
             return [self.path]
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
+
+    def voices(self, member: Path) -> list[Path]:
+        """The folders of the networks that answer together in one fold: the first, and one that corrects the baseline if planned."""
+        return [member, member / CORRECTED] if self.plan.net.prior else [member]
+
+    def trained(self, members: Sequence[Path] | None = None) -> list[Path]:
+        """The folders of all networks that have weights, of `members` or of all."""
+        every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)]
+        return [voice for voice in every if (voice / "weights.safetensors").exists()]
 
     @property
     def unit(self) -> str:
@@ -70,18 +82,19 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether every member has its final weights."""
-        return all((member / "weights.safetensors").exists() and _is_final(member) for member in self.members)
+        return all((v / "weights.safetensors").exists() and _is_final(v) for member in self.members for v in self.voices(member))
 
-    def network(self, member: Path) -> nn.Module:
-        """The trained network of one member, in evaluation mode on the CPU."""
-        net: nn.Module = build(self.plan.net, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
-        weights, _ = load_weights(member / "weights.safetensors")
+    def network(self, voice: Path) -> nn.Module:
+        """The trained network in the folder `voice`, in evaluation mode on the CPU."""
+        planned = self.plan.net if voice.name == CORRECTED else self.plan.net.alone()
+        net: nn.Module = build(planned, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
+        weights, _ = load_weights(voice / "weights.safetensors")
         fill(net, weights)
         return net.eval()
 
-    def networks(self) -> list[nn.Module]:
-        """Every member that has weights; an ensemble where there are several."""
-        made = [self.network(member) for member in self.members if (member / "weights.safetensors").exists()]
+    def networks(self, members: Sequence[Path] | None = None) -> list[nn.Module]:
+        """Every network that has weights, of `members` or of all; an ensemble where there are several."""
+        made = [self.network(voice) for voice in self.trained(members)]
         if not made:
             raise VesaliusError(f"{self.path} has no weights yet. Resume it: vesalius train {self.dataset.root} -o {self.path}")
         return made

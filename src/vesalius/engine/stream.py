@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,24 @@ from torch import Tensor
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
-from vesalius.engine.rolling import Grid, Rolling, running_argmax
+from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
 Network = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
 KEPT = 2**24  # probabilities that are held at once on the way to their file
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is made beside labels: `probabilities`, a .npy file for float16 (K, *output_shape), written as the rows come; `certainty`, an
+    array of the form of the labels that is filled with how certain each of them is (see `coded`)."""
+
+    probabilities: Path | None = None
+    certainty: Array | None = None
+
+
+NOTHING = Kept()
 
 
 def stream_labels(
@@ -39,7 +51,7 @@ def stream_labels(
     tiling: Tiling,
     exclusive: bool,
     progress: Progress | None = None,
-    keep_probabilities: Path | None = None,
+    kept: Kept = NOTHING,
     device: str | torch.device = "cpu",
 ) -> Array:
     """Labels of `volume` (a source, or an array (C, *S)) on a grid of `output_shape` with the same field of view, uint8:
@@ -47,7 +59,7 @@ def stream_labels(
 
     `network` takes float32 (b, C, *patch) on `device` and gives logits (b, K, *patch); of several networks, and of mirrored
     passes, the mean of the logits counts. `progress(done, all)` is told after each batch of tiles.
-    `keep_probabilities` names a .npy file for float16 (K, *output_shape), written as the rows come.
+    `kept` is what else is made.
     """
     source = ArraySource(volume) if isinstance(volume, np.ndarray) else volume
     cut = Cut(source.shape, tiling)
@@ -55,26 +67,28 @@ def stream_labels(
         raise UsageError(f"The output grid {output_shape} does not suit a volume {cut.shape}: they need the same number of sides.")
     networks = [network] if callable(network) else list(network)
     predictor = _Predictor(networks, tiling.mirror, torch.device(device))
-    if keep_probabilities is None:
-        return _run(predictor, source, _Target(cut, output_shape, exclusive), progress=progress)
-    if keep_probabilities.suffix != ".npy":
-        raise UsageError(f"Probabilities are written as .npy; got {keep_probabilities}.")
+    file, target = kept.probabilities, _Target(cut, output_shape, exclusive, certainty=kept.certainty)
+    if file is None:
+        return _run(predictor, source, target, progress=progress)
+    if file.suffix != ".npy":
+        raise UsageError(f"Probabilities are written as .npy; got {file}.")
     labels: list[Array] = []
     write_beside(
-        keep_probabilities,
-        lambda beside: labels.append(_run(predictor, source, _Target(cut, output_shape, exclusive, beside), progress=progress)),
+        file,
+        lambda beside: labels.append(_run(predictor, source, replace(target, beside=beside), progress=progress)),
     )
     return labels[0]
 
 
 @dataclass(frozen=True)
 class _Target:
-    """What is to be made of a volume: labels on a grid of `shape`, and probabilities in the file `beside` if wanted."""
+    """What is to be made of a volume: labels on a grid of `shape`, probabilities in the file `beside` and `certainty` if wanted."""
 
     cut: Cut
     shape: tuple[int, ...]
     exclusive: bool
     beside: Path | None = None
+    certainty: Array | None = None
 
 
 def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, *, progress: Progress | None) -> Array:
@@ -141,6 +155,7 @@ class _Export:
         self.grid = Grid(self.cut, target.shape, home)
         self.labels: Array = np.empty((1 if self.exclusive else classes, *target.shape), np.uint8)
         self.file = _Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None
+        self.certainty = target.certainty
         self.done = 0  # output rows that are decided
         self.chunk = self.grid.chunk()
         if self.file is not None:  # every class at once
@@ -174,11 +189,19 @@ class _Export:
         """Labels of the output rows `span` from `values`, (R, *plane) for each class in turn."""
         axis = self.cut.axis
         target = torch.from_numpy(self.labels).narrow(1 + axis, span.start, span.stop - span.start)
+        sure = None if self.certainty is None else torch.from_numpy(self.certainty).narrow(1 + axis, span.start, span.stop - span.start)
         if self.exclusive:
-            target[0].copy_(running_argmax(values).movedim(0, axis))
+            if sure is None:
+                target[0].copy_(running_argmax(values).movedim(0, axis))
+                return
+            number, odds = argmax_with_odds(values)
+            target[0].copy_(number.movedim(0, axis))
+            sure[0].copy_(coded(odds).movedim(0, axis))
             return
         for region, (value, threshold) in enumerate(zip(values, self.thresholds, strict=True)):
             target[region].copy_((value > threshold).movedim(0, axis))
+            if sure is not None:
+                sure[region].copy_(coded(value).movedim(0, axis))
 
 
 class _Probabilities:

@@ -23,10 +23,12 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
+from vesalius.engine.certain import can_be_absent, settle
 from vesalius.engine.evaluate import evaluate
 from vesalius.engine.member import Sides, learn
+from vesalius.engine.priming import fit_priors, forget_odds, primed
 from vesalius.engine.progress import Listener
-from vesalius.engine.run import Run
+from vesalius.engine.run import CORRECTED, Run
 from vesalius.engine.state import load_weights
 from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
@@ -105,7 +107,7 @@ def train(
         baseline = _baseline(session, run, stored) if rank == 0 else None
         ended = _learn(session, run, stored)
         if rank == 0:
-            _finish(session, run, baseline, ended=ended)
+            _finish(session, run, baseline, stored=stored, ended=ended)
     return run
 
 
@@ -276,19 +278,38 @@ def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
     """Each fold in turn; True if all ran to their end."""
     folds = run.splits["folds"]
-    for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)):
-        if _final(member):
+    turns = [(k, voice, fold) for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)) for voice in run.voices(member)]
+    for done, (k, voice, fold) in enumerate(turns):
+        if _final(voice):
             continue
-        since = time.monotonic()
-        plan = _with_deadline(session, run, left=len(folds) - k)
         what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
-        sides = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]])
+        sides, corrects = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]]), voice.name == CORRECTED
+        if corrects:
+            sides, what = _primed(session, run, voice, sides=sides), f"{what} to correct the baseline"
+        since = time.monotonic()
+        plan = _with_deadline(session, run, left=len(turns) - done)
         with session.listener.stage(what) as tick:
-            ended = learn(session.task, plan, member, sides=sides, listener=session.listener, tick=tick)
+            ended = learn(session.task, plan if corrects else plan.alone(), voice, sides=sides, listener=session.listener, tick=tick)
         session.clocked("learn", since)
         if not ended:
             return False
+        if corrects and process_rank()[0] == 0:
+            forget_odds(voice)
     return True
+
+
+def _primed(session: Session, run: Run, voice: Path, *, sides: Sides) -> Sides:
+    """`sides` with the log odds of the baseline that the network corrects; fitted by the first process while the others wait."""
+    since, (rank, world) = time.monotonic(), process_rank()
+    if rank == 0:
+        patients = {case.name: case.patient for case in run.dataset.cases}
+        with session.listener.stage("fitting the baseline that the network corrects") as tick:
+            fit_priors(run, voice, sides.learned, patients=patients, tick=tick)
+    if world > 1:
+        dist.barrier()
+    made = Sides(*primed(run, voice, sides.learned, checked=sides.checked))
+    session.clocked("prior", since)
+    return made
 
 
 def _final(member: Path) -> bool:
@@ -314,13 +335,14 @@ def testing_seconds(run: Run) -> float:
     """Seconds that testing and the report will take, from the measured time per tile."""
     plan, splits = run.plan, run.splits
     facts = read_json(run.path / "fingerprint.json")
-    cases = len(splits["test"]) * len(splits["folds"]) + sum(len(fold["val"]) for fold in splits["folds"])
+    looked = sum(len(fold["val"]) for fold in splits["folds"])
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)))
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes
     stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
     tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
-    tiles *= 2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1
+    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * (1 + bool(plan.net.prior))
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 
@@ -335,11 +357,29 @@ def testing_cases(run: Run) -> float:
 TESTING = {"voxel": testing_seconds, "case": testing_cases}
 
 
-def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:
+def settle_outlines(session: Session, run: Run, stored: dict[str, Stored]) -> None:
+    """How certain outlines must be, where labels can be absent."""
+    with session.listener.stage("setting how certain outlines must be") as tick:
+        found = settle(run, stored, tick=tick)
+    for name, level in found.items():
+        before, after, odds = level["dice_without"], level["dice"], level["log_odds"]
+        session.listener.say(f"Outlines of {name} stay where their log odds reach {odds:.1f}: Dice {after:.3f} instead of {before:.3f} "
+                             f"on {level['cases']} validation cases.")  # fmt: skip
+
+
+def settle_later(session: Session, run: Run, stored: dict[str, Stored]) -> None:
+    """Nothing: what answers to whole cases need is set where they are scored."""
+
+
+SETTLERS = {"voxel": settle_outlines, "case": settle_later}
+
+
+def _finish(session: Session, run: Run, baseline: Shallow | None, *, stored: dict[str, Stored], ended: bool) -> None:
     """Test, record and report."""
     since = time.monotonic()
     if not ended:
         session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
+    SETTLERS[run.task.grain](session, run, stored)
     if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
         evaluate(run, baseline=baseline, by=session.by, listener=session.listener)
     session.clocked("test", since)
@@ -355,6 +395,6 @@ def _clear(folder: Path) -> None:
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
                  "weights.safetensors", "metrics.json", "calibration.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
-    for path in [folder / "checkpoint", folder / "predictions", folder / "events", *folder.glob("fold_*")]:
+    for path in [folder / "checkpoint", folder / CORRECTED, folder / "predictions", folder / "events", *folder.glob("fold_*")]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -13,6 +13,7 @@ from vesalius.core.card import Card
 from vesalius.data.batch import Batch
 from vesalius.methods import Method
 from vesalius.methods._stages import frozen, layers
+from vesalius.nets._prior import corrected, seen
 
 CARD = Card(
     entry="Supervised", title="Supervised learning", summary="A network learns the targets that people drew.", tasks=("segment", "classify")
@@ -20,11 +21,13 @@ CARD = Card(
 
 
 class Supervised(Method):
-    """`net` with `heads(image) -> logits per scale`; `loss(heads, target) -> named terms`."""
+    """`net` with `heads(image) -> logits per scale`; `loss(heads, target) -> named terms`. The last `prior` channels of an image are log
+    odds that the net corrects (nets/_prior.py)."""
 
     def __init__(self, net: nn.Module, loss: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0,
-                 freeze: int = 0) -> None:  # fmt: skip
+                 freeze: int = 0, prior: int = 0) -> None:  # fmt: skip
         super().__init__()
+        self.prior = prior
         self.net, self.loss = net, loss
         self.learning_rate, self.weight_decay, self.layer_decay = learning_rate, weight_decay, layer_decay
         frozen(net, freeze)
@@ -50,9 +53,9 @@ class Supervised(Method):
         return self
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        heads = self.net.heads(batch["image"])  # type: ignore[operator]
-        yield "net", self.loss(heads, batch["target"])
+        image = batch["image"]
+        heads = self.net.heads(seen(image, self.prior))  # type: ignore[operator]
+        yield "net", self.loss(corrected(heads, image, self.prior), batch["target"])
 
     def infer(self, image: Tensor) -> Tensor:
-        logits: Tensor = self.net(image)
-        return logits
+        return corrected([self.net(seen(image, self.prior))], image, self.prior)[0]

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import field_validator
 
 from vesalius.augment import Augment
-from vesalius.core.errors import DataError
-from vesalius.core.settings import Settings
+from vesalius.core.errors import DataError, UsageError
+from vesalius.core.settings import Settings, parse_value
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
@@ -40,6 +40,7 @@ CONSTANTS = {
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
     "net.ndim": "as the scans",
     "net.bias": "every class alike",
+    "net.prior": "one network, which is shown the images alone",
     "net.kernels": "1 across a thick axis until the others are as coarse",
     "augment.outside": "what lies outside a scan looks like its mean",
     "augment.further": "nothing beyond the standard list",
@@ -118,11 +119,12 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     """The plan where every voxel gets an answer: patches, a network with a decoder, tiles."""
     task, wish, facts = asked
     preparation, reasons = prepare_rules(facts)
+    prior, reasons["net__prior"] = prior_rule(wish, facts["cases"], dataset)
+    limit = learning_seconds(wish, networks=1 + bool(prior))
     shape = rules.median_shape(facts, preparation.spacing, crop=preparation.crop)
-    limit = learning_seconds(wish)
     ends = (preparation.in_channels, task.out_channels(dataset.labels))
     limits = Limits(limit, None if wish.memory is None else size_in_bytes(wish.memory))
-    scan = Scan(shape, preparation.spacing, facts["cases"], facts.get("detail"))
+    scan = Scan(shape, preparation.spacing, facts["cases"], facts.get("detail"), prior)
     chosen = search(scan, limits, ends=ends, net=task.nets[0])
     if chosen.why_spacing:
         preparation = preparation.model_copy(update={"spacing": chosen.spacing})
@@ -146,7 +148,7 @@ def plan_cases(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) 
 
 
 PLANNERS = {"voxel": plan_voxels, "case": plan_cases}
-HEARD: dict[str, tuple[str, ...]] = {"voxel": (), "case": classifiers.HEARD}  # settings that the planner goes by itself
+HEARD: dict[str, tuple[str, ...]] = {"voxel": ("net.prior",), "case": classifiers.HEARD}  # settings that the planner goes by itself
 
 
 def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -> Plan:
@@ -154,19 +156,31 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
     own = {named(text) for text in wish.settings}
     promise = made.expected.model_dump()
     if any(name.startswith(("net.", "patch.")) for name in own):
-        cost = measure(build(made.net, *ends), (made.patch.batch, ends[0], *made.patch.size), where=device(), kind=made.train.precision)
+        shape = (made.patch.batch, ends[0] + made.net.prior, *made.patch.size)
+        cost = measure(build(made.net, *ends), shape, where=device(), kind=made.train.precision)
         promise |= {"step_seconds": cost.step, "tile_seconds": cost.tile, "memory_bytes": cost.memory + BASE_MEMORY,
                     "parameters": cost.parameters}  # fmt: skip
-    limit = learning_seconds(wish)
+    limit = learning_seconds(wish, networks=1 + bool(made.net.prior))
     kept = limit is None or "train.steps" in own
     steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))
     promise |= {"steps": steps, "epochs": steps * made.patch.batch / cases}
     return made.model_copy(update={"train": made.train.model_copy(update={"steps": steps}), "expected": Expected(**promise)})
 
 
-def learning_seconds(wish: Request) -> float | None:
-    """Seconds for learning, per fold; None without a budget."""
-    return None if wish.budget is None else seconds(wish.budget) * LEARNING / wish.folds
+def learning_seconds(wish: Request, *, networks: int = 1) -> float | None:
+    """Seconds for learning, for each of so many `networks` per fold; None without a budget."""
+    return None if wish.budget is None else seconds(wish.budget) * LEARNING / (wish.folds * networks)
+
+
+def prior_rule(wish: Request, cases: int, dataset: Dataset) -> tuple[int, str]:
+    """How many log odds of the baseline a second network corrects: as the user says, else by the number of `cases`."""
+    labels = len(dataset.labels.names)
+    said = [parse_value(text.partition("=")[2].strip()) for text in wish.settings if named(text) == "net.prior"]
+    if not said:
+        return rules.prior(cases, labels)
+    if said[-1] not in (0, labels):
+        raise UsageError(f"net.prior is 0, or {labels}: one number for each label. Got {said[-1]}.")
+    return int(said[-1]), "set by the user"
 
 
 def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:

@@ -32,7 +32,8 @@ class Patch(Settings):
 
 class Net(Settings):
     """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis (empty: the network's own);
-    `arguments` are further ones, of this network alone; `bias`: the logits from which every output starts (none: 0)."""
+    `arguments` are further ones, of this network alone; `bias`: the logits from which every output starts (none: 0); `prior`: a
+    second network answers with the first, shown so many log odds of the shallow baseline, one per label, which it corrects (0: none)."""
 
     name: str
     ndim: int
@@ -41,6 +42,12 @@ class Net(Settings):
     strides: tuple[tuple[int, ...], ...] = ()
     arguments: dict[str, Any] = {}
     bias: tuple[float, ...] = ()
+    prior: int = Field(default=0, ge=0)
+
+
+    def alone(self) -> "Net":
+        """The first network, which is shown the image alone."""
+        return self.model_copy(update={"prior": 0})
 
 
 class Train(Settings):
@@ -105,6 +112,10 @@ class Plan(Settings):
     predict: Predict
     expected: Expected
     reasons: dict[str, str] = {}
+
+    def alone(self) -> "Plan":
+        """The plan of the first network."""
+        return self.model_copy(update={"net": self.net.alone()})
 
     def save(self, path: Path) -> None:
         tree = self.model_dump(mode="json", exclude={"reasons"})

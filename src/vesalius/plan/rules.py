@@ -19,6 +19,7 @@ WIDEST = {2: 256, 3: 256}
 MIRRORED_SECONDS = 3.0
 ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
 POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
+FEW_CASES, FEW_LABELS = 24, 8  # up to so many, networks correct the shallow baseline
 RAREST = 1e-4  # a class that is rarer starts as if it were not
 KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
 LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
@@ -114,6 +115,16 @@ def mirror(names: Sequence[str], ndim: int, *, poses: dict[str, Any] | None = No
         words.append(f"scans lie the same way: two of them correlate by {same:.2f} as they are and less when one is mirrored ({told})")
     flips = tuple(a not in fixed and not (lateral and a == side) for a in range(ndim))
     return flips, "; ".join(words) or "no label knows left from right, and mirrored scans look alike: every axis may be mirrored"
+
+
+def prior(cases: int, labels: int) -> tuple[int, str]:
+    """How many log odds of the shallow baseline a second network is shown and corrects: one per label where there are few cases to
+    learn from, since a network alone learns those by heart; none otherwise."""
+    if cases > FEW_CASES:
+        return 0, f"{cases} cases are enough to learn from without the shallow baseline"
+    if labels > FEW_LABELS:
+        return 0, f"{labels} labels are too many for the shallow baseline to help"
+    return labels, f"only {cases} cases to learn from: a second network starts from the shallow baseline's answer; the mean counts"
 
 
 def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...], str]:

@@ -14,6 +14,7 @@ from vesalius.core.settings import process_rank
 from vesalius.data.detail import fine_axes
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise, lean
+from vesalius.nets._prior import silent
 from vesalius.plan import rules
 from vesalius.plan.budget import Measured, device, measure, precision
 from vesalius.plan.plan import Net
@@ -34,12 +35,13 @@ PASSES = 100  # over every voxel of every case: where time allows so many, nothi
 @dataclass(frozen=True)
 class Scan:
     """The median scan on the network's grid: sides, spacing (empty where unknown), how many cases there are to learn from,
-    and what masks lose on coarser grids (data/detail.py)."""
+    what masks lose on coarser grids (data/detail.py), and how many log odds of the baseline come with it."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     cases: int = 1
     detail: dict[str, Any] | None = None
+    prior: int = 0
 
     def reduced(self, voxels: int) -> tuple["Scan", str]:
         """This scan on a grid so coarse that `voxels` hold it whole, as far as its masks allow, and why."""
@@ -177,7 +179,8 @@ def sketch(scan: Scan, of: tuple[int, int], *, net: str, coarse: bool = False) -
     grid, why_grid = scan.reduced(voxels) if coarse else (scan, "")
     size, why = rules.patch(grid.shape, grid.spacing, voxels)
     size, kernels, strides, words = rules.topology(size, grid.spacing)
-    made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides)
+    made = Net(name=net, ndim=len(size), channels=rules.channels(len(strides), base, len(size)), kernels=kernels, strides=strides,
+               prior=scan.prior)  # fmt: skip
     batch = max(4, process_rank()[1])
     few = "small batches: more steps in the same time"
     return Shape(grid.spacing, why_grid, size, why, made, f"{words}; width {base}", batch, few, UNKNOWN)
@@ -186,14 +189,14 @@ def sketch(scan: Scan, of: tuple[int, int], *, net: str, coarse: bool = False) -
 def timed(candidate: Shape, ends: tuple[int, int]) -> Shape:
     """`candidate` with what it costs on this machine."""
     where = device()
-    shape = (candidate.batch, ends[0], *candidate.size)
+    shape = (candidate.batch, ends[0] + candidate.net.prior, *candidate.size)
     return replace(candidate, cost=measure(build(candidate.net, *ends), shape, where=where, kind=precision(where)[0]))
 
 
 def work(candidate: Shape, ends: tuple[int, int]) -> float:
     """Multiplications of one step's convolutions, about: two per stage going down, two (the first twice as wide) going up."""
     net, total, voxels = candidate.net, 0.0, float(math.prod(candidate.size)) * candidate.batch
-    before = ends[0]
+    before = ends[0] + net.prior
     for width, kernel, stride in zip(net.channels, net.kernels, net.strides, strict=True):
         voxels /= math.prod(stride)
         total += voxels * math.prod(kernel) * width * (before + width + 3 * width)
@@ -203,7 +206,7 @@ def work(candidate: Shape, ends: tuple[int, int]) -> float:
 
 def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> Any:
     """The network that `net` names, its weights drawn from `seed`; of the planned features, kernels and strides it is given those
-    that it takes, and all of `net.arguments`; its outputs start from `net.bias`."""
+    that it takes, and all of `net.arguments`; its outputs start from `net.bias`, or from 0 where it corrects a prior."""
     kind = NETS[net.name]
     takes = inspect.signature(kind).parameters
     unknown = [name for name in net.arguments if name not in takes]
@@ -213,5 +216,8 @@ def build(net: Net, in_channels: int, out_channels: int, *, seed: int = 0) -> An
         )
     planned = {"channels": net.channels, "kernels": net.kernels, "strides": net.strides}
     given = {name: value for name, value in planned.items() if value and name in takes}
-    made = kind(net.ndim, in_channels, out_channels, **{**given, **net.arguments})
-    return lean(initialise(made, torch.Generator().manual_seed(seed)), net.bias)
+    made = kind(net.ndim, in_channels + net.prior, out_channels, **{**given, **net.arguments})
+    drawn = initialise(made, torch.Generator().manual_seed(seed))
+    ready = silent(drawn) if net.prior else lean(drawn, net.bias)
+    ready.prior = net.prior  # type: ignore[assignment]
+    return ready

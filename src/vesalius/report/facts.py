@@ -129,6 +129,8 @@ def _json(path: Path, empty: Any) -> Any:
 def _logs(folder: Path) -> Iterator[tuple[str, Path]]:
     if (folder / "log.csv").is_file():
         yield "", folder / "log.csv"
+    if (folder / "corrected" / "log.csv").is_file():
+        yield "corrects the baseline", folder / "corrected" / "log.csv"
     for path in sorted(folder.glob("fold_*/log.csv"), key=lambda p: (len(p.parent.name), p.parent.name)):
         yield path.parent.name.replace("_", " "), path
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -24,6 +25,16 @@ class Shallow(Protocol):
 
     def predict(self, image: NDArray[np.float32]) -> Array:
         """An answer coded as the targets are; where cases as a whole are answered, (K,) probabilities."""
+
+
+class Prior(Shallow, Protocol):
+    """A baseline that says how likely every voxel is, for a network to correct."""
+
+    def odds(self, image: NDArray[np.float32]) -> Array:
+        """(K, *S) log odds of each label of `image` (C, *S); of exclusive ones against the background."""
+
+    def save(self, path: Path) -> None:
+        """Write what was learned to the file at `path`."""
 
 
 class Task(ABC):
@@ -69,6 +80,10 @@ class VoxelTask(Task):
     @abstractmethod
     def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
         """Rows (one per label) of every metric on the scan's own grid."""
+
+    @abstractmethod
+    def prior(self, labels: Labels, path: Path | None) -> Prior:
+        """A baseline for networks to correct: the one in the file at `path`, or one that has yet to learn."""
 
     @abstractmethod
     def written(self, answer: Array, like: Image, labels: Labels) -> Image:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.engine.rolling import running_argmax
-from vesalius.engine.stream import stream_labels
+from vesalius.engine.stream import Kept, stream_labels
 from vesalius.engine.tiles import ArraySource, Cut, Tiling, buffer_bytes, gaussian
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -243,7 +243,7 @@ def test_progress_counts_every_tile():
 def test_probabilities_on_request(tmp_path, exclusive, shape):
     volume, output, path = noise(3, shape), (20, 25, 18), tmp_path / "new" / "case.npy"
     tiling = Tiling((8, 8, 8), precision="float32")
-    labels = stream_labels(lambda x: x, volume, output, tiling=tiling, exclusive=exclusive, keep_probabilities=path)
+    labels = stream_labels(lambda x: x, volume, output, tiling=tiling, exclusive=exclusive, kept=Kept(path))
     kept = np.load(path)
     assert kept.dtype == np.float16 and kept.shape == (3, *output) and [p.name for p in path.parent.iterdir()] == ["case.npy"]
     values = torch.from_numpy(resampled(volume.astype(np.float64), output))
@@ -261,7 +261,7 @@ def test_a_failed_prediction_leaves_no_file(tmp_path):
             (8, 8),
             tiling=Tiling((8, 8)),
             exclusive=True,
-            keep_probabilities=tmp_path / "case.npy",
+            kept=Kept(tmp_path / "case.npy"),
         )
     assert not list(tmp_path.iterdir())
 
@@ -274,7 +274,7 @@ def test_a_full_disk_is_told_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", full)
     path = tmp_path / "case.npy"
     with pytest.raises(VesaliusError, match="No space left"):
-        stream_labels(lambda x: x, noise(2, (8, 8)), (8, 8), tiling=Tiling((8, 8)), exclusive=True, keep_probabilities=path)
+        stream_labels(lambda x: x, noise(2, (8, 8)), (8, 8), tiling=Tiling((8, 8)), exclusive=True, kept=Kept(path))
     assert not list(tmp_path.iterdir())
 
 
@@ -297,7 +297,7 @@ def test_nonsense_is_refused(network, words, match):
 
 def test_probabilities_need_npy(tmp_path):
     with pytest.raises(UsageError, match=r"\.npy"):
-        stream_labels(lambda x: x, noise(2, (8, 8)), (8, 8), tiling=Tiling((8, 8)), exclusive=True, keep_probabilities=tmp_path / "p.nii")
+        stream_labels(lambda x: x, noise(2, (8, 8)), (8, 8), tiling=Tiling((8, 8)), exclusive=True, kept=Kept(tmp_path / "p.nii"))
 
 
 def test_running_argmax_takes_the_first_of_equals():

@@ -128,12 +128,22 @@ def test_without_a_deadline_the_schedule_counts_steps(machine):
 def test_deterministic_counts_the_steps_that_the_budget_allows(machine):
     made = make_plan(tiny_dataset(), facts=facts(), budget="2m", deterministic=True)
     assert made.train.seconds is None and made.train.deterministic
-    assert made.train.steps == pytest.approx(0.85 * 120 / made.expected.step_seconds, abs=1.01)
+    assert made.train.steps == pytest.approx(0.85 * 120 / 2 / made.expected.step_seconds, abs=1.01), "two networks share the time"
 
 
 def test_the_budget_is_shared_by_the_folds(machine):
     made = plan_of(budget="10m", folds=5)
-    assert made.folds == 5 and made.train.seconds == pytest.approx(0.85 * 600 / 5) and made.expected.budget_seconds == 600
+    assert made.folds == 5 and made.train.seconds == pytest.approx(0.85 * 600 / 5 / 2) and made.expected.budget_seconds == 600
+
+
+def test_few_cases_get_a_second_network_that_corrects_the_baseline():
+    few = make_plan(tiny_dataset(), facts=facts(), budget="2m")
+    many = make_plan(tiny_dataset(), facts=facts(cases=200), budget="2m")
+    assert few.net.prior == 1 and many.net.prior == 0
+    assert "baseline" in few.reasons["net.prior"] and "200 cases" in many.reasons["net.prior"]
+    assert few.train.seconds == pytest.approx(many.train.seconds / 2)
+    own = make_plan(tiny_dataset(), facts=facts(), budget="2m", settings=("net.prior=0",))
+    assert own.net.prior == 0 and own.train.seconds == pytest.approx(many.train.seconds), "the whole time is the one network's"
 
 
 def test_a_request_is_checked():
@@ -257,7 +267,7 @@ def test_the_network_starts_from_how_rare_each_class_is(made):
     import torch
 
     assert made.net.bias == pytest.approx((-0.1054, -2.3026), abs=1e-4)  # log .9, log .1
-    net = build(made.net, 1, 2)
+    net = build(made.net.alone(), 1, 2)
     for layer in net.outs:
         assert layer.bias.tolist() == pytest.approx(made.net.bias)
         torch.nn.init.zeros_(layer.weight)

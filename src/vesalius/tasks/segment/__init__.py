@@ -1,6 +1,7 @@
 """Segmentation: every voxel gets a class, or a yes or no per overlapping label."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from vesalius.core.space import Array, Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
 from vesalius.losses import LOSSES
-from vesalius.tasks import Shallow, VoxelTask
+from vesalius.tasks import Prior, Shallow, VoxelTask
 from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
@@ -40,6 +41,12 @@ class Segment(VoxelTask):
         from vesalius.tasks.segment.baseline import Baseline
 
         made: Shallow = Baseline()
+        return made
+
+    def prior(self, labels: Labels, path: Path | None) -> Prior:
+        from vesalius.tasks.segment.baseline import Baseline
+
+        made: Prior = Baseline.load(path) if path else Baseline()
         return made
 
     def quick_score(self, answer: Array, truth: Array, labels: Labels) -> float:

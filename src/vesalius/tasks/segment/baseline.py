@@ -19,6 +19,7 @@ from scipy.special import log_softmax
 
 from vesalius.core.errors import DataError
 from vesalius.core.files import read_json, write_json
+from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE
 
 Floats = NDArray[np.float32]
@@ -98,6 +99,17 @@ class Baseline:
 
     def predict(self, image: Floats) -> Codes:
         """Classes of `image` (C, *S), coded as the targets were."""
+        logits, step = self._coarse(image)
+        coded = logits.argmax(0)[None] if self.exclusive else logits > 0
+        return grow(coded.astype(np.uint8), step, image.shape[1:])
+
+    def odds(self, image: Floats) -> Floats:
+        """(K, *S) log odds of each label of `image` (C, *S); of exclusive ones against the background."""
+        logits, step = self._coarse(image)
+        return grow(logits[1:] - logits[:1] if self.exclusive else logits, step, image.shape[1:])
+
+    def _coarse(self, image: Floats) -> tuple[Floats, tuple[int, ...]]:
+        """Logits (L, *s) on a grid that is `step` times as coarse, and that step."""
         if not self.coefficients.size:
             raise DataError("The baseline has learned nothing yet. Call fit first, or load one that has.")
         step = reduction(image.shape[1:])
@@ -105,9 +117,7 @@ class Baseline:
         place = log_odds(self.atlas * self.cases, small.shape[1:], cases=self.cases, prior=self.atlas)
         raw = np.concatenate([local_features(small), place]).T
         parts = [self._logits(raw[start : start + CHUNK]) for start in range(0, len(raw), CHUNK)]
-        logits = np.concatenate(parts).T
-        coded = logits.argmax(0)[None] if self.exclusive else logits > 0
-        return grow(coded.astype(np.uint8).reshape(-1, *small.shape[1:]), step, image.shape[1:])
+        return np.concatenate(parts).T.reshape(-1, *small.shape[1:]), step
 
     def _logits(self, raw: Floats) -> Floats:
         return quadratic(self._standard(raw), self.coefficients)
@@ -201,11 +211,11 @@ def shrink(image: Floats, step: Sequence[int]) -> Floats:
     return image
 
 
-def grow(coded: Codes, step: Sequence[int], shape: Sequence[int]) -> Codes:
-    """The inverse of `shrink` for classes: every voxel of a block takes its value."""
+def grow(values: Array, step: Sequence[int], shape: Sequence[int]) -> Array:
+    """The inverse of `shrink` for values that no mean was taken of: every voxel of a block takes its value."""
     for axis, s in enumerate(step, start=1):
-        coded = np.repeat(coded, s, axis) if s > 1 else coded
-    return np.ascontiguousarray(coded[(slice(None), *map(slice, shape))])
+        values = np.repeat(values, s, axis) if s > 1 else values
+    return np.ascontiguousarray(values[(slice(None), *map(slice, shape))])
 
 
 def local_features(image: Floats) -> Floats:

@@ -1,0 +1,64 @@
+"""What stands beside the networks of a run when they answer scans: priors that they correct, and levels that their outlines must reach."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vesalius.core.files import read_json
+from vesalius.core.space import Array
+from vesalius.data.labels import Labels
+from vesalius.engine.priming import priors_of
+from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
+from vesalius.engine.run import Run
+from vesalius.tasks import Prior
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Extras:
+    """`priors`: one for each network that corrects one; `levels`: how certain an outline of a label must be, in codes of log odds."""
+
+    priors: Sequence[Prior] = ()
+    levels: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run, members: Sequence[Path] | None = None) -> Self:
+        """Those of the networks of `members` of `run`, or of all."""
+        return cls(priors_of(run, run.trained(members)), levels_of(run))
+
+
+def levels_of(run: Run) -> dict[str, int]:
+    """The level (a code of log odds) of each label that has one."""
+    file = run.path / FILE
+    kept = read_json(file).get("outlines", {}) if file.exists() else {}
+    return {name: round(found["log_odds"] * CODES_PER_UNIT) + EVEN for name, found in kept.items() if name in run.plan.labels.names}
+
+
+def kept(said: Array, certainty: Array, levels: Mapping[str, int], *, labels: Labels) -> Array:
+    """`said` without the outlines whose most certain voxel stays below the level of their label."""
+    out = said.copy()
+    for number, name in enumerate(labels.names):
+        if name not in levels:
+            continue
+        plane = 0 if labels.exclusive else number
+        inside = said[plane] == (number + 1 if labels.exclusive else 1)
+        for part, members, peak in outlines(inside, certainty[plane]):
+            if peak < levels[name]:
+                out[plane][part][members] = 0
+    return out
+
+
+def outlines(inside: NDArray[np.bool_], certainty: Array) -> list[tuple[tuple[slice, ...], NDArray[np.bool_], int]]:
+    """Each connected part of `inside`: its box, its voxels there, and the code of its most certain voxel."""
+    numbered, _ = ndimage.label(inside)
+    found = []
+    for k, box in enumerate(ndimage.find_objects(numbered), start=1):
+        members = numbered[box] == k
+        found.append((box, members, int(certainty[box][members].max())))
+    return found

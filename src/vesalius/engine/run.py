@@ -12,7 +12,10 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.dataset import Dataset
 from vesalius.engine.state import fill, load_weights
+from vesalius.methods import Method
 from vesalius.plan import Plan, build
+from vesalius.plan.budget import device
+from vesalius.plan.methods import built
 from vesalius.tasks import TASKS, Task
 
 CORRECTED = "corrected"  # folder of the network that corrects the baseline
@@ -86,11 +89,24 @@ class Run:
 
     def network(self, voice: Path) -> nn.Module:
         """The trained network in the folder `voice`, in evaluation mode on the CPU."""
+        if self.task.grain == "image":
+            raise VesaliusError(f"{self.path} learned from images alone (task {self.plan.task}): it has no network that answers with "
+                                "classes. Train one, or ask it what it knows: vesalius predict.")  # fmt: skip
         planned = self.plan.net if voice.name == CORRECTED else self.plan.net.alone()
         net: nn.Module = build(planned, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
         weights, _ = load_weights(voice / "weights.safetensors")
         fill(net, weights)
         return net.eval()
+
+    def method(self) -> Method:
+        """What has learned from images alone, with its weights, in evaluation mode where torch can compute."""
+        plan, where = self.plan, device()
+        shape = (plan.preparation.in_channels, *plan.patch.size)
+        rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay, "seed": plan.train.seed}
+        made: Method = built(plan.train.method, shape, plan.train.arguments, **rates)
+        weights, _ = load_weights(self.path / "weights.safetensors")
+        fill(made.get_submodule("net"), weights)
+        return made.to(where).eval()
 
     def networks(self, members: Sequence[Path] | None = None) -> list[nn.Module]:
         """Every network that has weights, of `members` or of all; an ensemble where there are several."""

@@ -15,7 +15,8 @@ from vesalius.engine.state import fill, load_weights
 from vesalius.plan import Plan, build
 from vesalius.tasks import TASKS, Task
 
-CORRECTED = "corrected"  # folder of the network that corrects the baseline
+FIRST, CORRECTED = "first", "corrected"  # networks of a fold; the second has a folder of that name
+CALIBRATION = "calibration.json"  # what was set on validation cases
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,12 @@ class Run:
         return [member, member / CORRECTED] if self.plan.net.prior else [member]
 
     def trained(self, members: Sequence[Path] | None = None) -> list[Path]:
-        """The folders of all networks that have weights, of `members` or of all."""
-        every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)]
+        """The folders of all networks that have weights, of `members` or of all, without those that are not to answer."""
+        file, asked = self.path / CALIBRATION, [FIRST, CORRECTED]
+        if self.plan.net.prior and file.exists():
+            asked = read_json(file).get("networks", asked)
+        every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)
+                 if (CORRECTED if voice.name == CORRECTED else FIRST) in asked]  # fmt: skip
         return [voice for voice in every if (voice / "weights.safetensors").exists()]
 
     @property

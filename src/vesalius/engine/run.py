@@ -65,13 +65,14 @@ class Run:
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
 
     def voices(self, member: Path) -> list[Path]:
-        """The folders of the networks that answer together in one fold: the first, and one that corrects the baseline if planned."""
-        return [member, member / CORRECTED] if self.plan.net.prior else [member]
+        """The folders of the networks that answer together in one fold: the first and one that corrects the baseline, as planned."""
+        net = self.plan.net
+        return [member] * (net.first or not net.prior) + [member / CORRECTED] * bool(net.prior)
 
     def trained(self, members: Sequence[Path] | None = None) -> list[Path]:
         """The folders of all networks that have weights, of `members` or of all, without those that are not to answer."""
         file, asked = self.path / CALIBRATION, [FIRST, CORRECTED]
-        if self.plan.net.prior and file.exists():
+        if self.plan.net.networks == 2 and file.exists():
             asked = read_json(file).get("networks", asked)
         every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)
                  if (CORRECTED if voice.name == CORRECTED else FIRST) in asked]  # fmt: skip

@@ -24,7 +24,7 @@ ALONE = {FIRST: 0, CORRECTED: 1}
 
 def settle_voices(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict[str, float]:
     """Mean quick score of the first network, of the correcting one and of both on validation cases; what answers is written down."""
-    if not run.plan.net.prior:
+    if run.plan.net.networks < 2:
         return {}
     (run.path / CALIBRATION).unlink(missing_ok=True)
     jobs = [(member, [stored[n] for n in fold["val"] if n in stored]) for member, fold in zip(run.members, run.splits["folds"], strict=True)

@@ -337,13 +337,13 @@ def testing_seconds(run: Run) -> float:
     plan, splits = run.plan, run.splits
     facts = read_json(run.path / "fingerprint.json")
     looked = sum(len(fold["val"]) for fold in splits["folds"])
-    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + bool(plan.net.prior))
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + plan.net.networks - 1)
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes
     stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
     tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
-    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * (1 + bool(plan.net.prior))
+    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 

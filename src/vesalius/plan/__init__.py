@@ -41,6 +41,7 @@ CONSTANTS = {
     "net.ndim": "as the scans",
     "net.bias": "every class alike",
     "net.prior": "one network, which is shown the images alone",
+    "net.first": "the only network",
     "net.kernels": "1 across a thick axis until the others are as coarse",
     "augment.outside": "what lies outside a scan looks like its mean",
     "augment.further": "nothing beyond the standard list",
@@ -133,6 +134,10 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     shares = [found["share"] for found in facts["classes"].values()]
     bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
     chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
+    first, reasons["net__first"] = rules.both(chosen.steps(limits), prior)
+    if not first and limit is not None:
+        limit *= 2
+    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first}))
     made = assemble(dataset, asked, (preparation, chosen, augment), limit=limit)
     return made.because(**{**reasons, **why})
 
@@ -160,7 +165,7 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
         cost = measure(build(made.net, *ends), shape, where=device(), kind=made.train.precision)
         promise |= {"step_seconds": cost.step, "tile_seconds": cost.tile, "memory_bytes": cost.memory + BASE_MEMORY,
                     "parameters": cost.parameters}  # fmt: skip
-    limit = learning_seconds(wish, networks=1 + bool(made.net.prior))
+    limit = learning_seconds(wish, networks=made.net.networks)
     kept = limit is None or "train.steps" in own
     steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))
     promise |= {"steps": steps, "epochs": steps * made.patch.batch / cases}

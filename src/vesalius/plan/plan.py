@@ -33,7 +33,8 @@ class Patch(Settings):
 class Net(Settings):
     """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis (empty: the network's own);
     `arguments` are further ones, of this network alone; `bias`: the logits from which every output starts (none: 0); `prior`: a
-    second network answers with the first, shown so many log odds of the shallow baseline, one per label, which it corrects (0: none)."""
+    second network answers with the first, shown so many log odds of the shallow baseline, one per label, which it corrects (0: none);
+    without `first` it answers alone."""
 
     name: str
     ndim: int
@@ -43,7 +44,13 @@ class Net(Settings):
     arguments: dict[str, Any] = {}
     bias: tuple[float, ...] = ()
     prior: int = Field(default=0, ge=0)
+    first: bool = True
 
+
+    @property
+    def networks(self) -> int:
+        """Networks per fold."""
+        return 2 if self.prior and self.first else 1
 
     def alone(self) -> "Net":
         """The first network, which is shown the image alone."""

@@ -61,6 +61,7 @@ CONSTANTS = {
     "train.layer_decay": "drawn weights learn at one rate",
     "train.freeze": "drawn weights learn, all of them",
     "train.validations": "ten looks at validation cases draw the curve",
+    "train.best": "the last weights count, unless those of an earlier look were clearly better on validation cases",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
     "predict.skip_air": "tiles without any signal are background",
@@ -226,7 +227,8 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
     budget = None if wish.budget is None else seconds(wish.budget)
     steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
     train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
-                  precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic)  # fmt: skip
+                  precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic,
+                  best=rules.BEST)  # fmt: skip
     expected = Expected(
         device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,

@@ -61,7 +61,8 @@ class Train(Settings):
     """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
     `ema` is the part of the run over which weights are averaged, `loss` the settings of the task's loss, `most_seconds` ends the
     run before a deadline that is later. `init` is a run or a file of weights to begin from ("": they are drawn); each group of layers
-    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are."""
+    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are. Weights of an earlier look
+    at validation cases are kept where they scored better than the last by more than `best` (0: never)."""
 
     method: str = "supervised"
     loss: dict[str, Any] = {}
@@ -77,6 +78,7 @@ class Train(Settings):
     seed: int = 0
     deterministic: bool = False
     validations: int = 10
+    best: float = Field(default=0.0, ge=0)
     init: str = ""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     freeze: int = Field(default=0, ge=0)

@@ -19,6 +19,7 @@ WIDEST = {2: 256, 3: 256}
 MIRRORED_SECONDS = 3.0
 ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
 POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
+BEST = 0.005  # by so much an earlier look must be better than the end to be kept
 FEW_CASES, FEW_LABELS = 24, 8  # up to so many, networks correct the shallow baseline
 LEAST_OF_BOTH = 300  # steps, below which a network that starts from nothing is not worth half of the time
 RAREST = 1e-4  # a class that is rarer starts as if it were not

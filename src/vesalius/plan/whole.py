@@ -66,9 +66,9 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
     steps = steps_of(chosen, limits, wanted)
     most = None if limits.seconds is None else round(MOST * wanted / chosen.batch * chosen.cost.step, 1)
     rate, why_rate = classifiers.rate(name)
-    train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, best=rules.BEST, steps=steps, learning_rate=rate,
+    train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, steps=steps, learning_rate=rate,
                   weight_decay=1e-2, precision="bf16" if kind == "bf16" else "fp32", seed=asked["seed"],
-                  deterministic=asked["deterministic"])  # fmt: skip
+                  deterministic=asked["deterministic"], best=rules.BEST)  # fmt: skip
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),

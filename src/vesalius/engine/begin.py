@@ -7,9 +7,11 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from vesalius.core.errors import VesaliusError
+from vesalius.engine.run import CORRECTED
 from vesalius.engine.state import load_weights
 from vesalius.nets._names import borrow
 
+FILE = "weights.safetensors"
 NAMED = 4  # weights that a sentence names
 
 
@@ -34,7 +36,7 @@ def weights_of(source: Path) -> Path:
     """The file of weights: the one given, or that of a run (of several members the first that has one)."""
     if not source.is_dir():
         return source
-    found = [path for path in (source / "weights.safetensors", *sorted(source.glob("fold_*/weights.safetensors"))) if path.exists()]
+    found = [path for path in (source / FILE, source / CORRECTED / FILE, *sorted(source.glob(f"fold_*/**/{FILE}"))) if path.exists()]
     if not found:
         raise VesaliusError(f"{source} has no weights to begin from. Name a run that has learned, or a .safetensors file.")
     return found[0]

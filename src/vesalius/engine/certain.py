@@ -20,12 +20,12 @@ from vesalius.core.files import read_json, write_json
 from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import IGNORE, Labels
-from vesalius.engine.extras import FILE, outlines
+from vesalius.engine.extras import outlines
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.priming import priors_of, with_odds
 from vesalius.engine.progress import Tick
 from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
-from vesalius.engine.run import Run
+from vesalius.engine.run import CALIBRATION, Run
 from vesalius.engine.stream import Kept
 from vesalius.plan.budget import device
 
@@ -45,7 +45,7 @@ class Outline:
 
 def can_be_absent(facts: Mapping[str, Any]) -> list[str]:
     """Labels that some training case lacks."""
-    return [name for name, found in facts["classes"].items() if found["cases"] < facts["cases"]]
+    return [name for name, found in facts.get("classes", {}).items() if found["cases"] < facts["cases"]]
 
 
 def settle(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict[str, Any]:
@@ -64,7 +64,8 @@ def settle(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict[str, A
             done += 1
             tick(done, total, "how certain outlines are")
     settled = {name: level for name, rows in seen.items() if (level := chosen(rows)) is not None}
-    write_json(run.path / FILE, {"version": 1, "outlines": settled})
+    file = run.path / CALIBRATION
+    write_json(file, {**(read_json(file) if file.exists() else {}), "version": 1, "outlines": settled})
     return settled
 
 

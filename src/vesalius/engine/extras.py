@@ -14,10 +14,8 @@ from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.engine.priming import priors_of
 from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
-from vesalius.engine.run import Run
+from vesalius.engine.run import CALIBRATION, Run
 from vesalius.tasks import Prior
-
-FILE = "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Extras:
 
 def levels_of(run: Run) -> dict[str, int]:
     """The level (a code of log odds) of each label that has one."""
-    file = run.path / FILE
+    file = run.path / CALIBRATION
     kept = read_json(file).get("outlines", {}) if file.exists() else {}
     return {name: round(found["log_odds"] * CODES_PER_UNIT) + EVEN for name, found in kept.items() if name in run.plan.labels.names}
 

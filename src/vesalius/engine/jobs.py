@@ -8,7 +8,7 @@ from vesalius.engine.run import Run
 def jobs_of(run: Run, part: str) -> list[tuple[list[Case], list[int]]]:
     """(cases, members that answer them) pairs of one part; a fold that has not learned yet neither answers nor is asked."""
     splits, dataset = run.splits, run.dataset
-    ready = [k for k, member in enumerate(run.members) if (member / "weights.safetensors").exists()]
+    ready = [k for k, member in enumerate(run.members) if run.trained([member])]
     if not ready:
         raise VesaliusError(f"{run.path} has no weights yet. Resume it: vesalius train {dataset.root} -o {run.path}")
     if part == "test":

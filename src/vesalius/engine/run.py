@@ -18,7 +18,8 @@ from vesalius.plan.budget import device
 from vesalius.plan.methods import built
 from vesalius.tasks import TASKS, Task
 
-CORRECTED = "corrected"  # folder of the network that corrects the baseline
+FIRST, CORRECTED = "first", "corrected"  # networks of a fold; the second has a folder of that name
+CALIBRATION = "calibration.json"  # what was set on validation cases
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,17 @@ class Run:
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
 
     def voices(self, member: Path) -> list[Path]:
-        """The folders of the networks that answer together in one fold: the first, and one that corrects the baseline if planned."""
-        return [member, member / CORRECTED] if self.plan.net.prior else [member]
+        """The folders of the networks that answer together in one fold: the first and one that corrects the baseline, as planned."""
+        net = self.plan.net
+        return [member] * (net.first or not net.prior) + [member / CORRECTED] * bool(net.prior)
 
     def trained(self, members: Sequence[Path] | None = None) -> list[Path]:
-        """The folders of all networks that have weights, of `members` or of all."""
-        every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)]
+        """The folders of all networks that have weights, of `members` or of all, without those that are not to answer."""
+        file, asked = self.path / CALIBRATION, [FIRST, CORRECTED]
+        if self.plan.net.networks == 2 and file.exists():
+            asked = read_json(file).get("networks", asked)
+        every = [voice for member in (self.members if members is None else members) for voice in self.voices(member)
+                 if (CORRECTED if voice.name == CORRECTED else FIRST) in asked]  # fmt: skip
         return [voice for voice in every if (voice / "weights.safetensors").exists()]
 
     @property

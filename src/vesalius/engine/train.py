@@ -29,7 +29,7 @@ from vesalius.plan.plan import Train
 
 STATE_SHARE = 0.02  # of the time goes into states on disk ...
 STATE_SECONDS = 0.5, 60.0  # ... with at least and at most so long between two of them
-STATE = Path("checkpoint") / "state.safetensors"
+STATE, BEST = Path("checkpoint") / "state.safetensors", Path("checkpoint") / "best.safetensors"
 LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
@@ -110,6 +110,8 @@ class Loop:
         if not self._sound():
             self._bring_back()
         self.save(log)
+        if validate and progress >= 1:
+            self._best(validate)
         self._finish()
         self._keep(final=progress >= 1)
         return progress >= 1
@@ -229,7 +231,27 @@ class Loop:
         if self.rank:
             return None
         with averaged(self.method, self.average) as method:
-            return validate(method)
+            score = validate(method)
+        if self.train.best and score > self._best_score():
+            words = {"score": score, "step": self.step}
+            self._write(lambda: save_weights(self.folder / BEST, self.average, words))
+        return score
+
+    def _best_score(self) -> float:
+        file = self.folder / BEST
+        return float(load_weights(file)[1]["score"]) if file.exists() else -math.inf
+
+    def _best(self, validate: Validate) -> None:
+        """The averaged weights of an earlier look take the place of the last ones where they were better by more than `train.best`."""
+        file = self.folder / BEST
+        if not (self.train.best and file.exists() and self.rank == 0):
+            return
+        kept, words = load_weights(file)
+        last = self._look(validate) or 0.0
+        if words["score"] > last + self.train.best:
+            self.average = {name: kept[name].to(value.device) for name, value in self.average.items()}
+            self.say(f"Longer learning was no better: the weights of step {words['step']:,} are kept, which scored {words['score']:.4f} "
+                     f"on validation cases, {last:.4f} at the end.")  # fmt: skip
 
     def _tell(self, log: "Log", progress: float, loss: float, *, score: float | None) -> None:
         rate = next(iter(self.optimisers.values())).param_groups[0]["lr"]

@@ -23,13 +23,14 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
-from vesalius.engine.certain import can_be_absent, settle
+from vesalius.engine.certain import can_be_absent
 from vesalius.engine.evaluate import evaluate
 from vesalius.engine.images import testing_images
 from vesalius.engine.member import Sides, learn
 from vesalius.engine.priming import fit_priors, forget_odds, primed
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import CORRECTED, Run
+from vesalius.engine.settle import SETTLERS
 from vesalius.engine.state import load_weights
 from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
@@ -342,13 +343,13 @@ def testing_seconds(run: Run) -> float:
     plan, splits = run.plan, run.splits
     facts = read_json(run.path / "fingerprint.json")
     looked = sum(len(fold["val"]) for fold in splits["folds"])
-    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)))
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + plan.net.networks - 1)
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes
     stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
     tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
-    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * (1 + bool(plan.net.prior))
+    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 
@@ -363,29 +364,12 @@ def testing_cases(run: Run) -> float:
 TESTING = {"voxel": testing_seconds, "case": testing_cases, "image": testing_images}
 
 
-def settle_outlines(session: Session, run: Run, stored: dict[str, Stored]) -> None:
-    """How certain outlines must be, where labels can be absent."""
-    with session.listener.stage("setting how certain outlines must be") as tick:
-        found = settle(run, stored, tick=tick)
-    for name, level in found.items():
-        before, after, odds = level["dice_without"], level["dice"], level["log_odds"]
-        session.listener.say(f"Outlines of {name} stay where their log odds reach {odds:.1f}: Dice {after:.3f} instead of {before:.3f} "
-                             f"on {level['cases']} validation cases.")  # fmt: skip
-
-
-def settle_later(session: Session, run: Run, stored: dict[str, Stored]) -> None:
-    """Nothing: what answers to whole cases need is set where they are scored."""
-
-
-SETTLERS = {"voxel": settle_outlines, "case": settle_later, "image": settle_later}
-
-
 def _finish(session: Session, run: Run, baseline: Shallow | None, *, stored: dict[str, Stored], ended: bool) -> None:
     """Test, record and report."""
     since = time.monotonic()
     if not ended:
         session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
-    SETTLERS[run.task.grain](session, run, stored)
+    SETTLERS[run.task.grain](run, stored, session.listener)
     if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
         evaluate(run, baseline=baseline, by=session.by, listener=session.listener)
     session.clocked("test", since)

@@ -44,6 +44,7 @@ CONSTANTS = {
     "net.ndim": "as the scans",
     "net.bias": "every class alike",
     "net.prior": "one network, which is shown the images alone",
+    "net.first": "the only network",
     "net.kernels": "1 across a thick axis until the others are as coarse",
     "augment.outside": "what lies outside a scan looks like its mean",
     "augment.further": "nothing beyond the standard list",
@@ -63,6 +64,7 @@ CONSTANTS = {
     "train.layer_decay": "drawn weights learn at one rate",
     "train.freeze": "drawn weights learn, all of them",
     "train.validations": "ten looks at validation cases draw the curve",
+    "train.best": "the last weights count, unless those of an earlier look were clearly better on validation cases",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
     "predict.skip_air": "tiles without any signal are background",
@@ -159,6 +161,10 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     shares = [found["share"] for found in facts["classes"].values()]
     bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
     chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
+    first, reasons["net__first"] = rules.both(chosen.steps(limits), prior)
+    if not first and limit is not None:
+        limit *= 2
+    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first}))
     made = assemble(dataset, asked, (preparation, chosen, augment), limit=limit)
     return made.because(**{**reasons, **why})
 
@@ -197,7 +203,7 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
         cost = measure(build(made.net, *ends), shape, where=device(), kind=made.train.precision)
         promise |= {"step_seconds": cost.step, "tile_seconds": cost.tile, "memory_bytes": cost.memory + BASE_MEMORY,
                     "parameters": cost.parameters}  # fmt: skip
-    limit = learning_seconds(wish, networks=1 + bool(made.net.prior))
+    limit = learning_seconds(wish, networks=made.net.networks)
     kept = limit is None or "train.steps" in own
     steps = made.train.steps if kept else max(1, int(limit / promise["step_seconds"]))
     promise |= {"steps": steps, "epochs": steps * made.patch.batch / cases}
@@ -258,7 +264,8 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
     budget = None if wish.budget is None else seconds(wish.budget)
     steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
     train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
-                  precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic)  # fmt: skip
+                  precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic,
+                  best=rules.BEST)  # fmt: skip
     expected = Expected(
         device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,

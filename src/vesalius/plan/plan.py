@@ -34,7 +34,8 @@ class Patch(Settings):
 class Net(Settings):
     """Which network: `name` on the shelf, features per stage, kernels and strides per stage and axis (empty: the network's own);
     `arguments` are further ones, of this network alone; `bias`: the logits from which every output starts (none: 0); `prior`: a
-    second network answers with the first, shown so many log odds of the shallow baseline, one per label, which it corrects (0: none)."""
+    second network answers with the first, shown so many log odds of the shallow baseline, one per label, which it corrects (0: none);
+    without `first` it answers alone."""
 
     name: str
     ndim: int
@@ -44,7 +45,13 @@ class Net(Settings):
     arguments: dict[str, Any] = {}
     bias: tuple[float, ...] = ()
     prior: int = Field(default=0, ge=0)
+    first: bool = True
 
+
+    @property
+    def networks(self) -> int:
+        """Networks per fold."""
+        return 2 if self.prior and self.first else 1
 
     def alone(self) -> "Net":
         """The first network, which is shown the image alone."""
@@ -55,8 +62,9 @@ class Train(Settings):
     """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
     `ema` is the part of the run over which weights are averaged, `loss` the settings of the task's loss, `most_seconds` ends the
     run before a deadline that is later. `init` is a run or a file of weights to begin from ("": they are drawn); each group of layers
-    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are. `arguments` are further
-    ones of a method that learns from images alone, `rules` settings of the task that judges it."""
+    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are. Weights of an earlier look
+    at validation cases are kept where they scored better than the last by more than `best` (0: never). `arguments` are further ones of a
+    method that learns from images alone, `rules` settings of the task that judges it."""
 
     method: str = "supervised"
     arguments: dict[str, Any] = {}
@@ -74,6 +82,7 @@ class Train(Settings):
     seed: int = 0
     deterministic: bool = False
     validations: int = 10
+    best: float = Field(default=0.0, ge=0)
     init: str = ""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     freeze: int = Field(default=0, ge=0)

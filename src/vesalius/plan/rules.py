@@ -19,7 +19,9 @@ WIDEST = {2: 256, 3: 256}
 MIRRORED_SECONDS = 3.0
 ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
 POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
+BEST = 0.005  # by so much an earlier look must be better than the end to be kept
 FEW_CASES, FEW_LABELS = 24, 8  # up to so many, networks correct the shallow baseline
+LEAST_OF_BOTH = 300  # steps, below which a network that starts from nothing is not worth half of the time
 RAREST = 1e-4  # a class that is rarer starts as if it were not
 KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
 LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
@@ -125,6 +127,15 @@ def prior(cases: int, labels: int) -> tuple[int, str]:
     if labels > FEW_LABELS:
         return 0, f"{labels} labels are too many for the shallow baseline to help"
     return labels, f"only {cases} cases to learn from: a second network starts from the shallow baseline's answer; the mean counts"
+
+
+def both(steps: float, prior: int) -> tuple[bool, str]:
+    """Whether a network that starts from nothing learns beside one that corrects the baseline, where each could take so many `steps`."""
+    if not prior:
+        return True, "the only network"
+    if steps < LEAST_OF_BOTH:
+        return False, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
+    return True, "the mean of two networks that err on different cases is better than either"
 
 
 def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...], str]:

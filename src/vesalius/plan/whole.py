@@ -14,7 +14,7 @@ from vesalius.core.settings import process_rank
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
-from vesalius.plan import classifiers
+from vesalius.plan import classifiers, rules
 from vesalius.plan.budget import Measured, device, measure, precision
 from vesalius.plan.classifiers import Own
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
@@ -68,7 +68,7 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
     rate, why_rate = classifiers.rate(name)
     train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, steps=steps, learning_rate=rate,
                   weight_decay=1e-2, precision="bf16" if kind == "bf16" else "fp32", seed=asked["seed"],
-                  deterministic=asked["deterministic"])  # fmt: skip
+                  deterministic=asked["deterministic"], best=rules.BEST)  # fmt: skip
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),

@@ -118,7 +118,7 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
         doctor=_json(folder / "doctor.json", None), fingerprint=_json(folder / "fingerprint.json", {}),
         metrics=_json(folder / "metrics.json", {}), curves=tuple(read_log(path, name) for name, path in logs),
         calibration=_json(folder / "calibration.json", {}),
-        trained=any(folder.glob("weights.safetensors")) or any(folder.glob("fold_*/weights.safetensors")),
+        trained=any(any(folder.glob(f"{place}weights.safetensors")) for place in ("", "corrected/", "fold_*/", "fold_*/corrected/")),
     )  # fmt: skip
 
 
@@ -131,8 +131,10 @@ def _logs(folder: Path) -> Iterator[tuple[str, Path]]:
         yield "", folder / "log.csv"
     if (folder / "corrected" / "log.csv").is_file():
         yield "corrects the baseline", folder / "corrected" / "log.csv"
-    for path in sorted(folder.glob("fold_*/log.csv"), key=lambda p: (len(p.parent.name), p.parent.name)):
-        yield path.parent.name.replace("_", " "), path
+    found = [*folder.glob("fold_*/log.csv"), *folder.glob("fold_*/corrected/log.csv")]
+    for path in sorted(found, key=lambda p: (len(str(p)), str(p))):
+        words = path.parent.relative_to(folder).as_posix().replace("_", " ")
+        yield words.replace("/corrected", ", corrects the baseline"), path
 
 
 def read_log(path: Path, name: str = "") -> Curve:

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from tests.unit.engine.tiny import tiny_plan, write_scans
-from vesalius.core.files import read_json
+from vesalius.core.files import read_json, write_json
 from vesalius.engine.evaluate import evaluate
+from vesalius.engine.extras import Extras
 from vesalius.engine.predict import predict
 from vesalius.engine.priming import FILE, SHOWN, groups, stored_odds, with_odds
-from vesalius.engine.run import CORRECTED, Run
+from vesalius.engine.run import CORRECTED, FIRST, Run
+from vesalius.engine.voices import chosen
 from vesalius.engine.workflow import train
 from vesalius.nets._prior import LIMIT
 
@@ -44,8 +46,8 @@ def run(tmp_path_factory):
 
 
 def test_two_networks_learn_and_answer_together(run):
-    assert run.finished and [voice.name for voice in run.trained()] == ["run", CORRECTED]
-    first, second = run.networks()
+    assert run.finished and [voice.name for voice in run.voices(run.path)] == ["run", CORRECTED]
+    first, second = (run.network(voice) for voice in run.voices(run.path))
     assert first.prior == 0 and second.prior == 1
     assert (run.path / CORRECTED / FILE).exists() and not (run.path / CORRECTED / SHOWN).exists()
     assert run.metrics["parts"]["test"]["model"]["rows"]
@@ -64,11 +66,11 @@ def test_scoring_again_and_predicting_give_the_same(run, tmp_path):
 def test_a_second_network_that_is_missing_is_learned(run):
     (run.path / CORRECTED / "weights.safetensors").unlink()
     (run.path / CORRECTED / "checkpoint" / "state.safetensors").unlink()
-    assert not Run(run.path).finished and len(Run(run.path).networks()) == 1
+    assert not Run(run.path).finished
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VESALIUS_HOME", str(run.path.parent / "home"))
         again = train(run.dataset.root, run.path, plan_file=run.path.parent / "plan.json")
-    assert again.finished and len(again.networks()) == 2
+    assert again.finished and (run.path / CORRECTED / "weights.safetensors").exists()
 
 
 def test_learning_starts_at_the_baseline(run):
@@ -79,7 +81,40 @@ def test_learning_starts_at_the_baseline(run):
 
     plan = run.plan
     net = build(plan.net, plan.preparation.in_channels, 2)
-    (prior,) = priors_of(run, run.trained())
+    (prior,) = priors_of(run, run.voices(run.path))
     image = np.random.default_rng(0).standard_normal((1, 14, 14, 14)).astype(np.float32)
     said = classes(callables([net], plan, "cpu"), with_odds(image, [prior]), (14, 14, 14), plan=plan, device="cpu")
     assert np.mean(said == prior.predict(image)) > 0.99
+
+
+def test_one_network_answers_where_it_is_clearly_better():
+    even = np.array([[0.8, 0.7, 0.81], [0.7, 0.8, 0.79], [0.75, 0.75, 0.78]])
+    assert chosen(even) == [FIRST, CORRECTED]
+    assert chosen(even + np.array([0, 0.3, 0])) == [CORRECTED] and chosen(even + np.array([0.3, 0.2, 0])) == [FIRST]
+    assert chosen(even[:1] + np.array([0.3, 0, 0])) == [FIRST, CORRECTED], "one case says nothing"
+    assert chosen(even + np.array([0, 0.04, 0])) == [FIRST, CORRECTED], "a little better on average is not clearly better"
+
+
+def test_who_answers_is_kept_and_heeded(run):
+    kept = read_json(run.path / "calibration.json")
+    assert kept["networks"] in ([FIRST, CORRECTED], [FIRST], [CORRECTED])
+    for asked in ([CORRECTED], [FIRST], [FIRST, CORRECTED]):
+        write_json(run.path / "calibration.json", {**kept, "networks": asked})
+        again = Run(run.path)
+        assert [net.prior for net in again.networks()] == [int(name == CORRECTED) for name in asked] and again.finished
+        assert len(Extras.of(again).priors) == (CORRECTED in asked)
+    write_json(run.path / "calibration.json", kept)
+
+
+def test_the_correcting_network_may_answer_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("VESALIUS_HOME", str(tmp_path / "home"))
+    tiny_plan(["net.prior=1", "net.first=false"], steps=3).save(tmp_path / "plan.json")
+    run = train(write_scans(tmp_path / "scans", 7), tmp_path / "run", plan_file=tmp_path / "plan.json")
+    assert run.finished and not (run.path / "weights.safetensors").exists()
+    (net,) = run.networks()
+    assert net.prior == 1 and run.metrics["parts"]["test"]["model"]["rows"]
+    again = evaluate(Run(run.path), parts=("test",))["parts"]["test"]["model"]["rows"]
+    assert again == run.metrics["parts"]["test"]["model"]["rows"]
+    from vesalius.engine.begin import weights_of
+
+    assert weights_of(run.path) == run.path / CORRECTED / "weights.safetensors"

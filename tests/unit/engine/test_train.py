@@ -499,3 +499,35 @@ def test_the_plan_of_a_method_is_followed(tmp_path):
     made.fit(drawn)
     losses = [float(row["loss"]) for row in rows(tmp_path)]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5]) and LABELS.exclusive
+
+
+# -- the best look -----------------------------------------------------------------------------------------------------------
+
+
+def looked(folder, scores, *, best):
+    """The kept weight and the weight at each look, which scores as told, the end last."""
+    told, seen = iter(scores), []
+
+    def validate(method):
+        seen.append(float(method.net.weight.detach()))
+        return next(told)
+
+    said = []
+    loop(folder, train=plan(10, validations=5, best=best), say=said.append).fit(draw, validate)
+    weights, _ = load_weights(folder / "weights.safetensors")
+    return float(weights["weight"]), seen, said
+
+
+def test_an_earlier_look_that_was_clearly_better_is_kept(tmp_path):
+    kept, seen, said = looked(tmp_path, [0.5, 0.9, 0.7, 0.6, 0.6], best=0.01)
+    assert kept == pytest.approx(seen[1]) and kept != pytest.approx(seen[-1]) and "step 4" in said[-1]
+
+
+NEARLY, RISING, OFF = ((0.5, 0.9, 0.7, 0.6, 0.895), 0.01), ((0.5, 0.6, 0.7, 0.8, 0.9), 0.01), ((0.9, 0.1, 0.1, 0.1, 0.1), 0.0)
+
+
+@pytest.mark.parametrize(("scores", "best"), [NEARLY, RISING, OFF])
+def test_the_last_weights_are_kept_otherwise(tmp_path, scores, best):
+    kept, _, said = looked(tmp_path, list(scores), best=best)
+    last, _ = load_weights(tmp_path / "checkpoint" / "state.safetensors")
+    assert kept == pytest.approx(float(last["average.net.weight"]), rel=1e-6) and not said

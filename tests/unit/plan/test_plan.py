@@ -142,6 +142,9 @@ def test_few_cases_get_a_second_network_that_corrects_the_baseline():
     assert few.net.prior == 1 and many.net.prior == 0
     assert "baseline" in few.reasons["net.prior"] and "200 cases" in many.reasons["net.prior"]
     assert few.train.seconds == pytest.approx(many.train.seconds / 2)
+    short = make_plan(tiny_dataset(), facts=facts(), budget="20s")
+    assert short.net.prior == 1 and not short.net.first and short.net.networks == 1, "too short for a network that starts from nothing"
+    assert short.train.seconds == pytest.approx(0.85 * 20)
     own = make_plan(tiny_dataset(), facts=facts(), budget="2m", settings=("net.prior=0",))
     assert own.net.prior == 0 and own.train.seconds == pytest.approx(many.train.seconds), "the whole time is the one network's"
 

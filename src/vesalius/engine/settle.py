@@ -1,0 +1,30 @@
+"""What is set on validation cases after learning and before anything is scored."""
+
+from collections.abc import Mapping
+
+from vesalius.data.cache import Stored
+from vesalius.engine.certain import settle
+from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
+from vesalius.engine.voices import said_of, settle_voices
+
+
+def settle_voxels(run: Run, stored: Mapping[str, Stored], listener: Listener) -> None:
+    """Which networks answer, and how certain outlines must be where labels can be absent."""
+    with listener.stage("comparing the networks") as tick:
+        scored = settle_voices(run, stored, tick=tick)
+    if scored:
+        listener.say(said_of(run, scored))
+    with listener.stage("setting how certain outlines must be") as tick:
+        found = settle(run, stored, tick=tick)
+    for name, level in found.items():
+        before, after, odds = level["dice_without"], level["dice"], level["log_odds"]
+        listener.say(f"Outlines of {name} stay where their log odds reach {odds:.1f}: Dice {after:.3f} instead of {before:.3f} "
+                     f"on {level['cases']} validation cases.")  # fmt: skip
+
+
+def settle_later(run: Run, stored: Mapping[str, Stored], listener: Listener) -> None:
+    """Nothing: what answers to whole cases need is set where they are scored."""
+
+
+SETTLERS = {"voxel": settle_voxels, "case": settle_later, "image": settle_later}

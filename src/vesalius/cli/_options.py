@@ -19,6 +19,7 @@ Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout inste
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
+Controls = Annotated[bool, typer.Option("--controls/--no-controls", help="Look whether margin, centre or site tell the classes.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means (tumour=2+3); repeat.")]
 
 
@@ -35,6 +36,8 @@ def scores_table(metrics: dict[str, Any]) -> None:
     """The measures that lead, per part and label, with intervals, the baseline beside them."""
     from vesalius.report.glossary import measure
 
+    if metrics.get("leaky_split"):
+        answer(f"LEAKY SPLIT, the scores are too good: {metrics['leaky_split']}")
     shown = metrics.get("leading") or ["dice", "hd95", "nsd"]
     rows = []
     for part, scores in metrics["parts"].items():

@@ -72,8 +72,8 @@ CONSTANTS = {
 
 
 class Request(Settings):
-    """What the user asks of a plan: a time and a memory contract, single values set by hand, and whether a given split that tears
-    copies apart is mended."""
+    """What the user asks of a plan: a time and a memory contract, single values set by hand, whether a given split that tears copies
+    apart is mended (or learned from and tested on as it is, leaks and all), and whether the doctor looks for shortcuts of classes."""
 
     budget: str | float | None = "20m"
     memory: str | None = None
@@ -82,6 +82,8 @@ class Request(Settings):
     deterministic: bool = False
     seed: int = 0
     fix_split: bool = False
+    allow_leaks: bool = False
+    controls: bool = True
 
     @field_validator("budget")
     @classmethod

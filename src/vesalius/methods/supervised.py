@@ -20,7 +20,8 @@ CARD = Card(
 
 
 class Supervised(Method):
-    """`net` with `heads(image) -> logits per scale`; `loss(heads, target) -> named terms`."""
+    """`net` with `heads(image) -> logits per scale`; `loss(heads, target) -> named terms`. Of a batch of mixed cases (mixup) the losses of
+    both targets count by their shares."""
 
     def __init__(self, net: nn.Module, loss: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0,
                  freeze: int = 0) -> None:  # fmt: skip
@@ -51,7 +52,11 @@ class Supervised(Method):
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         heads = self.net.heads(batch["image"])  # type: ignore[operator]
-        yield "net", self.loss(heads, batch["target"])
+        terms = self.loss(heads, batch["target"])
+        if "mate" in batch.tensors:
+            share, other = batch["share"][0], self.loss(heads, batch["mate"])
+            terms = {name: share * term + (1 - share) * other[name] for name, term in terms.items()}
+        yield "net", terms
 
     def infer(self, image: Tensor) -> Tensor:
         logits: Tensor = self.net(image)

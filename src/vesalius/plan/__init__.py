@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import field_validator
 
 from vesalius.augment import Augment
-from vesalius.core.errors import DataError
+from vesalius.core.errors import DataError, UsageError
 from vesalius.core.settings import Settings
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
@@ -45,6 +45,9 @@ CONSTANTS = {
     "augment.further": "nothing beyond the standard list",
     "augment.translation": "patches lie anywhere already",
     "augment.translation_probability": "patches lie anywhere already",
+    "augment.mixup": "voxels have labels of their own: scans are not mixed",
+    "augment.cutmix": "voxels have labels of their own: scans are not mixed",
+    "augment.mixing_probability": "nothing is mixed",
     "augment.elastic": "none: rotation and scale do as well (nnU-Net 2) and cost less",
     "augment.elastic_probability": "none: rotation and scale do as well (nnU-Net 2) and cost less",
     "augment.bias_field": "none by default",
@@ -112,6 +115,8 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     changed = made.with_settings(left)
     counts = [one.get("cases", 0) for one in facts["classes"].values()]
     task.loss(dataset.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
+    if task.grain == "voxel" and (changed.augment.mixup or changed.augment.cutmix):
+        raise UsageError("augment.mixup and augment.cutmix mix whole cases with one answer each; here every voxel has one. Leave them out.")
     made = corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
     return made.because(**begin.reasons(wish.settings, mine))
 

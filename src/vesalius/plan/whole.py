@@ -29,6 +29,7 @@ PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of a batch
 BATCH = {"cpu": 128, "cuda": 256}
 EPOCHS, SAMPLES, MANY_EPOCHS = 10, 40_000, 60  # a plan needs so many epochs, and so many samples, but no more than so many epochs
 MOST = 4  # times as many samples are the most that is learned from: beyond, small data sets are learned by heart
+FEW_CASES = 1000  # training cases, below which mixing cases may help
 UNEVEN = 3.0  # the most common class over the rarest, from which on classes are drawn more evenly
 ANYWAY = ("microscopy", "histology", "pathology", "dermatoscopy", "dermoscopy", "blood", "cell")  # turned over they are as likely
 
@@ -235,6 +236,9 @@ def augment_rule(dataset: Dataset, facts: dict[str, Any], size: tuple[int, ...])
     )
     turn = "any angle is as likely" if free else "patients lie a little turned"
     none = "the image is too small to lose detail" if small else "gentle"
+    mixing = (f"off; with {facts['cases']} training cases, which are few, --set augment.mixup=0.2 or cutmix=1 is worth a trial: "
+              "compare on validation cases" if facts["cases"] < FEW_CASES else "off: there are enough cases")  # fmt: skip
+    why |= dict.fromkeys(("augment__mixup", "augment__cutmix", "augment__mixing_probability"), mixing)
     return made, why | {
         "augment__mirror": sides, "augment__rotation": turn, "augment__blur_probability": none, "augment__low_resolution_probability": none,
         "augment__outside": "what lies outside looks like the border",

@@ -64,6 +64,8 @@ CONSTANTS = {
     "train.validations": "ten looks at validation cases draw the curve",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
+    "predict.sensitivities": "of whole cases alone",
+    "predict.specificities": "of whole cases alone",
     "predict.skip_air": "tiles without any signal are background",
     "expected.device": "where torch can compute here",
     "expected.tile_seconds": "measured here",
@@ -115,8 +117,10 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     changed = made.with_settings(left)
     counts = [one.get("cases", 0) for one in facts["classes"].values()]
     task.loss(dataset.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
-    if task.grain == "voxel" and (changed.augment.mixup or changed.augment.cutmix):
-        raise UsageError("augment.mixup and augment.cutmix mix whole cases with one answer each; here every voxel has one. Leave them out.")
+    of_cases = (changed.augment.mixup, changed.augment.cutmix, changed.predict.sensitivities, changed.predict.specificities)
+    if task.grain == "voxel" and any(of_cases):
+        raise UsageError("augment.mixup and augment.cutmix mix whole cases, and predict.sensitivities and predict.specificities are of whole "
+                         "cases, with one answer each; here every voxel has one. Leave them out.")  # fmt: skip
     made = corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
     return made.because(**begin.reasons(wish.settings, mine))
 

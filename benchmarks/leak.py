@@ -1,6 +1,8 @@
 """What a leak is worth: one data set trained twice, its split mended and its split as given, scores side by side.
 
-    python benchmarks/leak.py [--data FOLDER] [--budget 5m] [--seed 0] [--output FOLDER] [--json]
+    python benchmarks/leak.py [--data FOLDER] [--budget 5m] [--seed 0] [--set NAME=VALUE ...] [--output FOLDER] [--json]
+
+`--budget none --set train.steps=400` takes so many steps in both, however busy the machine is.
 
 The clean run puts copies that lie on two sides together (--fix-split); the leaky one is let (--allow-leaks), and marked. Balanced
 accuracy and area under the curve of the test parts with intervals over patients, the shallow baseline beside them. The test parts differ
@@ -37,13 +39,15 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--budget", default="5m")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     place = asked.output or Path(tempfile.mkdtemp())
     found = []
     for k, (name, words) in enumerate(RUNS.items()):
-        run = train(asked.data, place / f"{k}", wish=Request(budget=asked.budget, seed=asked.seed, controls=False, **words), overwrite=True)
+        wish = Request(budget=asked.budget, seed=asked.seed, settings=tuple(asked.set), controls=False, **words)
+        run = train(asked.data, place / f"{k}", wish=wish, overwrite=True)
         found += rows(run.path, name)
     if asked.json:
         sys.stdout.write(json.dumps({"data": asked.data.name, "budget": asked.budget, "seed": asked.seed, "rows": found}, indent=1) + "\n")

@@ -24,6 +24,7 @@ from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
+from vesalius.engine.forecast import testing_cases
 from vesalius.engine.member import Sides, learn
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
@@ -37,7 +38,6 @@ PATIENCE = timedelta(days=2)
 HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
 LEAST_SECONDS = 5.0
 REPORT_SECONDS = 8.0
-CASE_SECONDS = 0.006  # the baseline's answer, the row, and the share in the drawing of patients
 VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
 
 
@@ -55,6 +55,18 @@ class Session:
     spent: dict[str, float] = field(default_factory=dict)
     continued: bool = False
     leaks: str = ""
+    baseline: Shallow | None = None
+    processor: float = field(default_factory=time.process_time)
+    sat: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.listener.started is not None:
+            self.started = min(self.started, self.listener.started)
+
+    @property
+    def busy(self) -> float:
+        """Seconds of the clock that a second of the processor has taken so far: 1 on a machine that does nothing else."""
+        return max(1.0, (time.monotonic() - self.sat) / max(0.1, time.process_time() - self.processor))
 
     @property
     def task(self) -> Task:
@@ -103,10 +115,10 @@ def train(
         stored = _cached(session, run) if rank == 0 else {}
         meet()
         stored = stored or _cached(session, run)  # mapped from what the first process has written
-        baseline = _baseline(session, run, stored) if rank == 0 else None
+        session.baseline = _baseline(session, run, stored) if rank == 0 else None
         ended = _learn(session, run, stored)
         if rank == 0:
-            _finish(session, run, baseline, ended=ended)
+            _finish(session, run, ended=ended)
     return run
 
 
@@ -317,8 +329,12 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
         return plan
     if session.continued:  # the plan's own share, of which a part may be spent
         return plan
+    testing = TESTING[run.task.grain](session, run)
     gone = time.monotonic() - session.started
-    seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - TESTING[run.task.grain](run)) / left)
+    seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing) / left)
+    if seconds == LEAST_SECONDS:
+        session.listener.say(f"Of {plan.expected.budget_seconds:.0f} s {gone:.0f} s are gone and testing will take {testing:.0f} s: "
+                             f"{LEAST_SECONDS:.0f} s are left to learn in. Give it more: --budget")  # fmt: skip
     seconds = min(seconds, plan.train.most_seconds or seconds)
     return plan.model_copy(update={"train": plan.train.model_copy(update={"seconds": seconds})})
 
@@ -337,24 +353,26 @@ def testing_seconds(run: Run) -> float:
     return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 
-def testing_cases(run: Run) -> float:
-    """The same where cases as a whole are answered, many at a time: for each its reading, its answer and the baseline's."""
-    cases = len(run.splits["test"]) * len(run.splits["folds"]) + sum(len(fold["val"]) for fold in run.splits["folds"])
-    facts = read_json(run.path / "fingerprint.json")
-    pixels = float(np.array(facts["shapes"], float).prod(1).mean())
-    return REPORT_SECONDS + cases * (CASE_SECONDS + VOXEL_SECONDS / 10 * pixels + 1.2 * run.plan.expected.tile_seconds)
+def _foreseen(session: Session, run: Run) -> float:
+    """Seconds of testing and of the report where voxels are answered."""
+    return testing_seconds(run) + REPORT_SECONDS * (session.busy - 1)
 
 
-TESTING = {"voxel": testing_seconds, "case": testing_cases}
+def _foreseen_of_cases(session: Session, run: Run) -> float:
+    """The same where cases as a whole are answered."""
+    return testing_cases(run, session.baseline, busy=session.busy)
 
 
-def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:
+TESTING = {"voxel": _foreseen, "case": _foreseen_of_cases}
+
+
+def _finish(session: Session, run: Run, *, ended: bool) -> None:
     """Test, record and report."""
     since = time.monotonic()
     if not ended:
         session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
     if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
-        evaluate(run, baseline=baseline, by=session.by, listener=session.listener)
+        evaluate(run, baseline=session.baseline, by=session.by, listener=session.listener)
     session.clocked("test", since)
     seconds = {**session.spent, "whole": round(time.monotonic() - session.started, 2)}
     made = record(data=str(session.dataset.root), ended=ended, seconds=seconds, processes=process_rank()[1])

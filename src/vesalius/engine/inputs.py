@@ -8,6 +8,7 @@ from vesalius.core.errors import DataError, FormatError, UsageError, VesaliusErr
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts._stacks import stacks
+from vesalius.engine.dicoms import is_one, loose
 from vesalius.io import recognise
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".dcm", ".zip", ".bmp")
@@ -16,13 +17,15 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", 
 def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | None = None) -> list[Case]:
     """Cases behind `path` for a network that wants `channels`.
 
-    One channel: a file, a DICOM folder or zip, or a folder of files. Several: a data set in any layout, a folder of
+    One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series). Several: a data set in any layout, a folder of
     `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
     """
     if images:
         return [_named(images, channels)]
     if not path.exists() and "#" not in path.name:
         raise DataError(f"{path} does not exist.")
+    if path.is_dir() and _is_dicom(path) and len(channels) == 1 and (single := loose(path, channels[0])):
+        return single
     if path.is_dir() and not _is_series(path):
         return _folder(path, channels)
     if path.suffix.lower() in (".csv", ".tsv") or stacks(path):
@@ -90,6 +93,11 @@ def _plain(path: Path, channel: str) -> list[Case]:
 
 
 def _is_series(path: Path) -> bool:
+    """Whether `path` is DICOM that is read as one thing."""
+    return _is_dicom(path) and (path.is_file() or is_one(path))
+
+
+def _is_dicom(path: Path) -> bool:
     try:
         return recognise(path) == "dicom"
     except FormatError:

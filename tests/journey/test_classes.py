@@ -85,7 +85,16 @@ def test_a_split_that_tears_copies_apart_is_refused_and_mended(run_command, tmp_
     said = capsys.readouterr().err
     assert "on two sides" in said and "--fix-split" in said
     assert (tmp_path / "run" / "copies.png").is_file()
+    assert main([*words, "--fix-split", "--allow-leaks"]) == 2
+    run_command(*(str(tmp_path / "leaky") if word == str(tmp_path / "run") else word for word in words), "--allow-leaks")
+    leaky = read_json(tmp_path / "leaky" / "metrics.json")
+    assert "two sides" in leaky["leaky_split"] and read_json(tmp_path / "leaky" / "splits.json")["leaks"] == leaky["leaky_split"]
+    kept = read_json(tmp_path / "leaky" / "splits.json")
+    assert "0" in kept["folds"][0]["train"] and "38" in kept["test"], "as given"
+    page = (tmp_path / "leaky" / "report.html").read_text(encoding="utf-8")
+    assert "The split leaks: these scores are too good." in page and "Leaky split" in page and 'id="shortcuts"' in page
     run_command(*words, "--fix-split")
+    assert "leaky_split" not in read_json(tmp_path / "run" / "metrics.json")
     splits = read_json(tmp_path / "run" / "splits.json")
     sides = {name: part for part, names in (*splits["folds"][0].items(), ("test", splits["test"])) for name in names}
     assert sides["0"] == sides["38"] and sides["1"] == sides["39"]

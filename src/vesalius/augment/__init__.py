@@ -67,6 +67,9 @@ class Augment(Settings):
     gamma_probability: Chance = 0.3
     gamma_inverted_probability: Chance = 0.1
     channel_dropout_probability: Chance = 0.0  # a whole channel set to 0, so that a missing one can be borne
+    mixup: NonNegativeFloat = 0.0  # whole cases alone: a of the Beta(a, a) by whose draw two cases are blended; 0 blends none
+    cutmix: NonNegativeFloat = 0.0  # the same for a box of one case in another
+    mixing_probability: Chance = 1.0  # of a batch, where either is on
     further: dict[str, dict[str, Any]] = Field(default_factory=dict)  # settings of transforms that other packages put on the shelf, by name
 
 

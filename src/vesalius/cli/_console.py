@@ -11,6 +11,7 @@ import typer
 
 from vesalius.core.files import plain
 
+BEGUN = time.monotonic()  # this file is loaded first: what is loaded after it takes the user's time too
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON on stdout.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change a planned value; may be repeated.")]
 

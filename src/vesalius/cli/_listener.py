@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from vesalius.cli._console import Progress, say
+from vesalius.cli._console import BEGUN, Progress, say
 from vesalius.core.errors import VesaliusError
 from vesalius.engine.progress import Listener, Tick
 
@@ -22,6 +22,7 @@ class Console(Listener):
 
     def __init__(self, run: Path | None = None) -> None:
         self.asked, self.when = False, 0.0
+        self.started = BEGUN
         self.run, self.drawn = run, time.monotonic()
         signal.signal(signal.SIGINT, self._interrupted)
         signal.signal(signal.SIGTERM, self._interrupted)

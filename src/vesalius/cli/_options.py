@@ -22,6 +22,7 @@ Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a ca
 Task = Annotated[str | None, typer.Option(help="Learn from images alone for this: anomaly, pretrain or generate (vesalius shelf tasks).")]
 Method = Annotated[str | None, typer.Option(help="The way of learning (vesalius shelf methods).")]
 Normal = Annotated[list[str] | None, typer.Option(metavar="CLASS", help="With --task anomaly: this class is normal; repeat.")]
+Controls = Annotated[bool, typer.Option("--controls/--no-controls", help="Look whether margin, centre or site tell the classes.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means (tumour=2+3); repeat.")]
 
 
@@ -38,6 +39,8 @@ def scores_table(metrics: dict[str, Any]) -> None:
     """The measures that lead, per part and label, with intervals, the baseline beside them."""
     from vesalius.report.glossary import measure
 
+    if metrics.get("leaky_split"):
+        answer(f"LEAKY SPLIT, the scores are too good: {metrics['leaky_split']}")
     shown = metrics.get("leading") or ["dice", "hd95", "nsd"]
     rows = []
     for part, scores in metrics["parts"].items():

@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ def inspect(
     mask: o.Mask = None,
     patient: o.Patient = None,
     label: o.Label = None,
+    controls: o.Controls = True,
     json: Json = False,
 ) -> int:
     """Look at a data set: how it was recognised, what is wrong with it, and what to do.
@@ -41,7 +42,7 @@ def inspect(
 
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     with Progress("examining") as tick:
-        findings = examine(dataset, progress=tick)
+        findings = examine(dataset, progress=tick, controls=controls)
     pictures = []
     if output:
         pictures = draw(dataset, findings, output)
@@ -80,8 +81,20 @@ def show(dataset: "Dataset", findings: Sequence["Finding"]) -> None:
     answer("")
     for finding in findings:
         answer(told(finding, colour=sys.stdout.isatty()))
+    shown = [row for finding in findings for row in finding.details.get("rows", ())]
+    if shown:
+        table(("a shallow look at", "tells", "area [95 %]", "shuffled labels [95 %]"), [control(row) for row in shown])
+        answer("")
     counts = {word: sum(f.severity == word for f in findings) for word in PAINT}
     answer("Findings: " + (", ".join(f"{n} {word}" for word, n in counts.items() if n) or "none. The data set is fit to train on") + ".")
+
+
+def control(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """One line of the table of controls."""
+    ends = [f"{row[value]:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
+            for value, low, high in (("auc", "low", "high"), ("shuffled", "shuffled_low", "shuffled_high"))]  # fmt: skip
+    bound = f" (goes with the class: V {row['v']:.2f})" if "v" in row else ""
+    return row["what"], row["tells"] + bound, *ends  # type: ignore[return-value]
 
 
 def told(finding: "Finding", *, colour: bool) -> str:

@@ -28,19 +28,22 @@ class Fold:
 
 @dataclass(frozen=True)
 class Split:
-    """`test` is kept apart from all folds; `reason` says in words how it came about."""
+    """`test` is kept apart from all folds; `reason` says in words how it came about, `leaks` what lies on two sides, where that was
+    allowed."""
 
     folds: tuple[Fold, ...]
     test: tuple[str, ...]
     reason: str
+    leaks: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {"folds": [{"train": list(f.train), "val": list(f.val)} for f in self.folds], "test": list(self.test), "reason": self.reason}
+        return {"folds": [{"train": list(f.train), "val": list(f.val)} for f in self.folds], "test": list(self.test), "reason": self.reason,
+                "leaks": self.leaks}  # fmt: skip
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> "Split":
         folds = tuple(Fold(tuple(f["train"]), tuple(f["val"])) for f in text["folds"])
-        return cls(folds, tuple(text["test"]), str(text["reason"]))
+        return cls(folds, tuple(text["test"]), str(text["reason"]), str(text.get("leaks", "")))
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,22 @@ class Leak:
         return self.what + ": " + "; ".join(f"{part}: {', '.join(names[:3])}" for part, names in self.by.items())
 
 
-def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable[Sequence[str]] = ()) -> Split:
+def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable[Sequence[str]] = (), leaks: str = "") -> Split:
     """Patients parted into test and `folds` folds, the same for the same `seed`.
 
     A given test part is kept; without any given split every fifth patient is test. One fold uses the given val part, or
     every fifth remaining patient; more folds share out train and val together. Sides are kept alike in one metadata column
     (class, diagnosis, site ...). Files with the same content stay on one side, and so do the cases named `together` (copies
-    that the doctor found). Raises DataError for a leak and for too few patients.
+    that the doctor found). Raises DataError for a leak and for too few patients. `leaks` are the words for leaks of the given sides that
+    are known and allowed: those sides stay as they are, and what was drawn beyond them is kept together within each.
     """
-    groups = grouped(dataset.cases, together)
     given = {case.name: case.split for case in dataset.cases}
-    refuse_leaks(dataset.cases, given)
+    if leaks:
+        groups = {f"{name} {side}".strip(): cases for side in dict.fromkeys(given.values())
+                  for name, cases in grouped(dataset.part(side), _within(given, together, side)).items()}  # fmt: skip
+    else:
+        groups = grouped(dataset.cases, together)
+        refuse_leaks(dataset.cases, given)
     placed, reasons = _placed(dataset.cases, groups)
     strata, how = _strata(dataset.cases, groups)
     generator = np.random.default_rng(seed)
@@ -86,7 +94,14 @@ def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable
     if not all(fold.train and fold.val for fold in made):
         raise DataError(f"{dataset.name}: a side of the split is empty. Add cases to train and val, or leave the splits out.")
     test = _names(groups, [group for group in groups if placed[group] == "test"])
-    return Split(made, test, f"{len(groups)} patients in {len(dataset.cases)} cases; " + "; ".join(reasons) + ".")
+    people = len({case.patient for case in dataset.cases}) if leaks else len(groups)
+    return Split(made, test, f"{people} patients in {len(dataset.cases)} cases; " + "; ".join(reasons) + ".", leaks)
+
+
+def _within(given: dict[str, str], together: Iterable[Sequence[str]], side: str) -> list[Sequence[str]]:
+    """What of `together` lies on one side."""
+    found = ([name for name in names if given[name] == side] for names in together)
+    return [names for names in found if len(names) > 1]
 
 
 def grouped(cases: Sequence[Case], together: Iterable[Sequence[str]] = ()) -> dict[str, list[Case]]:

@@ -40,7 +40,10 @@ class Wholes:
 
     def batch(self, step: int, size: int, *, rank: int = 0, world: int = 1) -> tuple[Batch, list[int]]:
         """Batch number `step` of `size` samples (this process's share of it) and the seed of each sample's augmentation."""
-        numbers = range(step * size + rank, (step + 1) * size, world)
+        return self.of(range(step * size + rank, (step + 1) * size, world))
+
+    def of(self, numbers: Sequence[int]) -> tuple[Batch, list[int]]:
+        """The samples of those numbers."""
         pairs = [self.pixels[self.which(number)] for number in numbers]
         image, target = (torch.stack(part) for part in zip(*pairs, strict=True))
         seeds = [int(np.random.default_rng((self.seed, AUGMENT_STREAM, number)).integers(2**62)) for number in numbers]

@@ -64,7 +64,7 @@ def evaluate(
     scores = SCORERS[run.task.grain](run, jobs, baseline=baseline, by=by, listener=listener)
     if not scores:
         raise VesaliusError(f"{run.path}: the split has no case to score in {', '.join(parts)}. Give it a test part (see docs/howto).")
-    found = told(run, scores)
+    found = told(run, scores) | marked(run)
     write_json(run.path / "metrics.json", found)
     return found
 
@@ -164,10 +164,17 @@ def evaluate_files(
     where cases as a whole are answered; without it the run answers the cases of `truth` first. Without `truth` the run's own
     test part is the truth. Nothing in the run changes."""
     run, listener = run if isinstance(run, Run) else Run.open(run), listener or Listener()
+    mark = marked(run) if truth is None else {}
     if truth is None:
         truth = run.dataset.with_cases(tuple(run.dataset.case(name) for name in run.splits["test"]))
     part = FILE_SCORERS[run.task.grain](run, predictions, truth, by=by, listener=listener)
-    return told(run, {"test": part})
+    return told(run, {"test": part}) | mark
+
+
+def marked(run: Run) -> dict[str, Any]:
+    """{"leaky_split": what lies on two sides} of a run whose split was let leak; empty otherwise."""
+    leaks = run.splits.get("leaks")
+    return {"leaky_split": leaks} if leaks else {}
 
 
 def told(run: Run, parts: dict[str, Any]) -> dict[str, Any]:

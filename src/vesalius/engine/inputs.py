@@ -9,6 +9,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts._stacks import stacks
 from vesalius.data.layouts.images import stacked
+from vesalius.engine.dicoms import is_one, loose
 from vesalius.io import recognise
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".dcm", ".zip", ".bmp")
@@ -17,7 +18,7 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", 
 def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | None = None) -> list[Case]:
     """Cases behind `path` for a network that wants `channels`.
 
-    One channel: a file, a DICOM folder or zip, or a folder of files. Several: a data set in any layout, a folder of
+    One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series). Several: a data set in any layout, a folder of
     `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
     """
     if images:
@@ -26,6 +27,8 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
         raise DataError(f"{path} does not exist.")
     if stacked(path):
         return _of_dataset(Dataset.open(path, unlabelled=True), path, channels)
+    if path.is_dir() and _is_dicom(path) and len(channels) == 1 and (single := loose(path, channels[0])):
+        return single
     if path.is_dir() and not _is_series(path):
         return _folder(path, channels)
     if path.suffix.lower() in (".csv", ".tsv") or stacks(path):
@@ -93,6 +96,11 @@ def _plain(path: Path, channel: str) -> list[Case]:
 
 
 def _is_series(path: Path) -> bool:
+    """Whether `path` is DICOM that is read as one thing."""
+    return _is_dicom(path) and (path.is_file() or is_one(path))
+
+
+def _is_dicom(path: Path) -> bool:
     try:
         return recognise(path) == "dicom"
     except FormatError:

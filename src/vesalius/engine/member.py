@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from vesalius.augment import Composed
+from vesalius.augment._mix import mix_of, mixed
 from vesalius.core.errors import VesaliusError
 from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch, Kind
@@ -114,16 +115,30 @@ def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
 def whole_samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
     """The same of whole cases."""
     change = Composed(plan.augment, plan.patch.size, (1.0,) * plan.net.ndim)
-    return _drawn(plan, Wholes(learned, plan.patch.balance, plan.train.seed, where), change)
+    source = Wholes(learned, plan.patch.balance, plan.train.seed, where)
+
+    def mixing(made: Batch, step: int, size: int) -> Batch:
+        """Two cases in one, where the plan says so; mates of other processes are made here again."""
+        mix = mix_of(plan.augment, (plan.train.seed, step), size=size, shape=plan.patch.size)
+        if mix is None:
+            return made
+        rank, world = process_rank()
+        wanted = [int(k) for k in mix.order[rank::world]]
+        alone = world == 1
+        mates = made.mapped(lambda _, t: t[wanted]) if alone else change(*source.of([step * size + k for k in wanted]))
+        return mixed(made, mates, mix)
+
+    return _drawn(plan, source, change, then=mixing)
 
 
-def _drawn(plan: Plan, source: Patches | Wholes, change: Composed) -> Draw:
+def _drawn(plan: Plan, source: Patches | Wholes, change: Composed, *, then: Callable[[Batch, int, int], Batch] | None = None) -> Draw:
     rank, world = process_rank()
     layout = _layout(plan)
 
     def draw(step: int, size: int) -> Batch:
         batch, seeds = source.batch(step, size, rank=rank, world=world)
         made = change(batch, seeds)
+        made = then(made, step, size) if then else made
         return made.mapped(lambda name, t: t.contiguous(memory_format=layout) if made.kinds[name] == Kind.IMAGE else t)
 
     return draw

@@ -11,7 +11,10 @@ class Tick(Protocol):
 
 
 class Listener:
-    """Ignores everything; the command line's listener draws it. `stop()` is asked between steps."""
+    """Ignores everything; the command line's listener draws it. `stop()` is asked between steps; `started` is when the user began to wait
+    (time.monotonic), where that was before the work."""
+
+    started: float | None = None
 
     def stage(self, what: str) -> AbstractContextManager[Tick]:
         """A piece of work begins; the returned tick is called as it goes on."""

@@ -152,7 +152,8 @@ def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by
     for who in ("model", "baseline", "majority"):
         seen = heard.get("val")
         if seen and who in seen.logits:
-            calibrations[who] = task.calibrate(seen.of(who), truths(seen.cases, labels), labels, names=seen.names, patients=seen.patients)
+            calibrations[who] = task.calibrate(seen.of(who), truths(seen.cases, labels), labels, names=seen.names, patients=seen.patients,
+                                               targets=run.plan.predict.targets)  # fmt: skip
     if "val" in heard:
         write_json(run.path / "calibration.json", calibrations["model"])
     calibrations.setdefault("model", calibration_of(run))

@@ -22,7 +22,7 @@ CARD = Card(
 
 class Supervised(Method):
     """`net` with `heads(image) -> logits per scale`; `loss(heads, target) -> named terms`. The last `prior` channels of an image are log
-    odds that the net corrects (nets/_prior.py)."""
+    odds that the net corrects (nets/_prior.py). Of a batch of mixed cases (mixup) the losses of both targets count by their shares."""
 
     def __init__(self, net: nn.Module, loss: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float = 1.0,
                  freeze: int = 0, prior: int = 0) -> None:  # fmt: skip
@@ -54,8 +54,12 @@ class Supervised(Method):
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         image = batch["image"]
-        heads = self.net.heads(seen(image, self.prior))  # type: ignore[operator]
-        yield "net", self.loss(corrected(heads, image, self.prior), batch["target"])
+        heads = corrected(self.net.heads(seen(image, self.prior)), image, self.prior)  # type: ignore[operator]
+        terms = self.loss(heads, batch["target"])
+        if "mate" in batch.tensors:
+            share, other = batch["share"][0], self.loss(heads, batch["mate"])
+            terms = {name: share * term + (1 - share) * other[name] for name, term in terms.items()}
+        yield "net", terms
 
     def infer(self, image: Tensor) -> Tensor:
         return corrected([self.net(seen(image, self.prior))], image, self.prior)[0]

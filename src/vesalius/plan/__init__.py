@@ -50,6 +50,9 @@ CONSTANTS = {
     "augment.further": "nothing beyond the standard list",
     "augment.translation": "patches lie anywhere already",
     "augment.translation_probability": "patches lie anywhere already",
+    "augment.mixup": "voxels have labels of their own: scans are not mixed",
+    "augment.cutmix": "voxels have labels of their own: scans are not mixed",
+    "augment.mixing_probability": "nothing is mixed",
     "augment.elastic": "none: rotation and scale do as well (nnU-Net 2) and cost less",
     "augment.elastic_probability": "none: rotation and scale do as well (nnU-Net 2) and cost less",
     "augment.bias_field": "none by default",
@@ -67,6 +70,8 @@ CONSTANTS = {
     "train.best": "the last weights count, unless those of an earlier look were clearly better on validation cases",
     "predict.overlap": "tiles half over each other, weighted to the middle",
     "predict.batch": "as in training",
+    "predict.sensitivities": "of whole cases alone",
+    "predict.specificities": "of whole cases alone",
     "predict.skip_air": "tiles without any signal are background",
     "expected.device": "where torch can compute here",
     "expected.tile_seconds": "measured here",
@@ -78,8 +83,8 @@ CONSTANTS = {
 
 
 class Request(Settings):
-    """What the user asks of a plan: a time and a memory contract, single values set by hand, and whether a given split that tears
-    copies apart is mended."""
+    """What the user asks of a plan: a time and a memory contract, single values set by hand, whether a given split that tears copies
+    apart is mended (or learned from and tested on as it is, leaks and all), and whether the doctor looks for shortcuts of classes."""
 
     budget: str | float | None = "20m"
     memory: str | None = None
@@ -88,6 +93,8 @@ class Request(Settings):
     deterministic: bool = False
     seed: int = 0
     fix_split: bool = False
+    allow_leaks: bool = False
+    controls: bool = True
 
     @field_validator("budget")
     @classmethod
@@ -123,6 +130,10 @@ def finished(made: Plan, asked: tuple[Task, "Request", dict[str, Any]], left: li
     learned_by(changed)
     counts = [one.get("cases", 0) for one in facts["classes"].values()]
     task.loss(made.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
+    of_cases = (changed.augment.mixup, changed.augment.cutmix, changed.predict.sensitivities, changed.predict.specificities)
+    if task.grain == "voxel" and any(of_cases):
+        raise UsageError("augment.mixup and augment.cutmix mix whole cases, and predict.sensitivities and predict.specificities are of whole "
+                         "cases, with one answer each; here every voxel has one. Leave them out.")  # fmt: skip
     return corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
 
 

@@ -5,7 +5,7 @@ On disk each value stands beside its reason: `{"patch": {"size": {"value": [40, 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -88,13 +88,24 @@ class Train(Settings):
     freeze: int = Field(default=0, ge=0)
 
 
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Predict(Settings):
-    """How it answers: tiles overlap by `overlap`, `mirror` averages over flips of the safe axes."""
+    """How it answers: tiles overlap by `overlap`, `mirror` averages over flips of the safe axes. For the wished `sensitivities` and
+    `specificities` thresholds are chosen on validation cases and told with what they do on test cases (whole cases alone)."""
 
     overlap: float = 0.5
     batch: int = 1
     mirror: bool = False
     skip_air: bool = True
+    sensitivities: tuple[Part, ...] = ()
+    specificities: tuple[Part, ...] = ()
+
+    @property
+    def targets(self) -> dict[str, tuple[float, ...]]:
+        """The wished rates by name."""
+        return {"sensitivity": self.sensitivities, "specificity": self.specificities}
 
 
 class Expected(Settings):

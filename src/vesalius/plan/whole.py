@@ -29,7 +29,9 @@ PIXELS = {"cpu": 2**18, "cuda": 2**22}  # of a batch
 BATCH = {"cpu": 128, "cuda": 256}
 EPOCHS, SAMPLES, MANY_EPOCHS = 10, 40_000, 60  # a plan needs so many epochs, and so many samples, but no more than so many epochs
 MOST = 4  # times as many samples are the most that is learned from: beyond, small data sets are learned by heart
+FEW_CASES = 1000  # training cases, below which mixing cases may help
 UNEVEN = 3.0  # the most common class over the rarest, from which on classes are drawn more evenly
+WISHED = (0.95,)  # of sensitivity and of specificity: a rule-out and a rule-in
 ANYWAY = ("microscopy", "histology", "pathology", "dermatoscopy", "dermoscopy", "blood", "cell")  # turned over they are as likely
 
 
@@ -71,7 +73,8 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
                   deterministic=asked["deterministic"], best=rules.BEST)  # fmt: skip
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
-                predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),
+                predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False,
+                                sensitivities=WISHED, specificities=WISHED),
                 expected=promise(chosen, steps, facts["cases"], budget=budget))  # fmt: skip
     reasons = {**_reasons(chosen, facts, wanted), **why, **why_augment, "patch__balance": why_balance, "train__precision": why_kind,
                "train__learning_rate": why_rate, **classifiers.reasons(name, own, task.nets[0])}  # fmt: skip
@@ -235,6 +238,9 @@ def augment_rule(dataset: Dataset, facts: dict[str, Any], size: tuple[int, ...])
     )
     turn = "any angle is as likely" if free else "patients lie a little turned"
     none = "the image is too small to lose detail" if small else "gentle"
+    mixing = (f"off; with {facts['cases']} training cases, which are few, --set augment.mixup=0.2 or cutmix=1 is worth a trial: "
+              "compare on validation cases" if facts["cases"] < FEW_CASES else "off: there are enough cases")  # fmt: skip
+    why |= dict.fromkeys(("augment__mixup", "augment__cutmix", "augment__mixing_probability"), mixing)
     return made, why | {
         "augment__mirror": sides, "augment__rotation": turn, "augment__blur_probability": none, "augment__low_resolution_probability": none,
         "augment__outside": "what lies outside looks like the border",
@@ -267,5 +273,6 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int) -> dict[str,
         "train__steps": fast, "expected__step_seconds": fast, "expected__budget_seconds": "as asked for", "folds": "as asked for",
         "train__seed": "as asked for", "train__deterministic": "as asked for", "train__validations": "ten looks at the validation cases",
         "predict__overlap": "cases are not cut into tiles", "predict__skip_air": "cases are not cut into tiles",
-        "predict__batch": "several cases at once", "predict__mirror": "off: one view, as trained; vesalius predict --mirror turns it on",
+        "predict__sensitivities": "a threshold to rule out by is chosen on validation cases and told with what it does on test cases",
+        "predict__specificities": "the same to rule in by", "predict__batch": "several cases at once", "predict__mirror": "off: one view, as trained; vesalius predict --mirror turns it on",
     }  # fmt: skip

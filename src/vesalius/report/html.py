@@ -16,6 +16,7 @@ from vesalius.core.files import write_text
 from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables
 from vesalius.report.facts import Facts, gather
 from vesalius.report.glossary import WORDS, measure
+from vesalius.report.shortcuts import shortcuts
 from vesalius.report.verdict import verdict
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -60,7 +61,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
         "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves),
         "data": _data(facts),
-        "findings": _findings(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
+        "findings": _findings(facts), "shortcuts": shortcuts(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
         "commands": repeat.commands(facts), "environment": repeat.environment(facts.record),
         "versions": [(k, v) for k, v in (facts.record.get("versions") or {}).items() if v], "glossary": _glossary(facts),
     }  # fmt: skip

@@ -21,8 +21,16 @@ def limits(facts: Facts) -> list[tuple[str, str]]:
     """(what, sentence) for everything that weakens the conclusions; always ends with what was not tested at all."""
     if not facts.rows:
         return [("Not evaluated", "No case has been scored yet: nothing can be said about how well this works."), *_data(facts), _always()]
-    found = (rule(facts) for rule in (_size, _width, _comparison, _part, _patients, _labels, _failures, _worst, _training, _data))
+    found = (rule(facts) for rule in (_leaks, _size, _width, _comparison, _part, _patients, _labels, _failures, _worst, _training, _data))
     return [*(limit for some in found for limit in some), _always()]
+
+
+def _leaks(facts: Facts) -> Limits:
+    if facts.splits.get("leaks"):
+        yield "Leaky split", (
+            f"{facts.splits['leaks']} The run was trained and tested on it all the same (--allow-leaks): its scores say how much is known by "
+            "heart, not how good the model is. Train again with --fix-split."
+        )
 
 
 def _size(facts: Facts) -> Limits:

@@ -15,7 +15,7 @@ def promises(facts: Facts) -> dict[str, Any] | None:
     found = facts.scores("model").get("trust")
     if not found:
         return None
-    return {"areas": areas(facts), "rows": rows(found), "charts": charts(found), "remarks": found["remarks"],
+    return {"areas": areas(facts), "rows": rows(found), "charts": charts(found), "operating": operating(found), "remarks": found["remarks"],
             "fitted_here": facts.part == "val"}  # fmt: skip
 
 
@@ -48,10 +48,18 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [*told, ("called strange", f"at most {100 * strange['alarms']:.0f} % of ordinary ones", share(strange))]
 
 
+def operating(found: dict[str, Any]) -> list[list[str]]:
+    """(class, wished on validation, threshold, then sensitivity, specificity and predictive values found here)."""
+    return [[str(one["class"]), f"{one['wish']} of at least {100 * one['least']:g} %", number(one["threshold"]),
+             *(share(one[name]) for name in ("sensitivity", "specificity", "ppv", "npv"))] for one in found.get("operating", ())]  # fmt: skip
+
+
 def share(one: dict[str, Any]) -> str:
     """A rate with its interval, in per cent."""
     if one["share"] is None:
         return DASH
+    if one["low"] is None:
+        return f"{100 * one['share']:.1f} %, {one['part']} of {one['whole']}"
     return f"{100 * one['share']:.1f} % ({100 * one['low']:.1f} to {100 * one['high']:.1f}), {one['part']} of {one['whole']}"
 
 

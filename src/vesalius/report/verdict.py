@@ -74,8 +74,10 @@ def _evaluated(facts: Facts) -> Verdict:
     metric = leading(facts)
     gain = gain_over(facts, "baseline", metric)
     tone, headline = _headline(gain, measure(metric))
+    if facts.splits.get("leaks"):
+        tone, headline = "bad", "The split leaks: these scores are too good."
     sentences = [_reach(facts, metric), _gain(facts, gain, metric), *_raters(facts, metric), _weakest(facts, metric), _lost(facts)]
-    if tone == "bad" and facts.curves:
+    if tone == "bad" and facts.curves and not facts.splits.get("leaks"):
         sentences.append(f"It learned for {_effort(facts.curves)}: more time is the first thing to try.")
     return Verdict(tone, headline, [s for s in sentences if s], _figures(facts, gain, metric))
 

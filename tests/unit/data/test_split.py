@@ -162,3 +162,17 @@ def test_real_sets_have_no_leak(name):
     made = split(data)
     assert set(made.test) == {case.name for case in data.part("test")}
     assert set(made.folds[0].val) == {case.name for case in data.part("val")}
+
+
+def test_leaks_that_are_allowed_stay_as_given_and_everything_else_is_by_patient():
+    sides = ["train"] * 6 + ["test"] * 4
+    cases = tuple(Case(f"c{k}", f"p{k % 6}", {"image": Path(f"{k}.png")}, split=side, classes={"a": 1}) for k, side in enumerate(sides))
+    data = Dataset("d", Path("."), "classify", cases, ("image",), Labels(names=("a", "b"), values=((0,), (1,)), kind="classes"))
+    with pytest.raises(DataError, match="leaks"):
+        split(data)
+    made = split(data, together=[("c0", "c6"), ("c1", "c2")], leaks="p0 to p3 lie on two sides.")
+    assert made.test == ("c6", "c7", "c8", "c9") and made.leaks == "p0 to p3 lie on two sides."
+    fold = made.folds[0]
+    assert sorted(fold.train + fold.val) == [f"c{k}" for k in range(6)]
+    assert {"c1", "c2"} <= set(fold.train) or {"c1", "c2"} <= set(fold.val), "copies within a side stay together"
+    assert Split.from_json(made.to_json()) == made

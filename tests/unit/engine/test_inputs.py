@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from tests.unit.io import dicom_maker as made_dicom
 from vesalius.core.errors import DataError, UsageError
 from vesalius.engine.inputs import cases_of, stem
+from vesalius.io import load
 
 
 def scan(path, *, value=0):
@@ -95,3 +97,43 @@ def test_a_data_set_by_its_layout(tmp_path):
     scan(tmp_path / "masks" / "b.nii.gz")
     with pytest.raises(DataError, match="None of the 2 masks marks anything"):  # the reason is told, not hidden
         cases_of(tmp_path, ["ct"])
+
+
+def film(path, number, **elements):
+    """A radiograph of patient `number`, of a series of its own."""
+    words = {"PatientID": f"person {number}", "series": f"1.2.3.{number}", "Modality": "DX", **elements}
+    return made_dicom.save(made_dicom.plain(np.full((4, 5), number, np.uint16), **words), path)
+
+
+def test_dicom_files_of_several_series_are_several_cases(tmp_path):
+    for number in range(3):
+        film(tmp_path / f"IM{number}.dcm", number)
+    film(tmp_path / "IM3", 3)
+    found = cases_of(tmp_path, ["xray"])
+    assert named(found) == {"IM0": {"xray": "IM0.dcm"}, "IM1": {"xray": "IM1.dcm"}, "IM2": {"xray": "IM2.dcm"}, "IM3": {"xray": "IM3"}}
+    assert [case.patient for case in found] == [f"person {k}" for k in range(4)]
+    pixels = [load(case.images["xray"]).array for case in found]
+    assert [(float(p.min()), float(p.max()), p.shape) for p in pixels] == [(k, k, (1, 4, 5)) for k in range(4)]
+
+
+def test_one_series_number_for_several_people_is_no_series(tmp_path):
+    for number in range(3):
+        film(tmp_path / f"{number}.dcm", number, series="1.2.3")
+    assert [case.patient for case in cases_of(tmp_path, ["xray"])] == [f"person {k}" for k in range(3)]
+
+
+def test_the_slices_of_a_series_are_one_case_with_whatever_was_drawn_on_it(tmp_path):
+    made, _, _ = made_dicom.slices(4)
+    made_dicom.write_series(tmp_path / "ct", made)
+    assert named(cases_of(tmp_path / "ct", ["ct"])) == {"ct": {"ct": "ct"}}
+    film(tmp_path / "ct" / "seg.dcm", 9, Modality="SEG")
+    assert named(cases_of(tmp_path / "ct", ["ct"])) == {"ct": {"ct": "ct"}}
+
+
+def test_series_in_folders_of_their_own_are_several_cases(tmp_path):
+    for patient in ("anna", "bert"):
+        made, _, _ = made_dicom.slices(3, series=f"1.2.{len(patient)}.{ord(patient[0])}")
+        made_dicom.write_series(tmp_path / patient, made)
+    assert named(cases_of(tmp_path, ["ct"])) == {"anna": {"ct": "anna"}, "bert": {"ct": "bert"}}
+    made_dicom.write_series(tmp_path / "one" / "deep", made_dicom.slices(3)[0])
+    assert named(cases_of(tmp_path / "one", ["ct"])) == {"one": {"ct": "one"}}

@@ -67,6 +67,11 @@ def test_a_plan_may_be_edited_without_reasons(made, tmp_path):
     assert again.reasons["train.learning_rate"] == again.reasons["folds"] == "edited by hand"
 
 
+def test_scans_whose_voxels_have_answers_are_not_mixed():
+    with pytest.raises(UsageError, match="mix whole cases"):
+        make_plan(tiny_dataset(), facts=facts(), budget="none", settings=["augment.cutmix=1"])
+
+
 @pytest.mark.parametrize(("edit", "told"), [
     ({"train": {"rate": {"value": 1, "reason": ""}}}, "train.rate"),
     ({"patch": {"batch": {"value": "many", "reason": ""}}}, "patch.batch"),

@@ -99,3 +99,12 @@ def test_a_network_is_given_what_it_takes_and_refuses_what_it_does_not():
 def test_a_loss_that_cannot_be_made_is_told_before_any_work(loss, counts, problem):
     with pytest.raises(problem):
         plan(dataset(), facts=facts([(12, 12)] * 5, counts=counts), budget="1m", settings=[f"train.loss={loss}"])
+
+
+def test_mixing_is_off_with_a_reason_that_says_when_to_try_it():
+    few, _ = whole.augment_rule(dataset(), facts([(28, 28)] * 5), (28, 28))
+    assert few.mixup == few.cutmix == 0
+    assert "--set augment.mixup=0.2" in whole.augment_rule(dataset(), facts([(28, 28)] * 5), (28, 28))[1]["augment__mixup"]
+    assert "enough" in whole.augment_rule(dataset(), facts([(28, 28)] * 5, counts=(900, 900)), (28, 28))[1]["augment__mixup"]
+    made = plan(dataset(), facts=facts([(28, 28)] * 5), budget=None, settings=["augment.mixup=0.2"])
+    assert made.augment.mixup == 0.2 and made.reasons["augment.mixup"] == "set by the user"

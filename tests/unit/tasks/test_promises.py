@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 from scipy.stats import beta
+from sklearn.metrics import confusion_matrix
 
 from vesalius.metrics._answers import Answers
 from vesalius.metrics._delong import delong, interval
 from vesalius.tasks import TASKS
+from vesalius.tasks.classify.operate import chosen, measured, rates
 from vesalius.tasks.classify.promises import areas, bins, coverage, curve, rate
 from vesalius.testing.check_case_task import labels_of
 
@@ -61,6 +63,56 @@ def test_bins_hold_every_case_and_the_error_is_theirs():
     stated, came, count = np.array(one["bins"]).T
     assert count.sum() == 90 and one["ece"] == pytest.approx((np.abs(stated - came) * count).sum() / 90, abs=1e-5)
     assert np.array(bins(Answers.of(p, truth))["bins"])[:, 2].sum() == 270
+
+
+def test_operating_points_are_chosen_on_validation_and_counted_on_test():
+    draw, labels = np.random.default_rng(3), labels_of(2, "classes")
+
+    def part(count):
+        truth = draw.integers(0, 2, count)
+        logits = draw.normal(size=count) + 1.5 * truth
+        return np.stack([-logits, logits], 1), truth[:, None].astype(np.uint8), [f"p{draw.random()}" for _ in range(count)]
+
+    logits, truth, names = part(200)
+    task = TASKS["classify"]()
+    how = task.calibrate(logits, truth, labels, names=names, patients=names, targets={"sensitivity": (0.9, 0.95), "specificity": (0.95,)})
+    assert "operating" in how and task.calibrate(logits, truth, labels, names=names)["operating"] == []
+    p = task.probabilities(logits, labels, how)[:, 1]
+    for one in how["operating"]:
+        said = p >= one["point"]["threshold"]
+        reached = {"sensitivity": said[truth[:, 0] == 1].mean(), "specificity": 1 - said[truth[:, 0] == 0].mean()}[one["wish"]]
+        assert one["label"] == "class 1" and one["least"] <= reached < one["least"] + 0.02, "no stricter than wished"
+    test, there, others = part(150)
+    found = task.examined(test, there, labels, calibration=how, names=others, patients=others)["operating"]
+    q = task.probabilities(test, labels, how)[:, 1]
+    for row, one in zip(found, how["operating"], strict=True):
+        tn, fp, fn, tp = confusion_matrix(there[:, 0], q >= one["point"]["threshold"]).ravel()
+        counted = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "ppv": (tp, tp + fp), "npv": (tn, tn + fn)}
+        assert {name: (row[name]["part"], row[name]["whole"]) for name in counted} == counted
+        low = beta.ppf(0.025, tp, fp + 1)
+        assert row["ppv"]["low"] == pytest.approx(low) and row["threshold"] == one["point"]["threshold"]
+        assert row["on_validation"]["sensitivity"]["whole"] == truth.sum()
+
+
+def test_each_of_several_classes_and_findings_has_its_point_and_unknown_ones_do_not_count():
+    draw = np.random.default_rng(4)
+    p, truth = draw.random((60, 3)), draw.integers(0, 2, (60, 3)).astype(np.uint8)
+    truth[:20, 1], truth[:, 2] = 255, 0
+    points = chosen(p, truth, labels_of(3, "findings"), targets={"sensitivity": (0.8,)})
+    assert [one.label for one in points] == [labels_of(3, "findings").names[k] for k in (0, 1)], "nobody has the third"
+    rows = measured(points, p, truth, labels_of(3, "findings"), patients=np.arange(60).astype(str))
+    assert rows[1]["sensitivity"]["whole"] + rows[1]["specificity"]["whole"] == 40
+    one_of = chosen(p, draw.integers(0, 3, (60, 1)), labels_of(3, "classes"), targets={"specificity": (0.8, 0.9)})
+    assert [(one.label, one.least) for one in one_of] == [(f"class {k}", least) for k in range(3) for least in (0.8, 0.9)]
+
+
+def test_cases_of_one_patient_widen_the_interval():
+    draw = np.random.default_rng(5)
+    whose = np.repeat(np.arange(40), 5)
+    sick, seen = (draw.random(40) < 0.5)[whose], (draw.random(40) < 0.7)[whose]
+    wide = rates(sick & seen, sick, whose.astype(str))["sensitivity"]
+    narrow = rates(sick & seen, sick, np.arange(200).astype(str))["sensitivity"]
+    assert wide["share"] == narrow["share"] and wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"])
 
 
 def test_without_rules_there_are_no_promises():

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import _classes, _content, _files, _together
+from vesalius.data.doctor._controls import controls as _controls
 from vesalius.data.doctor._draw import draw_findings
 from vesalius.data.doctor._finding import ORDER, Finding, Severity
 from vesalius.data.doctor._look import Look, look
 from vesalius.data.doctor._mend import mended
+from vesalius.data.doctor._questions import questions
+from vesalius.data.doctor._sources import sources
 from vesalius.data.doctor.duplicates import Pair, clusters, duplicates
 from vesalius.data.split import Split
 
@@ -27,10 +30,12 @@ OF_ANSWERS = (
 )  # fmt: skip
 
 
-def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
+def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[[int, int], None] | None = None,
+            controls: bool = True) -> tuple[Finding, ...]:  # fmt: skip
     """All findings, errors first. Without `split` the split that the data set gives is checked for leaks.
 
-    Every file is read once, by up to eight threads; `progress` is told cases done and in all.
+    Every file is read once, by up to eight threads; `progress` is told cases done and in all. `controls`: whether the margin, the
+    centre, shuffled labels or the site tell the classes of whole cases is looked at too.
     """
     seen = looks(dataset, progress)
     checks = [check for check in CHECKS if not (dataset.alone and check in OF_ANSWERS)]
@@ -39,6 +44,8 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     folds = _together.sides_of(dataset, split)
     found += [*_together.copies(alike), *_together.contradictions(dataset, alike)]
     found += [*_together.leaks(dataset, alike, folds), *_together.header_leaks(seen, folds)]
+    asked = questions(dataset, seen, alike)
+    found += [*sources(dataset, asked), *(_controls(dataset, asked) if controls else ())]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
 
 
@@ -55,5 +62,5 @@ def looks(dataset: Dataset, progress: Callable[[int, int], None] | None = None) 
 
 def draw(dataset: Dataset, findings: tuple[Finding, ...], folder: Path) -> list[Path]:
     """Pictures as PNG in `folder`: a sheet of cases with the outlines of their masks (those with findings first), and the
-    pairs that look like copies side by side. Gives the paths that were written."""
+    pairs that look like copies side by side; margins where they tell the class. Gives the paths that were written."""
     return draw_findings(dataset, findings, folder)

@@ -27,7 +27,7 @@ Captioned = tuple[Case, str]
 
 
 def draw_findings(dataset: Dataset, findings: Sequence[Finding], folder: Path) -> list[Path]:
-    """cases.png, and copies.png where some look alike."""
+    """cases.png, copies.png where some look alike, and shortcuts.png where the margin tells the class."""
     shown = chosen(dataset, findings)
     words: dict[str, str] = {}
     for finding in findings:
@@ -39,6 +39,9 @@ def draw_findings(dataset: Dataset, findings: Sequence[Finding], folder: Path) -
         twins = [(case, f"alike {alike:.2f} {about(case)}".rstrip()) for both, alike in list(pairs.items())[:PAIRS]
                  for case in map(dataset.case, both)]  # fmt: skip
         written.append(_sheet(folder / "copies.png", twins, dataset, columns=4))
+    framed = [(dataset.case(name), label) for f in findings for label, names in f.details.get("margins", {}).items() for name in names]
+    if framed:
+        written.append(_sheet(folder / "shortcuts.png", framed, dataset, columns=4, veiled=True))
     return written
 
 
@@ -52,7 +55,7 @@ def chosen(dataset: Dataset, findings: Sequence[Finding]) -> list[Case]:
     return first + [rest[i] for i in np.linspace(0, len(rest) - 1, count).round().astype(int)]
 
 
-def _sheet(path: Path, cases: list[Captioned], dataset: Dataset, *, columns: int) -> Path:
+def _sheet(path: Path, cases: list[Captioned], dataset: Dataset, *, columns: int, veiled: bool = False) -> Path:
     from PIL import Image as Pictures
     from PIL import ImageDraw, ImageFont
 
@@ -68,6 +71,7 @@ def _sheet(path: Path, cases: list[Captioned], dataset: Dataset, *, columns: int
         if isinstance(panel, str):
             pen.multiline_text((left, top + TEXT), wrapped(panel), fill=ALARM, font=font)
         else:
+            panel = veil(panel) if veiled else panel
             sheet.paste(Pictures.fromarray(panel), (left + (SIDE - panel.shape[1]) // 2, top + TEXT + (SIDE - panel.shape[0]) // 2))
     if dataset.labels.grain == "voxel":
         _legend(pen, font, dataset.labels.names, top=sheet.height - 22)
@@ -136,6 +140,15 @@ def _slice(image: Image, labels: NDArray[np.bool_]) -> tuple[Array, NDArray[np.b
     where = (..., *(place if k == axis else slice(None) for k in range(3)))
     cut = [a[where].swapaxes(-1, -2)[..., ::-1, ::-1] for a in (volume, marked)]
     return stretched(cut[0]), np.asarray(cut[1], bool), space.spacing[down] / space.spacing[across]
+
+
+def veil(panel: NDArray[np.uint8], part: float = 1 / 9) -> NDArray[np.uint8]:
+    """`panel` (H, W, 3) with everything but its margin covered: what a look at the margin alone sees."""
+    height, width = panel.shape[0], panel.shape[1]
+    top, left = round(part * height), round(part * width)
+    out = panel.copy()
+    out[top : height - top, left : width - left] = 225
+    return out
 
 
 def stretched(picture: Array) -> NDArray[np.float32]:

@@ -22,7 +22,8 @@ CHUNK = 1 << 22
 
 @dataclass(frozen=True)
 class Picture:
-    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels."""
+    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels; `depth` is the
+    kind of its numbers (uint8 ...)."""
 
     path: Path
     space: Space
@@ -34,6 +35,7 @@ class Picture:
     stats: dict[str, float]
     words: dict[str, Any]
     thumbs: NDArray[np.uint8]
+    depth: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,8 @@ def picture(image: Image, path: Path) -> Picture:
     low, high, bad = extremes(pixels)
     turned = image.space.canonical_turn().apply(pixels[0] if grey or pixels.shape[0] == 1 else pixels[:3].mean(0))
     return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), sampled(pixels, low),
-                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)}, thumbnails(turned))  # fmt: skip
+                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)}, thumbnails(turned),
+                   pixels.dtype.name)  # fmt: skip
 
 
 def extremes(pixels: Array) -> tuple[float, float, float]:

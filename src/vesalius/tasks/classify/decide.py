@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE, Labels
+from vesalius.tasks.classify.operate import Operating, Targets, chosen
 from vesalius.trust.calibration import probabilities_of
 from vesalius.trust.out_of_distribution import energy
 from vesalius.trust.rules import Trust, TrustChoice, confidence, fit_trust
@@ -26,7 +27,7 @@ class Calibration(Settings):
     the most probable one is said, without thresholds). `nats` are the mean cross entropy before and after on the cases that the
     temperature was fitted on, of `cases` that were there.
 
-    `trust` holds the rules as they were fitted: prediction sets, abstention and novelty are taken from there. Runs of version 1
+    `operating` are thresholds for a wished sensitivity or specificity: told, not used for what is said. `trust` holds the rules as they were fitted: prediction sets, abstention and novelty are taken from there. Runs of version 1
     have none, nor have those with too few patients for validation.
     """
 
@@ -36,6 +37,7 @@ class Calibration(Settings):
     cases: int = 0
     nats: tuple[float, float] | None = None
     trust: Trust | None = None
+    operating: tuple[Operating, ...] = ()
 
 
 class Judged(Settings):
@@ -47,8 +49,9 @@ class Judged(Settings):
 
 
 def fit(logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | None = None,
-        patients: Sequence[str] | None = None) -> Calibration:  # fmt: skip
-    """Everything from validation logits (N, K) with truth (N, 1 | K) of cases called `names`; of few patients nothing."""
+        patients: Sequence[str] | None = None, targets: Targets | None = None) -> Calibration:  # fmt: skip
+    """Everything from validation logits (N, K) with truth (N, 1 | K) of cases called `names`; of few patients nothing. `targets` are
+    sensitivities and specificities for which operating points are kept."""
     called = [str(k) for k in range(len(logits))] if names is None else list(names)
     whose = called if patients is None else list(patients)
     known = (np.asarray(truth) != IGNORE).any(1).tolist()
@@ -58,9 +61,12 @@ def fit(logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | N
     rules = fit_trust(np.asarray(logits, np.float64), target, names=called, patients=whose, choice=TrustChoice(chosen_on="all"))
     judged = judged_alone(labels)
     points = dict(zip([labels.names[k] for k in judged], rules.points, strict=True))
-    return Calibration(temperature=rules.calibration.temperature[0], cases=len(logits), trust=rules,
+    temperature = rules.calibration.temperature[0]
+    p = calibrated(logits, labels, Calibration(temperature=temperature))
+    return Calibration(temperature=temperature, cases=len(logits), trust=rules,
                        thresholds={name: 0.5 if point is None else point.threshold for name, point in points.items()},
-                       nats=(rules.calibration.before, rules.calibration.after))  # fmt: skip
+                       nats=(rules.calibration.before, rules.calibration.after),
+                       operating=chosen(p, truth, labels, targets=targets or {}))  # fmt: skip
 
 
 def judged_alone(labels: Labels) -> list[int]:

@@ -16,6 +16,7 @@ from vesalius.metrics.abstention import risk_coverage
 from vesalius.metrics.calibration import calibration as calibration_numbers
 from vesalius.metrics.calibration import events, reliability
 from vesalius.tasks.classify.decide import Calibration, calibrated
+from vesalius.tasks.classify.operate import measured
 from vesalius.tasks.classify.scores import answers_of, questions
 from vesalius.trust._kept import owners
 from vesalius.trust.operating import Rate
@@ -27,7 +28,7 @@ POINTS = 100  # of the curve of risk against coverage
 
 def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibration, names: Sequence[str],
              patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
-    """{"areas", "reliability", "risk_coverage", "remarks"}, and with fitted rules {"coverage", "abstention", "strange"}, as plain JSON.
+    """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage", "abstention", "strange"}, as plain JSON.
 
     Rates come with exact binomial intervals over patients: a patient is covered where all its cases are, strange where any is.
     """
@@ -39,6 +40,8 @@ def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibr
         "areas": areas(answers, labels), "reliability": {"before": bins(before), "after": bins(answers)},
         "risk_coverage": curve(sure, answers.right), "remarks": answers.remarks(labels.names),
     }  # fmt: skip
+    if calibration.operating:
+        found["operating"] = measured(calibration.operating, p, truth, labels, patients=answers.patients)
     if calibration.trust is None:
         return found
     trust = calibration.trust

@@ -1,0 +1,72 @@
+"""How long testing whole cases and the report will take: measured on this machine, as busy as it is now, in the run's own units.
+
+What is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of patients, of which
+intervals take a thousand. The network's answer was timed by planning. The report is known in processor seconds; how many seconds of
+the clock one of those takes here (`busy`) the run itself has shown.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vesalius.data.case import Case
+from vesalius.engine.run import Run
+from vesalius.engine.sets import DRAWS, FEWER, LARGE
+from vesalius.engine.whole import Judged, in_parts, truths
+from vesalius.metrics._bootstrap import GROUPS
+from vesalius.tasks import CaseTask, Shallow
+
+REPORT_CPU = 6.0  # processor seconds of the report with its pictures and explanations, and of loading what draws them
+READ = 8  # cases that are read on trial
+PEOPLE = 2  # the model and the baseline
+EXAMINED = 30  # times the measures of one draw: curves, promises and tables
+
+
+def testing_cases(run: Run, baseline: Shallow | None, *, busy: float) -> float:
+    """Seconds from the end of learning to the end of the report."""
+    splits = run.splits
+    parts = [dict.fromkeys(name for fold in splits["folds"] for name in fold["val"]), dict.fromkeys(splits["test"])]
+    found = [[case for case in map(run.dataset.case, names) if case.classes is not None] for names in parts]
+    answers = len(found[0]) + len(found[1]) * len(splits["folds"])
+    each = _of_a_case(run, [case for part in found for case in part], baseline)
+    each += 1.2 * run.plan.expected.tile_seconds * (2 ** sum(run.plan.augment.mirror) if run.plan.predict.mirror else 1)
+    return REPORT_CPU * busy + answers * each + sum(_of_intervals(run, part) for part in found if part)
+
+
+def _of_a_case(run: Run, cases: Sequence[Case], baseline: Shallow | None) -> float:
+    """Seconds to read one case, several at a time as testing does, and for the baseline's answer."""
+    some = cases[:: max(1, len(cases) // READ)][:READ]
+    if not some:
+        return 0.0
+    begun = time.perf_counter()
+    images = [pixels.result() for part in in_parts(some, run.plan) for _, pixels in part if pixels.exception() is None]
+    read = (time.perf_counter() - begun) / len(some)
+    if baseline is None or not images:
+        return read
+    return read + _timed(lambda: baseline.predict(images[0]))
+
+
+def _of_intervals(run: Run, cases: Sequence[Case]) -> float:
+    """Seconds of all draws of patients over `cases`, by case and, where patients have several, by patient."""
+    task, labels, draw = cast(CaseTask, run.task), run.plan.labels, np.random.default_rng(0)
+    truth, patients = truths(cases, labels), [case.patient for case in cases]
+    said = draw.dirichlet(np.ones(len(labels.names)), len(cases)) if labels.one_of else draw.random((len(cases), len(labels.names)))
+    none = task.calibrate(np.zeros((0, labels.out_channels)), np.zeros((0, 1), np.uint8), labels)
+    judged = Judged(task, labels, patients, truth, {"model": said}, {"model": none})
+    rows: NDArray[np.intp] = draw.integers(len(cases), size=len(cases))
+    people = len(set(patients))
+    draws = (DRAWS if len(cases) <= LARGE else FEWER) + min(GROUPS, people) + EXAMINED
+    again = people / len(cases) if people < len(cases) else 0.0  # the fewer patients are drawn from, too
+    return PEOPLE * draws * (_timed(lambda: judged.measure("model", rows)) * (1 + again))
+
+
+def _timed(work: Callable[[], Any], times: int = 4) -> float:
+    """Mean seconds, after one that does not count (it loads what is needed)."""
+    work()
+    begun = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - begun) / times

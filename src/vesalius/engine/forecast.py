@@ -1,6 +1,6 @@
-"""How long testing whole cases and the report will take: measured on this machine, as busy as it is now, in the run's own units.
+"""How long testing and the report will take: measured on this machine, as busy as it is now, in the run's own units.
 
-What is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of patients, of which
+Of whole cases, what is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of patients, of which
 intervals take a thousand. The network's answer was timed by planning. The report is known in processor seconds; how many seconds of
 the clock one of those takes here (`busy`) the run itself has shown.
 """
@@ -12,13 +12,18 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.files import read_json
 from vesalius.data.case import Case
+from vesalius.engine.certain import can_be_absent
+from vesalius.engine.images import testing_images
 from vesalius.engine.run import Run
 from vesalius.engine.sets import DRAWS, FEWER, LARGE
 from vesalius.engine.whole import Judged, in_parts, truths
 from vesalius.metrics._bootstrap import GROUPS
 from vesalius.tasks import CaseTask, Shallow
 
+REPORT_SECONDS = 8.0
+VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
 REPORT_CPU = 6.0  # processor seconds of the report with its pictures and explanations, and of loading what draws them
 READ = 8  # cases that are read on trial
 PEOPLE = 2  # the model and the baseline
@@ -70,3 +75,26 @@ def _timed(work: Callable[[], Any], times: int = 4) -> float:
     for _ in range(times):
         work()
     return (time.perf_counter() - begun) / times
+
+
+def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
+    """The same where voxels are answered, from the measured time per tile."""
+    plan, splits = run.plan, run.splits
+    facts = read_json(run.path / "fingerprint.json")
+    looked = sum(len(fold["val"]) for fold in splits["folds"])
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + plan.net.networks - 1)
+    spacing = plan.preparation.spacing
+    shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
+    sides = shapes * own / np.array(spacing) if spacing else shapes
+    stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
+    tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
+    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks
+    return float(REPORT_SECONDS * busy + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
+
+
+def testing_of_images(run: Run, baseline: Shallow | None, *, busy: float) -> float:
+    """The same where images alone are learned from."""
+    return testing_images(run)
+
+
+TESTING = {"voxel": testing_voxels, "case": testing_cases, "image": testing_of_images}

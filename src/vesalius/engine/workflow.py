@@ -23,10 +23,8 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
-from vesalius.engine.certain import can_be_absent
 from vesalius.engine.evaluate import evaluate
-from vesalius.engine.forecast import testing_cases
-from vesalius.engine.images import testing_images
+from vesalius.engine.forecast import TESTING
 from vesalius.engine.member import Sides, learn
 from vesalius.engine.priming import fit_priors, forget_odds, primed
 from vesalius.engine.progress import Listener
@@ -41,8 +39,6 @@ from vesalius.tasks import TASKS, Shallow, Task
 PATIENCE = timedelta(days=2)
 HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
 LEAST_SECONDS = 5.0
-REPORT_SECONDS = 8.0
-VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
 
 
 @dataclass
@@ -357,7 +353,7 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
         return plan
     if session.continued:  # the plan's own share, of which a part may be spent
         return plan
-    testing = TESTING[run.task.grain](session, run)
+    testing = TESTING[run.task.grain](run, session.baseline, busy=session.busy)
     gone = time.monotonic() - session.started
     seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing) / left)
     if seconds == LEAST_SECONDS:
@@ -365,39 +361,6 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
                              f"{LEAST_SECONDS:.0f} s are left to learn in. Give it more: --budget")  # fmt: skip
     seconds = min(seconds, plan.train.most_seconds or seconds)
     return plan.model_copy(update={"train": plan.train.model_copy(update={"seconds": seconds})})
-
-
-def testing_seconds(run: Run) -> float:
-    """Seconds that testing and the report will take, from the measured time per tile."""
-    plan, splits = run.plan, run.splits
-    facts = read_json(run.path / "fingerprint.json")
-    looked = sum(len(fold["val"]) for fold in splits["folds"])
-    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + plan.net.networks - 1)
-    spacing = plan.preparation.spacing
-    shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
-    sides = shapes * own / np.array(spacing) if spacing else shapes
-    stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
-    tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
-    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks
-    return float(REPORT_SECONDS + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
-
-
-def _foreseen(session: Session, run: Run) -> float:
-    """Seconds of testing and of the report where voxels are answered."""
-    return testing_seconds(run) + REPORT_SECONDS * (session.busy - 1)
-
-
-def _foreseen_of_cases(session: Session, run: Run) -> float:
-    """The same where cases as a whole are answered."""
-    return testing_cases(run, session.baseline, busy=session.busy)
-
-
-def _foreseen_of_images(session: Session, run: Run) -> float:
-    """The same where images alone are learned from."""
-    return testing_images(run)
-
-
-TESTING = {"voxel": _foreseen, "case": _foreseen_of_cases, "image": _foreseen_of_images}
 
 
 def _finish(session: Session, run: Run, *, stored: dict[str, Stored], ended: bool) -> None:

@@ -9,16 +9,21 @@ import pytest
 from tests.unit.engine.tiny import tiny_plan, write_scans
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import read_json, write_json
+from vesalius.engine import forecast
 from vesalius.engine import workflow as room
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.state import load_weights
 from vesalius.engine.workflow import Session, _with_deadline, train
-from vesalius.engine.workflow import testing_seconds as seconds_of_testing
 from vesalius.plan import Plan, Request
 
 FILES = ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv", "weights.safetensors",
          "metrics.json")  # fmt: skip
+
+
+def foreseen(run):
+    """Seconds of testing on an idle machine."""
+    return forecast.testing_voxels(run, None, busy=1.0)
 
 
 class Noted(Listener):
@@ -192,15 +197,15 @@ def timed(tmp_path, *, budget=100.0, seconds=85.0, folds=1, ndim=3):
 
 def test_testing_is_foreseen_from_the_tiles(tmp_path):
     """16 x 8 x 4 voxels by patches of 8 with steps of 4: 3 x 1 x 1 tiles; two test and two validation cases."""
-    per_case = 1.2 * 3 * 0.005 + room.VOXEL_SECONDS * 16 * 8 * 4 + 0.1
-    assert seconds_of_testing(timed(tmp_path)) == pytest.approx(room.REPORT_SECONDS + 4 * per_case)
+    per_case = 1.2 * 3 * 0.005 + forecast.VOXEL_SECONDS * 16 * 8 * 4 + 0.1
+    assert foreseen(timed(tmp_path)) == pytest.approx(forecast.REPORT_SECONDS + 4 * per_case)
 
 
 def test_what_is_gone_and_testing_are_taken_from_the_budget(tmp_path):
     run = timed(tmp_path)
     session = Session(tmp_path, None, Listener(), Request())
     session.started -= 30
-    expected = 100 - 30 - seconds_of_testing(run)
+    expected = 100 - 30 - foreseen(run)
     assert _with_deadline(session, run, left=1).train.seconds == pytest.approx(expected, abs=0.2)
     session.started -= 1000
     assert _with_deadline(session, run, left=1).train.seconds == room.LEAST_SECONDS
@@ -209,7 +214,7 @@ def test_what_is_gone_and_testing_are_taken_from_the_budget(tmp_path):
 def test_folds_share_what_is_left(tmp_path):
     run = timed(tmp_path, folds=3)
     session = Session(tmp_path, None, Listener(), Request())
-    assert _with_deadline(session, run, left=2).train.seconds == pytest.approx((100 - seconds_of_testing(run)) / 2, abs=0.2)
+    assert _with_deadline(session, run, left=2).train.seconds == pytest.approx((100 - foreseen(run)) / 2, abs=0.2)
 
 
 def test_a_continued_run_keeps_to_the_share_of_its_plan(tmp_path):

@@ -1,6 +1,6 @@
 """What two sequences tell only together: every fusion, and either sequence alone, on the interaction phantom, as one table.
 
-    OMP_NUM_THREADS=1 python benchmarks/interaction.py [-o runs] [--cases 400] [--steps 400] [--budget 60s] [--only feature attention]
+    OMP_NUM_THREADS=1 python benchmarks/interaction.py [-o runs] [--cases 1000] [--steps 240] [--budget 60s] [--only feature attention]
 
 The class of a phantom is whether its two marks are alike, so that either sequence alone can do no better than chance, and neither can any
 sum of what each says alone: decision fusion stays at chance by construction. Without --budget every run takes the same number of steps of
@@ -72,8 +72,8 @@ def cell(of: dict[str, Any]) -> str:
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("-o", "--output", type=Path, default=Path("interaction"))
-    words.add_argument("--cases", type=int, default=400)
-    words.add_argument("--steps", type=int, default=400)
+    words.add_argument("--cases", type=int, default=1000)
+    words.add_argument("--steps", type=int, default=240)
     words.add_argument("--batch", type=int, default=16)
     words.add_argument("--budget", default="", help="of each run, in place of --steps")
     words.add_argument("--seed", type=int, default=0)
@@ -81,7 +81,8 @@ def main() -> None:
     said = words.parse_args()
     data = dataset(said.output / "phantom", cases=said.cases, seed=said.seed)
     rows = []
-    print("| what | network | AUC | balanced accuracy | cases | steps | passes | seconds of learning |\n|---|---|---|---|---|---|---|---|", flush=True)
+    titles = ("what", "network", "AUC", "balanced accuracy", "cases", "steps", "passes", "seconds of learning")
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     for name in said.only:
         one = row(name, learned(name, data, said))
         rows.append(one)

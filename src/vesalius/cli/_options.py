@@ -17,6 +17,7 @@ Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 
 Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
+Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]
 Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
 Task = Annotated[str | None, typer.Option(help="Learn from images alone for this: anomaly, pretrain or generate (vesalius shelf tasks).")]
@@ -27,12 +28,13 @@ Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE"
 
 
 def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: list[str] | None, patient: str | None,
-           label: list[str] | None, unlabelled: bool = False) -> "Dataset":  # fmt: skip
+           label: list[str] | None, channel: list[str] | None = None, unlabelled: bool = False) -> "Dataset":  # fmt: skip
     """The data set at `data`, with what the user said of it; `unlabelled`: images without any answer will do."""
     from vesalius.data.dataset import Dataset
 
     said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label, "unlabelled": unlabelled}
-    return Dataset.open(data, **{name: value for name, value in said.items() if value})
+    found = Dataset.open(data, **{name: value for name, value in said.items() if value})
+    return found.with_channels(channel) if channel else found
 
 
 def scores_table(metrics: dict[str, Any]) -> None:

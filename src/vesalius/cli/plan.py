@@ -22,6 +22,7 @@ def plan(
     settings: Settings = None,
     layout: o.Layout = None,
     image: o.Images = None,
+    channel: o.Channels = None,
     mask: o.Mask = None,
     patient: o.Patient = None,
     label: o.Label = None,
@@ -39,7 +40,7 @@ def plan(
     from vesalius.plan import plan as decide
     from vesalius.tasks import aimed
 
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, unlabelled=bool(task))
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
     dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())
     cases = [case for case in dataset.learnable if case.split != "test"]
     with Progress("looking at the scans") as tick:

@@ -19,7 +19,7 @@ from vesalius.engine.extras import Extras
 from vesalius.engine.images import score_image_files, score_images
 from vesalius.engine.infer import ALONE, answer, callables
 from vesalius.engine.inputs import ENDINGS, stem
-from vesalius.engine.jobs import jobs_of
+from vesalius.engine.jobs import Baselines, baseline_of, jobs_of
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.scores import summarise
@@ -48,14 +48,15 @@ class Read:
 def evaluate(
     run: Run | Path | str,
     *,
-    baseline: Shallow | None = None,
+    baseline: Baselines = None,
     parts: Sequence[str] = ("val", "test"),
     by: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Score the run on its validation and test parts; predictions and metrics.json are written into the run folder.
 
-    With several folds each validation case is answered by the network that never saw it, test cases by all together.
+    With several folds each validation case is answered by the network that never saw it (and by that fold's own `baseline`, where one
+    for each is given), test cases by all together.
     `by` names metadata keys to split the summary by. Returns what metrics.json holds.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -69,12 +70,12 @@ def evaluate(
     return found
 
 
-def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Baselines, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     """Scores of each part, scan by scan."""
     return {part: _score_part(run, part, found, baseline=baseline, by=by, listener=listener) for part, found in jobs.items()}
 
 
-def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Baselines, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     where, rows = device(), {"model": list[Any](), "baseline": list[Any]()}
     raters: dict[str, Rows] = {}
     total, done = sum(len(cases) for cases, _ in jobs), 0
@@ -83,6 +84,7 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
         for cases, members in jobs:
             networks = callables(run.networks([run.members[k] for k in members]), run.plan, where) if cases else []
             extras = Extras.of(run, [run.members[k] for k in members]) if cases else ALONE
+            shallow = baseline_of(baseline, members)
             for read in ahead(cases, lambda case: read_case(case, run)):
                 said = answer(networks, read.prepared, plan=run.plan, device=where, extras=extras)
                 waiting.append(("model", pool.submit(score, run, read, said)))
@@ -90,8 +92,8 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
                     cast(VoxelTask, run.task).written(said, read.image, run.plan.labels),
                     prediction_path(run.path / "predictions" / part, read.image, read.case),
                 )
-                if baseline is not None:
-                    waiting.append(("baseline", pool.submit(score, run, read, shallow_answer(baseline, read.prepared))))
+                if shallow is not None:
+                    waiting.append(("baseline", pool.submit(score, run, read, shallow_answer(shallow, read.prepared))))
                 for rater in list(read.case.masks)[1:]:
                     other = read_mask(read.case.masks[rater], run.plan.labels, read.image.space)
                     waiting.append((rater, pool.submit(score, run, read, other)))

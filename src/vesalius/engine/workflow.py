@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,7 +55,7 @@ class Session:
     spent: dict[str, float] = field(default_factory=dict)
     continued: bool = False
     leaks: str = ""
-    baseline: Shallow | None = None
+    baselines: list[Shallow] = field(default_factory=list)
     processor: float = field(default_factory=time.process_time)
     sat: float = field(default_factory=time.monotonic)
 
@@ -115,7 +115,7 @@ def train(
         stored = _cached(session, run) if rank == 0 else {}
         meet()
         stored = stored or _cached(session, run)  # mapped from what the first process has written
-        session.baseline = _baseline(session, run, stored) if rank == 0 else None
+        session.baselines = _baselines(session, run, stored) if rank == 0 else []
         ended = _learn(session, run, stored)
         if rank == 0:
             _finish(session, run, stored=stored, ended=ended)
@@ -291,16 +291,18 @@ def _cached(session: Session, run: Run) -> dict[str, Stored]:
     return {item.name: item for item in stored}
 
 
-def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow | None:
-    since = time.monotonic()
-    baseline = session.task.baseline(run.plan.labels)
-    if baseline is None:
-        return None
-    names = sorted({name for fold in run.splits["folds"][:1] for name in fold["train"]})
+def _baselines(session: Session, run: Run, stored: dict[str, Stored]) -> list[Shallow]:
+    """One for each fold, fitted to the cases that its network learns from, so that it never saw those that it is asked about; none where
+    the task has no baseline."""
+    since, made = time.monotonic(), list[Shallow]()
+    if session.task.baseline(run.plan.labels) is None:
+        return made
     with session.listener.stage("fitting the shallow baseline"):
-        baseline.fit((stored[name].image.astype("float32"), stored[name].target) for name in names)
+        for fold in run.splits["folds"]:
+            made.append(cast(Shallow, session.task.baseline(run.plan.labels)))
+            made[-1].fit((stored[name].image.astype("float32"), stored[name].target) for name in sorted(fold["train"]))
     session.clocked("baseline", since)
-    return baseline
+    return made
 
 
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
@@ -353,7 +355,7 @@ def _with_deadline(session: Session, run: Run, *, left: int) -> Plan:
         return plan
     if session.continued:  # the plan's own share, of which a part may be spent
         return plan
-    testing = TESTING[run.task.grain](run, session.baseline, busy=session.busy)
+    testing = TESTING[run.task.grain](run, session.baselines[0] if session.baselines else None, busy=session.busy)
     gone = time.monotonic() - session.started
     seconds = max(LEAST_SECONDS, (plan.expected.budget_seconds - gone - testing) / left)
     if seconds == LEAST_SECONDS:
@@ -370,7 +372,7 @@ def _finish(session: Session, run: Run, *, stored: dict[str, Stored], ended: boo
         session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
     SETTLERS[run.task.grain](run, stored, session.listener)
     if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
-        evaluate(run, baseline=session.baseline, by=session.by, listener=session.listener)
+        evaluate(run, baseline=session.baselines or None, by=session.by, listener=session.listener)
     session.clocked("test", since)
     seconds = {**session.spent, "whole": round(time.monotonic() - session.started, 2)}
     made = record(data=str(session.dataset.root), ended=ended, seconds=seconds, processes=process_rank()[1])

@@ -59,7 +59,8 @@ def cells(thumbs: NDArray[np.uint8], region: str) -> NDArray[np.float32]:
 
 
 def probed(features: NDArray[np.floating], targets: Floats, patients: Sequence[str], *, seed: int = 0) -> Area:
-    """The mean area over the columns of `targets` (N, K) of 0 / 1, NaN unknown, that `features` (N, F) reach on patients that were left out."""
+    """The mean area over the columns of `targets` (N, K) of 0 / 1, NaN unknown, that `features` (N, F) reach on patients
+    that were left out."""
     generator, (_, owner) = np.random.default_rng(seed), np.unique(np.asarray(patients, str), return_inverse=True)
     known = np.where(np.isnan(targets), np.nanmean(targets, 0), targets)
     dealt = [shuffled(targets, owner, generator) for _ in range(SHUFFLES)]

@@ -28,7 +28,8 @@ POINTS = 100  # of the curve of risk against coverage
 
 def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibration, names: Sequence[str],
              patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
-    """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage", "abstention", "strange"}, as plain JSON.
+    """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage",
+    "abstention", "strange"}, as plain JSON.
 
     Rates come with exact binomial intervals over patients: a patient is covered where all its cases are, strange where any is.
     """

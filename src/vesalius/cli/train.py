@@ -7,7 +7,6 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer, answer_json
-from vesalius.core.errors import UsageError
 
 
 def train(
@@ -51,8 +50,7 @@ def train(
     from vesalius.plan import Request
     from vesalius.report import write
 
-    if fix_split and allow_leaks:
-        raise UsageError("--fix-split mends what --allow-leaks leaves as it is: give one of them.")
+    o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
     begun = [f"train.init={init.resolve()}"] if init else []
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
                             "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,

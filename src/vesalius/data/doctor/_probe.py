@@ -79,7 +79,7 @@ def probed(features: NDArray[np.floating], targets: Floats, patients: Sequence[s
 def standard(features: NDArray[np.floating]) -> Floats:
     """Features in standard deviations, clipped to four; scaled so that a case has length 1 or so."""
     x = np.asarray(features, float)
-    return np.clip((x - x.mean(0)) / (x.std(0) + 1e-6), -4, 4) / sqrt(x.shape[1])
+    return np.asarray(np.clip((x - x.mean(0)) / (x.std(0) + 1e-6), -4, 4) / sqrt(x.shape[1]))
 
 
 def folds(targets: Floats, owner: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:

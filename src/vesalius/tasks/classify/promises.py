@@ -42,7 +42,7 @@ def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibr
         "risk_coverage": curve(sure, answers.right), "remarks": answers.remarks(labels.names),
     }  # fmt: skip
     if calibration.operating:
-        found["operating"] = measured(calibration.operating, p, truth, labels, patients=answers.patients)
+        found["operating"] = measured(calibration.operating, p, truth, labels=labels, patients=answers.patients)
     if calibration.trust is None:
         return found
     trust = calibration.trust

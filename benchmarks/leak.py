@@ -54,7 +54,8 @@ def main() -> int:
         return 0
     for row in found:
         told = ", ".join(f"{m.replace('_', ' ')} {interval(row[m])}" for m in SHOWN)
-        sys.stdout.write(f"{row['split']:<22} {row['who']:<9} {row['training']} to learn, {row['test']} to test, {row['steps']} steps: {told}\n")
+        sides = f"{row['training']} to learn, {row['test']} to test, {row['steps']} steps"
+        sys.stdout.write(f"{row['split']:<22} {row['who']:<9} {sides}: {told}\n")
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vesalius.cli._console import answer, table
+from vesalius.core.errors import UsageError
 
 if TYPE_CHECKING:
     from vesalius.data.dataset import Dataset
@@ -35,6 +36,12 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
     said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label, "unlabelled": unlabelled}
     found = Dataset.open(data, **{name: value for name, value in said.items() if value})
     return found.with_channels(channel) if channel else found
+
+
+def not_both(given: dict[str, bool]) -> None:
+    """Options that undo each other are refused."""
+    if all(given.values()):
+        raise UsageError(f"{' and '.join(given)} undo each other: give one of them.")
 
 
 def scores_table(metrics: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer, answer_json
-from vesalius.core.errors import UsageError
 
 
 def train(
@@ -28,7 +27,7 @@ def train(
     overwrite: Annotated[bool, typer.Option(help="Start again in a folder that holds a run.")] = False,
     skip_bad: Annotated[bool, typer.Option(help="Leave out cases that cannot be used, and list them.")] = False,
     fix_split: Annotated[bool, typer.Option(help="Put copies that the given split tears apart on one side, and list them.")] = False,
-    allow_leaks: Annotated[bool, typer.Option(help="Train and test on a split that leaks, to show by how much; the run is marked.")] = False,
+    allow_leaks: Annotated[bool, typer.Option(help="Train and test on a split that leaks, to see by how much; marked.")] = False,
     by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
     layout: o.Layout = None,
     image: o.Images = None,
@@ -58,12 +57,12 @@ def train(
     from vesalius.report import write
     from vesalius.tasks import aimed
 
-    if fix_split and allow_leaks:
-        raise UsageError("--fix-split mends what --allow-leaks leaves as it is: give one of them.")
+    o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
     begun = [f"train.init={init.resolve()}"] if init else []
     begun += [f"train.method={method}"] if method else []
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
-                            "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls, "settings": [*(settings or []), *begun]},
+                            "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,
+                            "settings": [*(settings or []), *begun]},
                            where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))

@@ -1,8 +1,8 @@
 """How long testing and the report will take: measured on this machine, as busy as it is now, in the run's own units.
 
-Of whole cases, what is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of patients, of which
-intervals take a thousand. The network's answer was timed by planning. The report is known in processor seconds; how many seconds of
-the clock one of those takes here (`busy`) the run itself has shown.
+Of whole cases, what is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of
+patients, of which intervals take a thousand. The network's answer was timed by planning. The report is known in processor seconds; how
+many seconds of the clock one of those takes here (`busy`) the run itself has shown.
 """
 
 import time

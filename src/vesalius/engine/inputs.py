@@ -18,8 +18,8 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", 
 def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | None = None) -> list[Case]:
     """Cases behind `path` for a network that wants `channels`.
 
-    One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series). Several: a data set in any layout, a folder of
-    `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
+    One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series).
+    Several: a data set in any layout, a folder of `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
     """
     if images:
         return [_named(images, channels)]

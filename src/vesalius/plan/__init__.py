@@ -133,8 +133,8 @@ def finished(made: Plan, asked: tuple[Task, "Request", dict[str, Any]], left: li
     task.loss(made.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
     of_cases = (changed.augment.mixup, changed.augment.cutmix, changed.predict.sensitivities, changed.predict.specificities)
     if task.grain == "voxel" and any(of_cases):
-        raise UsageError("augment.mixup and augment.cutmix mix whole cases, and predict.sensitivities and predict.specificities are of whole "
-                         "cases, with one answer each; here every voxel has one. Leave them out.")  # fmt: skip
+        raise UsageError("augment.mixup and augment.cutmix mix whole cases, and predict.sensitivities and predict.specificities are of "
+                         "whole cases, with one answer each; here every voxel has one. Leave them out.")  # fmt: skip
     return corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
 
 

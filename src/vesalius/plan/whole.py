@@ -298,5 +298,6 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int) -> dict[str,
         "train__seed": "as asked for", "train__deterministic": "as asked for", "train__validations": "ten looks at the validation cases",
         "predict__overlap": "cases are not cut into tiles", "predict__skip_air": "cases are not cut into tiles",
         "predict__sensitivities": "a threshold to rule out by is chosen on validation cases and told with what it does on test cases",
-        "predict__specificities": "the same to rule in by", "predict__batch": "several cases at once", "predict__mirror": "off: one view, as trained; vesalius predict --mirror turns it on",
+        "predict__specificities": "the same to rule in by", "predict__batch": "several cases at once",
+        "predict__mirror": "off: one view, as trained; vesalius predict --mirror turns it on",
     }  # fmt: skip

@@ -28,8 +28,8 @@ def limits(facts: Facts) -> list[tuple[str, str]]:
 def _leaks(facts: Facts) -> Limits:
     if facts.splits.get("leaks"):
         yield "Leaky split", (
-            f"{facts.splits['leaks']} The run was trained and tested on it all the same (--allow-leaks): its scores say how much is known by "
-            "heart, not how good the model is. Train again with --fix-split."
+            f"{facts.splits['leaks']} The run was trained and tested on it all the same (--allow-leaks): its scores say how much is known "
+            "by heart, not how good the model is. Train again with --fix-split."
         )
 
 

@@ -50,8 +50,9 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def operating(found: dict[str, Any]) -> list[list[str]]:
     """(class, wished on validation, threshold, then sensitivity, specificity and predictive values found here)."""
+    rates = ("sensitivity", "specificity", "ppv", "npv")
     return [[str(one["class"]), f"{one['wish']} of at least {100 * one['least']:g} %", number(one["threshold"]),
-             *(share(one[name]) for name in ("sensitivity", "specificity", "ppv", "npv"))] for one in found.get("operating", ())]  # fmt: skip
+             *(share(one[name]) for name in rates)] for one in found.get("operating", ())]  # fmt: skip
 
 
 def share(one: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the report shows of the controls: whether margin, centre, shuffled labels or the site tell the class, and what else gives it away."""
+"""What the report shows of the controls: whether margin, centre, shuffled labels or the site tell the class, and what else does."""
 
 from typing import Any
 

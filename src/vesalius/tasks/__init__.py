@@ -108,7 +108,8 @@ class CaseTask(Task):
 
     @abstractmethod
     def calibrate(self, logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | None = None,
-                  patients: Sequence[str] | None = None, targets: Mapping[str, Sequence[float]] | None = None) -> dict[str, Any]:  # fmt: skip
+                  patients: Sequence[str] | None = None,
+                  targets: Mapping[str, Sequence[float]] | None = None) -> dict[str, Any]:  # fmt: skip
         """What is set on validation cases, logits (N, K) and truth (N, 1 | K), and on no others, as plain JSON: a "temperature",
         "thresholds", the rules of "trust", and "operating" points for `targets` {"sensitivity": (.95,) ...}. Of no cases: what is
         used where there is no validation."""

@@ -139,7 +139,7 @@ def test_metadata_and_the_kind_of_numbers_are_told_but_not_other_words_for_the_c
 def test_folders_and_names_are_a_note_unless_they_are_the_class_itself(tmp_path):
     honest = made(tmp_path / "a", where=lambda k, name: f"{name}/{name}_{k}.png")
     assert not [f for f in examine(honest, controls=False) if f.check == "shortcut"]
-    apart = made(tmp_path / "b", where=lambda k, name: f"{'archive' if name == 'ill' else 'clinic'}/{'IM' if name == 'ill' else 'scan'}-{k}.png")
+    apart = made(tmp_path / "b", where=lambda k, name: f"archive/IM-{k}.png" if name == "ill" else f"clinic/scan-{k}.png")
     found = [f for f in examine(apart, controls=False) if f.check == "shortcut"]
     assert {(f.severity, f.details["property"]) for f in found} == {("note", "folder"), ("note", "beginning of the name")}
     assert "every 'ill' image is archive, no other is" in " ".join(f.message for f in found)

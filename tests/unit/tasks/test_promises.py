@@ -100,7 +100,7 @@ def test_each_of_several_classes_and_findings_has_its_point_and_unknown_ones_do_
     truth[:20, 1], truth[:, 2] = 255, 0
     points = chosen(p, truth, labels_of(3, "findings"), targets={"sensitivity": (0.8,)})
     assert [one.label for one in points] == [labels_of(3, "findings").names[k] for k in (0, 1)], "nobody has the third"
-    rows = measured(points, p, truth, labels_of(3, "findings"), patients=np.arange(60).astype(str))
+    rows = measured(points, p, truth, labels=labels_of(3, "findings"), patients=np.arange(60).astype(str))
     assert rows[1]["sensitivity"]["whole"] + rows[1]["specificity"]["whole"] == 40
     one_of = chosen(p, draw.integers(0, 3, (60, 1)), labels_of(3, "classes"), targets={"specificity": (0.8, 0.9)})
     assert [(one.label, one.least) for one in one_of] == [(f"class {k}", least) for k in range(3) for least in (0.8, 0.9)]

@@ -35,8 +35,8 @@ def controls(dataset: Dataset, asked: Questions) -> Iterator[Finding]:
         return
     people = len(set(asked.patients))
     if not asked.names or people < PEOPLE:
-        yield Finding("controls", "note", f"Whether margin, centre or site give the class away was not looked at: {people} patients, of whom "
-                      f"each class needs {FEWEST} with and without it.")  # fmt: skip
+        yield Finding("controls", "note", f"Whether margin, centre or site give the class away was not looked at: {people} patients, of "
+                      f"whom each class needs {FEWEST} with and without it.")  # fmt: skip
         return
     some = asked.part(sampled(asked.patients))
     thumbs = pictures(dataset, some.seen)
@@ -86,15 +86,21 @@ def _sentence(found: dict[str, Area], cases: int) -> str:
 
 def _margin(found: dict[str, Area], asked: Questions) -> Iterator[Finding]:
     """Of some class the margin tells what the whole picture tells, or nearly."""
-    told = {name: (margin, whole) for name, margin, whole in zip(asked.names, found["margin"].each, found["whole"].each, strict=True)
-            if margin.low > LEAST and margin.auc > max(CLEARLY, margin.chance[2]) and margin.auc - 0.5 >= NEAR * (whole.auc - 0.5)}  # fmt: skip
+    pairs = zip(asked.names, found["margin"].each, found["whole"].each, strict=True)
+    told = {name: (margin, whole) for name, margin, whole in pairs if _nearly(margin, whole)}
     if told:
         figures = "; ".join(f"{name} with an area of {words(margin)}, the whole picture with {words(whole)}"
                             for name, (margin, whole) in told.items())  # fmt: skip
         yield Finding("margin", "warning", f"The label can be read from the margin: the outer ninth of the pictures alone tells {figures}.",
-                      (), "Look at shortcuts.png (vesalius inspect DATA -o FOLDER): is there a letter, a frame, a table, or another position "
-                      "of the patient? Crop or cover it, or show with a test part from elsewhere that it does not matter.",
+                      (), "Look at shortcuts.png (vesalius inspect DATA -o FOLDER): is there a letter, a frame, a table, or another "
+                      "position of the patient? Crop or cover it, or show with a test part from elsewhere that it does not matter.",
                       {"margins": examples(asked), "classes": {name: numbers(margin) for name, (margin, _) in told.items()}})  # fmt: skip
+
+
+def _nearly(margin: Area, whole: Area) -> bool:
+    """Whether the margin clearly tells a class, and nearly as well as the whole picture."""
+    clear = margin.low > LEAST and margin.auc > max(CLEARLY, margin.chance[2])
+    return clear and margin.auc - 0.5 >= NEAR * (whole.auc - 0.5)
 
 
 def _shuffle(whole: Area) -> Iterator[Finding]:
@@ -102,8 +108,8 @@ def _shuffle(whole: Area) -> Iterator[Finding]:
     those that are learned from have too much of.)"""
     middle, low, high = whole.chance
     if low > 0.5:
-        yield Finding("shuffle", "warning", f"Shuffled labels are told with an area of {middle:.2f} ({low:.2f} to {high:.2f}), which should be "
-                      "0.5: cases that count as independent are not.", (),
+        yield Finding("shuffle", "warning", f"Shuffled labels are told with an area of {middle:.2f} ({low:.2f} to {high:.2f}), which "
+                      "should be 0.5: cases that count as independent are not.", (),
                       "Say who the patient is (--patient REGEX), and look for copies.")  # fmt: skip
 
 
@@ -127,10 +133,10 @@ def _sites(asked: Questions, thumbs: NDArray[np.uint8]) -> tuple[list[Finding], 
         found, bound, p = probed(cells(thumbs, "whole"), hot, asked.patients), *association(values, asked)
         rows.append({"what": WORDS["whole"], "tells": key, **numbers(found), "v": bound, "p": p})
         if found.low > 0.5 and found.auc > CLEARLY and bound >= BOUND and p < SURE:
-            findings.append(Finding("site", "warning", f"The picture tells the {key} with an area of {words(found)}, and the {key} goes with the "
-                                    f"class (Cramér's V {bound:.2f}): what looks like the class may be the {key}.", (),
-                                    f"Balance the classes within each {key}, or test on one that was not learned from; --by {key} shows the "
-                                    "scores of each.", {"key": key, "v": bound, "p": p}))  # fmt: skip
+            message = (f"The picture tells the {key} with an area of {words(found)}, and the {key} goes with the class (Cramér's V "
+                       f"{bound:.2f}): what looks like the class may be the {key}.")  # fmt: skip
+            remedy = f"Balance the classes within each {key}, or test on one that was not learned from; --by {key} shows each one's scores."
+            findings.append(Finding("site", "warning", message, (), remedy, {"key": key, "v": bound, "p": p}))
     return findings, rows
 
 

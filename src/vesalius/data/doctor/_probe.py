@@ -59,7 +59,8 @@ def cells(thumbs: NDArray[np.uint8], region: str) -> NDArray[np.float32]:
 
 
 def probed(features: NDArray[np.floating], targets: Floats, patients: Sequence[str], *, seed: int = 0) -> Area:
-    """The mean area over the columns of `targets` (N, K) of 0 / 1, NaN unknown, that `features` (N, F) reach on patients that were left out."""
+    """The mean area over the columns of `targets` (N, K) of 0 / 1, NaN unknown, that `features` (N, F) reach on patients
+    that were left out."""
     generator, (_, owner) = np.random.default_rng(seed), np.unique(np.asarray(patients, str), return_inverse=True)
     known = np.where(np.isnan(targets), np.nanmean(targets, 0), targets)
     dealt = [shuffled(targets, owner, generator) for _ in range(SHUFFLES)]
@@ -78,7 +79,7 @@ def probed(features: NDArray[np.floating], targets: Floats, patients: Sequence[s
 def standard(features: NDArray[np.floating]) -> Floats:
     """Features in standard deviations, clipped to four; scaled so that a case has length 1 or so."""
     x = np.asarray(features, float)
-    return np.clip((x - x.mean(0)) / (x.std(0) + 1e-6), -4, 4) / sqrt(x.shape[1])
+    return np.asarray(np.clip((x - x.mean(0)) / (x.std(0) + 1e-6), -4, 4) / sqrt(x.shape[1]))
 
 
 def folds(targets: Floats, owner: NDArray[np.intp], generator: np.random.Generator) -> NDArray[np.intp]:

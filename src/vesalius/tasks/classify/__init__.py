@@ -51,7 +51,8 @@ class Classify(CaseTask):
         return definitions()
 
     def calibrate(self, logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | None = None,
-                  patients: Sequence[str] | None = None, targets: Mapping[str, Sequence[float]] | None = None) -> dict[str, Any]:  # fmt: skip
+                  patients: Sequence[str] | None = None,
+                  targets: Mapping[str, Sequence[float]] | None = None) -> dict[str, Any]:  # fmt: skip
         return fit(logits, truth, labels, names=names, patients=patients, targets=targets).model_dump(mode="json")
 
     def probabilities(self, logits: Array, labels: Labels, calibration: Mapping[str, Any]) -> NDArray[np.float64]:

@@ -27,7 +27,8 @@ class Calibration(Settings):
     the most probable one is said, without thresholds). `nats` are the mean cross entropy before and after on the cases that the
     temperature was fitted on, of `cases` that were there.
 
-    `operating` are thresholds for a wished sensitivity or specificity: told, not used for what is said. `trust` holds the rules as they were fitted: prediction sets, abstention and novelty are taken from there. Runs of version 1
+    `operating` are thresholds for a wished sensitivity or specificity: told, not used for what is said. `trust` holds the rules as
+    they were fitted: prediction sets, abstention and novelty are taken from there. Runs of version 1
     have none, nor have those with too few patients for validation.
     """
 

@@ -44,7 +44,7 @@ def chosen(probabilities: Array, truth: Array, labels: Labels, *, targets: Targe
                  for wish, levels in targets.items() for least in levels)  # fmt: skip
 
 
-def measured(points: Sequence[Operating], probabilities: Array, truth: Array, labels: Labels, *,
+def measured(points: Sequence[Operating], probabilities: Array, truth: Array, *, labels: Labels,
              patients: NDArray[np.str_]) -> list[dict[str, Any]]:  # fmt: skip
     """{"class", "wish", "least", "threshold", "on_validation", "sensitivity", "specificity", "ppv", "npv"} of each point on these cases."""
     by_name = {name: (p, there) for name, p, there in asked(probabilities, truth, labels)}

@@ -28,7 +28,8 @@ POINTS = 100  # of the curve of risk against coverage
 
 def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibration, names: Sequence[str],
              patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
-    """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage", "abstention", "strange"}, as plain JSON.
+    """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage",
+    "abstention", "strange"}, as plain JSON.
 
     Rates come with exact binomial intervals over patients: a patient is covered where all its cases are, strange where any is.
     """
@@ -41,7 +42,7 @@ def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibr
         "risk_coverage": curve(sure, answers.right), "remarks": answers.remarks(labels.names),
     }  # fmt: skip
     if calibration.operating:
-        found["operating"] = measured(calibration.operating, p, truth, labels, patients=answers.patients)
+        found["operating"] = measured(calibration.operating, p, truth, labels=labels, patients=answers.patients)
     if calibration.trust is None:
         return found
     trust = calibration.trust

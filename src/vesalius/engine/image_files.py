@@ -84,9 +84,9 @@ def read(cases: Sequence[Case], plan: Plan, done: Done, *, skip_bad: bool) -> Im
 
 def kept(file: Path, names: set[str], folder: Path) -> Done:
     """What an earlier call has left; what could not be read is tried again."""
-    found = read_json(file)
-    rows = [{k: v for k, v in row.items() if k != "file"} for row in found.get("cases", []) if row["case"] in names and not row.get("problem")]
-    return Done(rows, {row["case"]: folder / row["file"] for row in found.get("cases", []) if row["case"] in names and row.get("file")})
+    found = [row for row in read_json(file).get("cases", []) if row["case"] in names and not row.get("problem")]
+    rows = [{key: value for key, value in row.items() if key != "file"} for row in found]
+    return Done(rows, {row["case"]: folder / row["file"] for row in found if row.get("file")})
 
 
 def write(file: Path, run: Run, done: Done, calibration: Mapping[str, Any]) -> None:

@@ -228,6 +228,9 @@ class ImageTask(Task):
         spread = float(((truth - truth.mean(0)) ** 2).sum())
         return max(0.0, 1 - float(((answer - truth) ** 2).sum()) / spread) if spread else float(np.array_equal(answer, truth))
 
+    def checked(self, dataset: Dataset) -> None:
+        """An error where the data set cannot serve the task; told before anything is read."""
+
     def ruled(self, rules: Mapping[str, Any]) -> None:
         """An error where the plan's train.rules hold what the task does not know; told before any work."""
         if rules:
@@ -273,7 +276,9 @@ def aimed(dataset: Dataset, task: str = "", *, method: str = "", normal: Sequenc
     if isinstance(chosen, ImageTask):
         if method and method not in chosen.methods:
             raise UsageError(suggest(method, chosen.methods, f"method for the task '{task or dataset.task}'"))
-        return replace(dataset, task=task or dataset.task, alone=True)
+        made = replace(dataset, task=task or dataset.task, alone=True)
+        chosen.checked(made)
+        return made
     if dataset.alone or task != dataset.task:
         able = [name for name in TASKS if issubclass(TASKS[name], ImageTask)]
         what = "nothing" if dataset.alone else f"the task '{dataset.task}'"

@@ -24,7 +24,7 @@ from vesalius.metrics._delong import area, delong, interval
 from vesalius.metrics._heat import Heat
 from vesalius.metrics.discrimination import average_precision
 from vesalius.tasks import Images, ImageTask, Index, Judged, Learned, Table
-from vesalius.tasks.anomaly.normals import parted, truth_of
+from vesalius.tasks.anomaly.normals import normal_names, parted, truth_of
 from vesalius.tasks.anomaly.pixels import Pixels, abnormal, cut
 
 CARD = Card(entry="Anomaly", title="Anomaly detection", summary="Learn from normal images alone and find what is unlike them.",
@@ -55,6 +55,10 @@ class Anomaly(ImageTask):
             "specificity": "Share of normal images not above that threshold.",
             "strangeness": "The method's score; only differences mean something.",
         }
+
+    def checked(self, dataset: Dataset) -> None:
+        """Some class must be normal."""
+        normal_names(dataset.labels, dataset.metadata)
 
     def parted(self, dataset: Dataset, split: Split) -> tuple[Split, str]:
         return parted(dataset, split)

@@ -4,8 +4,9 @@
 
 FOLDER holds pneumoniamnist.npz (28 x 28: normal, pneumonia; test images that are in the training part byte for byte are left out). The
 other sets are phantoms, made here: chest films of 64 x 64 pixels without and with a nodule, and heads (T2, 28 x 36 x 32 voxels) without
-and with a tumour, both with exact masks. Each method has so many seconds in the one loop, on one thread; threshold and measures are those of the task.
-Areas are given with the interval of DeLong, the difference to the nearest training image in raw pixels with one from drawing patients.
+and with a tumour, both with exact masks. Each method has so many seconds in the one loop, on one thread; threshold and measures are those
+of the task. Areas are given with the interval of DeLong, the difference to the nearest training image in raw pixels with one from drawing
+patients.
 """
 
 import argparse

@@ -3,6 +3,7 @@ last bit; and what a method gathers after learning lies in its weights before th
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from vesalius.core.files import read_json
 from vesalius.core.space import Space
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.dataset import Dataset
+from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 from vesalius.data.whole import fitted
 from vesalius.engine import images as room
-from vesalius.engine.evaluate import evaluate
+from vesalius.engine.evaluate import evaluate, evaluate_files
 from vesalius.engine.image_files import heated, restored
 from vesalius.engine.predict import Options, predict
 from vesalius.engine.run import Run
@@ -101,6 +103,12 @@ def test_evaluated_again_it_says_the_same(made):
     assert json.loads(json.dumps(evaluate(run)))["parts"]["test"]["model"]["rows"] == before["parts"]["test"]["model"]["rows"]
 
 
+def test_another_data_set_is_scored_by_what_was_set_on_validation(made):
+    run, data, _, _ = made
+    found = evaluate_files(run, None, data.with_cases(tuple(case for case in data.cases if case.split == "test")))
+    assert found["parts"]["test"]["model"]["rows"] == json.loads(json.dumps(run.metrics))["parts"]["test"]["model"]["rows"]
+
+
 def test_predict_writes_scores_verdicts_and_maps_on_the_images_grid(made):
     run, data, folder, _ = made
     cases = [case for case in data.cases if case.split == "test"]
@@ -141,7 +149,7 @@ def test_a_run_of_images_has_no_network_of_classes(made):
 
 
 def test_what_is_asked_for_must_fit():
-    data = Dataset("x", __import__("pathlib").Path("/x"), "segment", (), ("image",), room_labels())
+    data = Dataset("x", Path("/x"), "segment", (), ("image",), Labels(names=("a",), values=((1,),)))
     with pytest.raises(UsageError, match="Did you mean anomaly"):
         aimed(data, "anomly")
     with pytest.raises(UsageError, match="Did you mean vae"):
@@ -149,12 +157,6 @@ def test_what_is_asked_for_must_fit():
     with pytest.raises(UsageError, match="labelled for the task 'segment'"):
         aimed(data, "classify")
     assert aimed(data) is data and aimed(data, "segment") is data and aimed(data, "pretrain").alone
-
-
-def room_labels():
-    from vesalius.data.labels import Labels
-
-    return Labels(names=("a",), values=((1,),))
 
 
 class Gathering(Method):

@@ -44,6 +44,11 @@ def not_both(given: dict[str, bool]) -> None:
         raise UsageError(f"{' and '.join(given)} undo each other: give one of them.")
 
 
+def as_settings(init: Path | None, method: str | None) -> list[str]:
+    """What --init and --method say, in the words of --set."""
+    return [*([f"train.init={init.resolve()}"] if init else []), *([f"train.method={method}"] if method else [])]
+
+
 def scores_table(metrics: dict[str, Any]) -> None:
     """The measures that lead, per part and label, with intervals, the baseline beside them."""
     from vesalius.report.glossary import measure

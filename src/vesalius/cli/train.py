@@ -58,12 +58,9 @@ def train(
     from vesalius.tasks import aimed
 
     o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
-    begun = [f"train.init={init.resolve()}"] if init else []
-    begun += [f"train.method={method}"] if method else []
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
                             "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,
-                            "settings": [*(settings or []), *begun]},
-                           where="the options")  # fmt: skip
+                            "settings": [*(settings or []), *o.as_settings(init, method)]}, where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
     dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())

@@ -12,7 +12,7 @@ from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
 from vesalius.plan.plan import Plan
-from vesalius.tasks import Task
+from vesalius.tasks import TASKS, Task
 
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights
@@ -48,7 +48,8 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
         raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
     values = before.values()
     mine = {named(text) for text in settings}
-    return (*(f"{name}={json.dumps(values[name])}" for name in TAKEN[task.grain] if name not in mine and values[name]), *settings)
+    taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
+    return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
 
 
 def reasons(settings: Sequence[str], mine: Sequence[str]) -> dict[str, str]:

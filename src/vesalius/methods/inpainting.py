@@ -18,7 +18,7 @@ from vesalius.methods._restoring import Restoring
 from vesalius.methods._trunk import Trunk
 
 CARD = Card(
-    entry="Inpainting", title="Inpainting (context encoder)", paper="Pathak et al. 2016, CVPR, arXiv:1604.07379", tasks=("pretrain",),
+    entry="Inpainting", title="Inpainting (context encoder)", paper="Pathak et al. 2016, CVPR, arXiv:1604.07379", tasks=("pretrain", "anomaly"),
     summary="Fills boxes that were cut out of an image; learns a whole U-Net.", tags=("dense",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}, "size": (0.2, 0.4)}},
 )  # fmt: skip

@@ -22,7 +22,7 @@ from vesalius.methods._restoring import Restoring
 from vesalius.methods._trunk import Trunk
 
 CARD = Card(
-    entry="ModelsGenesis", title="Models Genesis", paper="Zhou et al. 2019, MICCAI, arXiv:1908.06912", tasks=("pretrain",),
+    entry="ModelsGenesis", title="Models Genesis", paper="Zhou et al. 2019, MICCAI, arXiv:1908.06912", tasks=("pretrain", "anomaly"),
     summary="Restores an image from spoilt tones, texture and context; learns a whole U-Net.", tags=("dense",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}}},
 )  # fmt: skip

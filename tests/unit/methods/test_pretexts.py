@@ -283,5 +283,5 @@ def test_nonsense_is_refused():
         METHODS["jigsaw"]((1, 4, 12), trunk=SMALL)
     with pytest.raises(UsageError, match="At least one box"):
         METHODS["inpainting"]((1, 12, 12), trunk=SMALL, number=0)
-    with pytest.raises(VesaliusError, match="knows no map"):
+    with pytest.raises(VesaliusError, match="gives no images back"):
         METHODS["rotation"]((1, 12, 12), trunk=SMALL).anomaly_map(drawn(1, 1, 12, 12))

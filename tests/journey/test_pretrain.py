@@ -32,8 +32,8 @@ def pictures(tmp_path_factory):
 
 def test_films_of_phantoms_begin_a_classifier_of_pictures(pictures, run_command, tmp_path, capsys):
     run_command("phantom", "chest_xray", "-o", tmp_path / "films", "--cases", "16", "--size", "32")
-    run_command("train", tmp_path / "films", "-o", tmp_path / "first", "--task", "pretrain", "--method", "vicreg", *SHORT, "--set", "patch.batch=8",
-                "--set", "patch.size=[32,32]", "--set", 'net.arguments={"channels": [4, 8]}')  # fmt: skip
+    run_command("train", tmp_path / "films", "-o", tmp_path / "first", "--task", "pretrain", "--method", "vicreg", *SHORT,
+                "--set", "patch.batch=8", "--set", "patch.size=[32,32]", "--set", 'net.arguments={"channels": [4, 8]}')  # fmt: skip
     plan = read_json(tmp_path / "first" / "plan.json")
     assert plan["net"]["name"]["value"] == "compact" and plan["net"]["channels"]["value"] == [4, 8]
     assert not any(plan["train"]["arguments"]["value"]["views"]["mirror"])
@@ -43,13 +43,14 @@ def test_films_of_phantoms_begin_a_classifier_of_pictures(pictures, run_command,
     run_command("train", pictures, "-o", tmp_path / "second", "--init", tmp_path / "first", *SHORT, "--set", "patch.batch=8")
     after = read_json(tmp_path / "second" / "plan.json")
     assert after["net"]["channels"]["value"] == [4, 8] and after["patch"]["size"]["value"] == [32, 32]
-    taken = set(load_weights(tmp_path / "first" / "weights.safetensors")[0]) & set(load_weights(tmp_path / "second" / "weights.safetensors")[0])
+    first, second = (load_weights(tmp_path / name / "weights.safetensors")[0] for name in ("first", "second"))
+    taken = set(first) & set(second)
     assert {name.split(".")[0] for name in taken if name.endswith("weight")} == {"stages"}
 
 
 def test_volumes_restored_begin_a_segmenter(scans, run_command, tmp_path):
-    run_command("train", scans, "-o", tmp_path / "first", "--task", "pretrain", "--method", "models_genesis", *SHORT, "--set", "patch.batch=2",
-                "--set", "patch.size=[16,16,16]", "--set", 'net.arguments={"channels": [4, 8, 8], "strides": [1, 2, 2]}')  # fmt: skip
+    run_command("train", scans, "-o", tmp_path / "first", "--task", "pretrain", "--method", "models_genesis", *SHORT,
+                "--set", "patch.batch=2", "--set", "patch.size=[16,16,16]", "--set", 'net.arguments={"channels": [4, 8, 8], "strides": [1, 2, 2]}')  # fmt: skip
     plan = read_json(tmp_path / "first" / "plan.json")
     assert plan["net"]["name"]["value"] == "unet" and plan["preparation"]["normalise"]["value"][0]["kind"] != "unit"
     answer = run_command("train", scans, "-o", tmp_path / "second", "--init", tmp_path / "first", *SHORT, "--set", "patch.batch=2",

@@ -21,8 +21,9 @@ from vesalius.methods._described import Described, Follower, everyone, perceptro
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
-    entry="MoCo", title="MoCo", paper="He et al. 2020, CVPR, arXiv:1911.05722", tasks=("pretrain",), tags=("views", "contrastive", "momentum"),
+    entry="MoCo", title="MoCo", paper="He et al. 2020, CVPR, arXiv:1911.05722", tasks=("pretrain",),
     summary="Tells the two views of an image from a queue of views seen before; small batches will do.",
+    tags=("views", "contrastive", "momentum"),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}, "queue": {"length": 16, "temperature": 0.2, "head": (16, 8)}}},
 )  # fmt: skip
 
@@ -38,7 +39,7 @@ class Queue(Settings):
 
 
 class MoCo(Described):
-    """`queue` as `Queue` or words for one; a momentum of .99 suits runs of some thousand steps, the published .999 some hundred thousand."""
+    """`queue` as `Queue` or words for one; a momentum of .99 suits thousands of steps, the published .999 hundreds of thousands."""
 
     keys: Tensor
     front: Tensor
@@ -78,6 +79,6 @@ class MoCo(Described):
 
 
 def info_nce(query: Tensor, key: Tensor, others: Tensor, temperature: float) -> Tensor:
-    """-log of the share that each query's own key has of exp(inner product / temperature) over it and `others` (eq. 1); points of a sphere."""
+    """-log of the share that each query's own key has of exp(inner product / temperature) over it and `others` (eq. 1)."""
     alike = torch.cat([(query * key).sum(1, keepdim=True), query @ others.T], 1) / temperature
     return F.cross_entropy(alike, alike.new_zeros(len(alike), dtype=torch.int64))

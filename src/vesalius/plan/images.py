@@ -27,7 +27,7 @@ from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 
-HEARD = ("train.method", "train.arguments", "net.name", "net.arguments", "patch.size", "patch.batch")  # settings that planning itself goes by
+HEARD = ("train.method", "train.arguments", "net.name", "net.arguments", "patch.size", "patch.batch")  # what planning goes by itself
 LONGEST = {2: (128, 96, 64, 48, 32), 3: (64, 48, 40, 32, 24, 16)}  # sides of the grid that are tried, in voxels
 MULTIPLE = 4  # of sides that are made: methods halve them
 EPOCHS, SAMPLES, MANY_EPOCHS = 30, 60_000, 120  # a plan needs so many epochs, and so many samples, but no more than so many epochs
@@ -97,7 +97,8 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
                         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
                         parameters=chosen.cost.parameters)  # fmt: skip
-    made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=trunks.net(chosen.arguments, len(chosen.size)),
+    net = trunks.net(chosen.arguments, len(chosen.size))
+    made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=net,
                 augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
                 predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
     return made, {**_reasons(chosen, facts, wanted, own=own), **trunks.reasons(chosen.arguments), **why}

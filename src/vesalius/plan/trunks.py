@@ -97,7 +97,7 @@ def reasons(made: Mapping[str, Any]) -> dict[str, str]:
         return {}
     name = made["trunk"]["name"]
     why = {"net__name": f"what a run with labels would be planned with: {NETS.card(name).title}; it can begin from this one",
-           "net__arguments": "as the grid asks for; part of train.arguments", "train__arguments": "the trunk as the grid asks for"}  # fmt: skip
+           "net__arguments": "as the grid asks for; part of train.arguments", "train__arguments": "the trunk as the grid asks"}  # fmt: skip
     if "views" in made:
         mirrored = "every axis may be mirrored" if all(made["views"]["mirror"]) else "no axis is mirrored where sides matter"
         why["train__arguments"] += f"; views: {mirrored}, turned by up to {made['views']['rotation']:g} degrees"

@@ -1,4 +1,4 @@
-"""Losses of views against the formulas of the papers, written as loops or in closed form; queues, followers and schedules by their equations."""
+"""Losses of views against the formulas of the papers, as loops or in closed form; queues, followers, schedules by their equations."""
 
 import math
 

@@ -50,7 +50,8 @@ def test_films_of_phantoms_begin_a_classifier_of_pictures(pictures, run_command,
 
 def test_volumes_restored_begin_a_segmenter(scans, run_command, tmp_path):
     run_command("train", scans, "-o", tmp_path / "first", "--task", "pretrain", "--method", "models_genesis", *SHORT,
-                "--set", "patch.batch=2", "--set", "patch.size=[16,16,16]", "--set", 'net.arguments={"channels": [4, 8, 8], "strides": [1, 2, 2]}')  # fmt: skip
+                "--set", "patch.batch=2", "--set", "patch.size=[16,16,16]",
+                "--set", 'net.arguments={"channels": [4, 8, 8], "strides": [1, 2, 2]}')  # fmt: skip
     plan = read_json(tmp_path / "first" / "plan.json")
     assert plan["net"]["name"]["value"] == "unet" and plan["preparation"]["normalise"]["value"][0]["kind"] != "unit"
     answer = run_command("train", scans, "-o", tmp_path / "second", "--init", tmp_path / "first", *SHORT, "--set", "patch.batch=2",

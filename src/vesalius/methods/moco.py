@@ -64,7 +64,7 @@ class MoCo(Described):
         query = F.normalize(self.net.pretext(described(self.net, one)).float(), dim=1)
         with torch.no_grad():
             key = F.normalize(self.slow.copy.pretext(described(self.slow.copy, other)).float(), dim=1)  # type: ignore[operator]
-        yield "net", {"contrast": info_nce(query, key, self.keys.clone(), self.queue.temperature)}
+        yield "net", {"contrast": info_nce(query, key, self.keys.clone(), temperature=self.queue.temperature)}
         self.slow.follow(self.net, self.queue.momentum)
         self.enqueue(everyone(key))
         self.step += 1
@@ -78,7 +78,7 @@ class MoCo(Described):
         self.front.copy_((self.front + len(key)) % len(self.keys))
 
 
-def info_nce(query: Tensor, key: Tensor, others: Tensor, temperature: float) -> Tensor:
+def info_nce(query: Tensor, key: Tensor, others: Tensor, *, temperature: float) -> Tensor:
     """-log of the share that each query's own key has of exp(inner product / temperature) over it and `others` (eq. 1)."""
     alike = torch.cat([(query * key).sum(1, keepdim=True), query @ others.T], 1) / temperature
     return F.cross_entropy(alike, alike.new_zeros(len(alike), dtype=torch.int64))

@@ -11,7 +11,7 @@ from typing import Any
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
-from vesalius.plan.plan import Plan
+from vesalius.plan.plan import OWN, Plan
 from vesalius.tasks import TASKS, Task
 
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
@@ -42,6 +42,9 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     if not path.is_dir():
         return tuple(settings)
     before = Plan.load(path / "plan.json")
+    if before.net.name == OWN:
+        raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no run with "
+                         "labels can begin from it. Begin from one of a method with a trunk (simclr, models_genesis, mae ...).")  # fmt: skip
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:

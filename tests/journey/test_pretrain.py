@@ -59,5 +59,6 @@ def test_volumes_restored_begin_a_segmenter(scans, run_command, tmp_path):
     after = read_json(tmp_path / "second" / "plan.json")
     assert after["net"]["channels"]["value"] == [4, 8, 8] and answer["report"]
     first, second = (load_weights(tmp_path / name / "weights.safetensors")[0] for name in ("first", "second"))
+    assert read_json(tmp_path / "first" / "splits.json")["test"] == read_json(tmp_path / "second" / "splits.json")["test"]
     shared = {name for name in second if name in first}
     assert {name.split(".")[0] for name in shared} == {"down", "ups", "blocks"} and json.dumps(plan)

@@ -7,10 +7,10 @@ it, and mirrors only axes that it is told to: in the body, sides matter.
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,14 +27,14 @@ class Crops(Settings):
     in degrees. Brightness is counted in standard deviations of the image, noise too; contrast and gamma as |log2|; blur in pixels."""
 
     area: tuple[float, float] = (0.3, 1.0)
-    stretch: float = Field(1.33, ge=1)
+    stretch: Annotated[float, Field(ge=1)] = 1.33
     mirror: tuple[bool, ...] = ()
-    rotation: float = Field(15.0, ge=0)
-    brightness: float = Field(0.4, ge=0)
-    contrast: float = Field(0.5, ge=0)
-    gamma: float = Field(0.5, ge=0)
-    blur: float = Field(1.0, ge=0)
-    noise: float = Field(0.1, ge=0)
+    rotation: NonNegativeFloat = 15.0
+    brightness: NonNegativeFloat = 0.4
+    contrast: NonNegativeFloat = 0.5
+    gamma: NonNegativeFloat = 0.5
+    blur: NonNegativeFloat = 1.0
+    noise: NonNegativeFloat = 0.1
 
     @classmethod
     def of(cls, words: "Crops | Mapping[str, Any] | None") -> "Crops":

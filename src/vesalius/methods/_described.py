@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class Described(Unlabelled):
 
     How strange an image is: how far its features are from those of training images, in their spread, once these were gathered."""
 
+    net: Any
+
     def __init__(self, shape: Sequence[int], trunk: Trunk | None, *, learning_rate: float, weight_decay: float, seed: int) -> None:
         super().__init__(shape, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
         self.net, self.width = headless(self.shape, trunk, torch.Generator().manual_seed(seed), read=described)
@@ -60,7 +63,7 @@ class Described(Unlabelled):
         return self.infer(image)
 
     def score(self, image: Tensor) -> Tensor:
-        usual: Usual = self.net.usual  # type: ignore[assignment]
+        usual: Usual = self.net.usual
         return ((self.features(image) - usual.mean) / (usual.spread + TINY)).square().mean(1)
 
     def gather(self, images: Iterable[Tensor]) -> None:
@@ -69,7 +72,7 @@ class Described(Unlabelled):
         self.eval()
         found = torch.cat([self.features(image) for image in images])
         self.train(was)
-        usual: Usual = self.net.usual  # type: ignore[assignment]
+        usual: Usual = self.net.usual
         usual.mean.copy_(found.mean(0))
         usual.spread.copy_(found.std(0, correction=0))
 
@@ -79,7 +82,7 @@ class Follower(nn.Module):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.copy = deepcopy(net)
+        self.copy: Any = deepcopy(net)
         self.copy.requires_grad_(False)
 
     @torch.no_grad()
@@ -87,8 +90,8 @@ class Follower(nn.Module):
         """weight <- keep x weight + (1 - keep) x that of `net`; counts and running means are taken as they are."""
         for own, other in zip(self.copy.parameters(), net.parameters(), strict=True):
             own.lerp_(other, 1 - keep)
-        for own, other in zip(self.copy.buffers(), net.buffers(), strict=True):
-            own.copy_(other)
+        for kept, now in zip(self.copy.buffers(), net.buffers(), strict=True):
+            kept.copy_(now)
 
 
 def perceptron(widths: Sequence[int], *, normed_end: bool = False) -> nn.Sequential:

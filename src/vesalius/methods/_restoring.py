@@ -1,6 +1,7 @@
 """What methods share that give images back with a whole U-Net: its weights, its features, how far an image is from what it should be."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from vesalius.methods._unlabelled import Unlabelled, decayed
 
 class Restoring(Unlabelled):
     """`self.net` is a U-Net whose last layer lies at `pretext`; features are the encoder's last maps in blocks."""
+
+    net: Any
 
     def __init__(self, shape: Sequence[int], trunk: Trunk | None, *, learning_rate: float, weight_decay: float, seed: int) -> None:
         super().__init__(shape, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)

@@ -44,11 +44,12 @@ def headless(shape: Sequence[int], trunk: Trunk | None, generator: torch.Generat
 
 def dense(shape: Sequence[int], trunk: Trunk | None, generator: torch.Generator) -> nn.Module:
     """A whole U-Net, whose last layer gives an image and lies at `pretext`."""
-    net = drawn(shape, trunk or {"name": "unet"}, shape[0], generator=generator)
+    net: Any = drawn(shape, trunk or {"name": "unet"}, shape[0], generator=generator)
     if not decodes(net):
         raise UsageError(f"A {type(net).__name__} gives no image. Choose unet or residual_unet as the trunk.")
     net.pretext, net.outs = net.outs[0], nn.ModuleList()
-    return net
+    whole_net: nn.Module = net
+    return whole_net
 
 
 def drawn(shape: Sequence[int], trunk: Trunk, out_channels: int, *, generator: torch.Generator) -> nn.Module:
@@ -104,7 +105,7 @@ def mapped(net: nn.Module, image: Tensor) -> Tensor:
         return encoded(net, image)
     if hasattr(net, "transformer"):
         tokens = looked(net, net.tokens(image))[:, 1:]  # type: ignore[operator]
-        return tokens.transpose(1, 2).unflatten(2, net.grid(image.shape[2:])[0])  # type: ignore[operator]
+        return tokens.transpose(1, 2).reshape(*tokens.shape[::2], *net.grid(image.shape[2:])[0])  # type: ignore[operator]
     if not callable(trunk := getattr(net, "trunk", None)):
         raise UsageError(f"A {type(net).__name__} has no maps. Choose another trunk, for instance resnet.")
     maps: Tensor = trunk(image)
@@ -112,7 +113,7 @@ def mapped(net: nn.Module, image: Tensor) -> Tensor:
 
 
 def blocks(maps: Tensor) -> Tensor:
-    """(B, K) means of maps (B, F, *s) over the halves of each side: over the whole of a map that was normalised by itself there is little."""
+    """(B, K) means of maps (B, F, *s) over the halves of each side; over a whole map normalised by itself there is little."""
     means: Tensor = POOL[maps.ndim - 2](maps, [min(HALVES, side) for side in maps.shape[2:]])
     return means.flatten(1)
 
@@ -139,7 +140,7 @@ def looked(net: nn.Module, tokens: Tensor) -> Tensor:
 def fitted(net: nn.Module, sides: Sequence[float]) -> tuple[int, ...]:
     """The least sides, not below `sides`, of an image that the trunk takes."""
     step: Any = getattr(net, "pooling", None) or getattr(net, "patch", None) or (1,) * len(sides)
-    least = [2 * s for s in step] if decodes(net) else [int(getattr(net, "least", 2))] * len(sides)  # type: ignore[arg-type]
+    least = [2 * s for s in step] if decodes(net) else [int(getattr(net, "least", 2))] * len(sides)
     return tuple(ceil(max(side, low) / s) * s for side, s, low in zip(sides, step, least, strict=True))
 
 
@@ -153,10 +154,12 @@ def to_pixels(net: nn.Module, shape: Sequence[int], features: int) -> nn.Module:
 def spread(maps: Tensor, shape: Sequence[int]) -> Tensor:
     """(B, C, *S) of maps (B, C x pixels, *s): each place holds a block of pixels; what goes beyond the image is cut off."""
     ratio, n = _ratio(shape[1:], maps.shape[2:]), len(shape) - 1
-    blocks = maps.unflatten(1, (shape[0], *ratio))
+    cut = maps.reshape(len(maps), shape[0], *ratio, *maps.shape[2:])
     order = [0, 1, *(axis for k in range(n) for axis in (2 + n + k, 2 + k))]
-    image = blocks.permute(order).reshape(len(maps), shape[0], *(s * r for s, r in zip(maps.shape[2:], ratio, strict=True)))
-    return image[(..., *(slice(side) for side in shape[1:]))]
+    image = cut.permute(order).reshape(len(maps), shape[0], *(s * r for s, r in zip(maps.shape[2:], ratio, strict=True)))
+    for axis, side in enumerate(shape[1:], start=2):
+        image = image.narrow(axis, 0, side)
+    return image
 
 
 def _ratio(sides: Sequence[int], coarse: Sequence[int]) -> tuple[int, ...]:

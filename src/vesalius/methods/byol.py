@@ -49,7 +49,7 @@ class BYOL(Described):
         both = torch.cat([self.views(image, chance), self.views(image, chance)])
         told = self.net.predictor(self.net.pretext(described(self.net, both)))
         with torch.no_grad():
-            first, second = self.slow.copy.pretext(described(self.slow.copy, both)).chunk(2)  # type: ignore[operator]
+            first, second = self.slow.copy.pretext(described(self.slow.copy, both)).chunk(2)
         yield "net", {"foretelling": 2 * apart(told, torch.cat([second, first])).mean()}
         own = {name: part for name, part in self.net.named_children() if name != "predictor"}
         self.slow.follow(torch.nn.ModuleDict(own), kept(self.share, self.momentum))

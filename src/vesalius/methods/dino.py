@@ -91,7 +91,7 @@ class DINO(Described):
         answers = [torch.cat(views) for views in (large, small) if views]
         said = [part for views in answers for part in self.net.pretext(described(self.net, views)).split(len(image))]
         with torch.no_grad():
-            taught = self.slow.copy.pretext(described(self.slow.copy, answers[0])).split(len(image))  # type: ignore[operator]
+            taught = self.slow.copy.pretext(described(self.slow.copy, answers[0])).split(len(image))
             means = [joint_mean(one) for one in taught]
             centre = self.centre if self.step else torch.stack(means).mean(0)
             targets = [((one - centre) / recipe.teacher).softmax(1) for one in taught]

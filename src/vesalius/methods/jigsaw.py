@@ -75,7 +75,7 @@ class Jigsaw(Described):
         if self.seen == self.tile:
             return found
         mode = {2: "bilinear", 3: "trilinear"}[len(self.tile)]
-        return F.interpolate(found.flatten(0, 1), self.seen, mode=mode).unflatten(0, found.shape[:2])
+        return F.interpolate(found.flatten(0, 1), self.seen, mode=mode).reshape(*found.shape[:3], *self.seen)
 
     def _part(self, image: Tensor, cell: Sequence[int], offset: Tensor) -> Tensor:
         """One tile of each image: (B, C, *t)."""

@@ -6,6 +6,7 @@ hidden patches alone. Ours learns the places of the decoder, where theirs are si
 
 from collections.abc import Iterator, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,8 @@ class Telling(nn.Module):
 class MAE(Unlabelled):
     """`trunk` is a vit; `mask`: part of the patches that is hidden; `normalised`: each patch is told in its own mean and deviation, which
     the paper finds a little better for fine-tuning (`infer` then puts the image's own back)."""
+
+    net: Any
 
     def __init__(
         self, shape: Sequence[int], *, trunk: Trunk | None = None, mask: float = 0.75, decoder: Decoder | None = None,

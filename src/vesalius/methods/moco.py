@@ -63,7 +63,7 @@ class MoCo(Described):
         one, other = self.views(image, chance), self.views(image, chance)
         query = F.normalize(self.net.pretext(described(self.net, one)).float(), dim=1)
         with torch.no_grad():
-            key = F.normalize(self.slow.copy.pretext(described(self.slow.copy, other)).float(), dim=1)  # type: ignore[operator]
+            key = F.normalize(self.slow.copy.pretext(described(self.slow.copy, other)).float(), dim=1)
         yield "net", {"contrast": info_nce(query, key, self.keys.clone(), temperature=self.queue.temperature)}
         self.slow.follow(self.net, self.queue.momentum)
         self.enqueue(everyone(key))

@@ -7,7 +7,7 @@ range are spoilt within their own; mirroring is left to the augmentation of the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -32,13 +32,16 @@ POINTS = 64  # of a curve
 TINY = 1e-6
 
 
+Often = Annotated[float, Field(ge=0, le=1)]
+
+
 class Damage(Settings):
     """How often an image is spoilt in each way; `inner` is how often painting is inside boxes rather than outside (as published)."""
 
-    tones: float = Field(0.9, ge=0, le=1)
-    texture: float = Field(0.5, ge=0, le=1)
-    painting: float = Field(0.9, ge=0, le=1)
-    inner: float = Field(0.2, ge=0, le=1)
+    tones: Often = 0.9
+    texture: Often = 0.5
+    painting: Often = 0.9
+    inner: Often = 0.2
 
     def __call__(self, image: Tensor, chance: Chance) -> Tensor:
         """`image` (B, C, *S) spoilt within its own range."""

@@ -1,8 +1,8 @@
 """Rotation: by how many quarter turns was the image turned? Who can tell, knows what is up in it.
 
 Gidaris, Singh & Komodakis 2018 (ICLR, arXiv:1803.07728), all four rotations of each image in one step. In 3D ours has the ten of Taleb et
-al. 2020 (NeurIPS, arXiv:2006.03829): none, and one to three quarter turns about each axis; four of them, drawn
-for each image, are in a step. Images whose sides differ are cut to the largest square or cube in the middle. Asks for images that have an upside.
+al. 2020 (NeurIPS, arXiv:2006.03829): none, and one to three quarter turns about each axis; four of them, drawn for each image, are in a
+step. Images whose sides differ are cut to the largest square or cube in the middle. Asks for images that have an upside.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,6 +6,7 @@ intensity stands in the image where the authors put a learned token behind the p
 
 from collections.abc import Iterator, Sequence
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ PARTS = 4  # in which an image is hidden, one after another, when it is answered
 
 class SimMIM(Unlabelled):
     """`mask`: part of the cells that is hidden. What is strange: each cell is hidden once and compared with what is told of it."""
+
+    net: Any
 
     def __init__(
         self, shape: Sequence[int], *, trunk: Trunk | None = None, mask: float = 0.6, learning_rate: float = 1e-3,

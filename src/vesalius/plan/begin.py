@@ -43,8 +43,8 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
         return tuple(settings)
     before = Plan.load(path / "plan.json")
     if before.net.name == OWN:
-        raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no run with "
-                         "labels can begin from it. Begin from one of a method with a trunk (simclr, models_genesis, mae ...).")  # fmt: skip
+        raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no "
+                         "run with labels can begin from it. Begin from a method with a trunk (simclr, models_genesis ...).")  # fmt: skip
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:

@@ -24,7 +24,8 @@ FILTER = {2: F.conv2d, 3: F.conv3d}
 
 class Crops(Settings):
     """`area`: least and greatest part of the image in a view; `stretch`: most that one side of it is longer than it would be; `rotation`
-    in degrees. Brightness is counted in standard deviations of the image, noise too; contrast and gamma as |log2|; blur in pixels."""
+    in degrees. Brightness is counted in standard deviations of the image, noise too; contrast and gamma as |log2|; blur in pixels.
+    `colour`: how far channels are changed apart from each other, in standard deviations (a shift) and as |log2| (a gain)."""
 
     area: tuple[float, float] = (0.3, 1.0)
     stretch: Annotated[float, Field(ge=1)] = 1.33
@@ -33,6 +34,7 @@ class Crops(Settings):
     brightness: NonNegativeFloat = 0.4
     contrast: NonNegativeFloat = 0.5
     gamma: NonNegativeFloat = 0.5
+    colour: NonNegativeFloat = 0.0
     blur: NonNegativeFloat = 1.0
     noise: NonNegativeFloat = 0.1
 
@@ -70,11 +72,21 @@ def toned(image: Tensor, views: Crops, chance: Chance) -> Tensor:
     contrast = torch.where(on[:, 1], 2 ** (views.contrast * size[:, 1]), 1.0).reshape(over)
     brightness = torch.where(on[:, 1], views.brightness * size[:, 2], 0.0).reshape(over)
     found = (found - mean) * contrast + mean + brightness * deviation
+    if views.colour:
+        found = coloured(found, views.colour * (2 * chance.uniform((len(image), 2, image.shape[1])) - 1))
     if views.blur:
         found = blurred(found, torch.where(on[:, 2], views.blur * (size[:, 3] + 1) / 2, 0.0), most=views.blur)
     if views.noise:
         found = found + torch.where(on[:, 3], views.noise, 0.0).reshape(over) * deviation * chance.normal(image.shape)
     return found
+
+
+def coloured(image: Tensor, change: Tensor) -> Tensor:
+    """Each channel shifted by `change` (B, 2, C)[:, 0] standard deviations of it and spread about its mean by 2 to the power of [:, 1]."""
+    over = (*image.shape[:2], *(1,) * (image.ndim - 2))
+    mean, deviation = (x.reshape(over) for x in (image.flatten(2).mean(2), image.flatten(2).std(2)))
+    shift, gain = change[:, 0].reshape(over), 2 ** change[:, 1].reshape(over)
+    return (image - mean) * gain + mean + shift * deviation
 
 
 def powered(image: Tensor, power: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ BASE, MOST_STAGES = 16, 6  # features of the first stage of a U-Net; stages
 COARSEST = 4  # voxels of an axis that are not halved further
 TRANSFORMER = {"size": "Ti", "scale": 0.5}  # of its width, for thousands of images rather than millions
 TONES = {"brightness": 0.4, "contrast": 0.5, "gamma": 0.5}  # those of vesalius.methods._crops; of CT they are halved
+COLOUR = 0.3  # of views with several channels: stains, cameras and coils differ
 SPREAD = 1.5  # times as far as an augmentation turns, two views of one image are turned apart
 
 
@@ -77,7 +78,8 @@ def views(dataset: Dataset, facts: Mapping[str, Any], size: tuple[int, ...]) -> 
     augment, _ = whole.augment_rule(dataset, dict(facts), size)
     tones = 0.5 if all(looks_like_hounsfield(stats) for stats in facts["intensities"].values()) else 1.0
     made: dict[str, Any] = {"mirror": list(augment.mirror), "rotation": min(180.0, SPREAD * max(augment.rotation))}
-    return made | {name: tones * value for name, value in TONES.items()}
+    colour = {"colour": COLOUR} if sum(facts["channels"].values()) > 1 else {}
+    return made | {name: tones * value for name, value in TONES.items()} | {name: tones * value for name, value in colour.items()}
 
 
 def net(made: Mapping[str, Any], ndim: int) -> Net:

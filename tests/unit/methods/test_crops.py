@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from vesalius.core.errors import UsageError
 from vesalius.methods._chance import Chance
-from vesalius.methods._crops import Crops, blurred, cropped, powered, toned
+from vesalius.methods._crops import Crops, blurred, coloured, cropped, powered, toned
 
 STILL = Crops(area=(1, 1), stretch=1, rotation=0, brightness=0, contrast=0, gamma=0, blur=0, noise=0)
 
@@ -70,6 +70,18 @@ def test_a_power_keeps_the_range():
         torch.testing.assert_close(getattr(made.flatten(1), edge)(1), getattr(image.flatten(1), edge)(1))
     unit = (image[2] - image[2].min()) / (image[2].max() - image[2].min())
     torch.testing.assert_close(made[2], unit**2 * (image[2].max() - image[2].min()) + image[2].min())
+
+
+def test_channels_are_shifted_and_spread_each_by_itself():
+    image = drawn(2, 3, 8, 8)
+    change = torch.tensor([[[0.0, 1.0, -0.5], [1.0, 0.0, -1.0]]]).expand(2, -1, -1)
+    made = coloured(image, change)
+    mean, deviation = image.mean((2, 3)), image.flatten(2).std(2)
+    torch.testing.assert_close(made.mean((2, 3)), mean + torch.tensor([0.0, 1.0, -0.5]) * deviation)
+    torch.testing.assert_close(made.flatten(2).std(2), deviation * torch.tensor([2.0, 1.0, 0.5]))
+    shown = STILL.model_copy(update={"colour": 0.5})(image, Chance(0, 0))
+    apart = (shown - image).mean((2, 3))
+    assert apart.std(1).min() > 0.01
 
 
 def test_a_sample_does_not_depend_on_its_batch_mates():

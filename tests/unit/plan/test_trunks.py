@@ -73,6 +73,8 @@ def test_views_mirror_only_what_may_be_mirrored_and_spare_hounsfield_units():
     cells = type(dataset())(**{**vars(dataset()), "modality": "blood cell microscopy"})
     free = made("simclr", (28, 28), data=cells)["views"]
     assert free["mirror"] == [True, True] and free["rotation"] == 180
+    assert "colour" not in made("simclr", (28, 28))["views"]
+    assert made("simclr", (28, 28), looked_at={**facts([(28, 28)] * 4), "channels": {"image": 3}})["views"]["colour"] > 0
     looked_at = volumes()
     tissue = {**looked_at["intensities"]["image"], "low": -1000.0, "high": 400.0, "minimum": -1024.0, "whole": 1.0, "near_water": 0.3}
     scanned = made("simclr", (24, 24, 24), looked_at={**looked_at, "intensities": {"image": tissue}})["views"]

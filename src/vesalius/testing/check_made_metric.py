@@ -23,6 +23,7 @@ Found = dict[str, Any]
 Measure = Callable[[Floats, Floats, Floats], Found]  # (real, fake, held out) -> numbers by name
 NUMBERS, WIDTH = 300, 3
 DECLINES = {"frechet": 2000}  # what needs more images than that
+FOOLED = ("recall", "authentic", "p_copied")  # by noise: it lies far from everything, so its balls hold everything and nothing is copied
 SPOILT = (0.0, 0.5, 1.0, 2.0, 4.0)
 
 
@@ -120,7 +121,7 @@ def check_equal(name: str) -> None:
     facts, measure = METRICS.card(name).facts or {}, measure_of(name)
     good, bad = numbers_of(measure(*sets(name, seed=3))), numbers_of(measure(*sets(name, seed=3, spoilt=3.0)))
     for one, fact in facts.items():
-        if one in good and fact["better"] != "none" and not one.startswith("p_"):  # a p-value is no degree
+        if one in good and fact["better"] != "none" and one not in FOOLED:
             sign = 1 if fact["better"] == "high" else -1
             assert sign * (good[one] - bad[one]) >= -0.03, (one, good[one], bad[one])
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vesalius.core.errors import UsageError, VesaliusError, suggest
 
-ORDER = ("demo", "inspect", "plan", "train", "predict", "evaluate", "compare", "report", "explain", "convert", "phantom", "shelf")
+ORDER = ("demo", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "convert", "phantom", "shelf")
 HELP = """Usage: vesalius COMMAND [OPTIONS]
 
   From a folder of medical images to a trained, tested and audited model.

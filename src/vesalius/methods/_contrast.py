@@ -66,7 +66,8 @@ def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: 
         visible = data.to(kind)
         drive, dreamt, after = dream.next(pair, visible, kept=kept, chance=chance)
         gradients, sums = slopes(net, torch.cat([visible, dreamt.to(kind)]), torch.cat([drive, after]), rows=len(data))
-        energies = [pair.free_energy(v[:TOLD], d[:TOLD]).mean() for v, d in ((data, drive), (dreamt, after))]
+        few = [torch.cat([one[:TOLD], other[:TOLD]]) for one, other in ((visible, dreamt.to(kind)), (drive, after))]
+        energies = [part.mean() for part in pair.free_energy(*few).split([min(TOLD, len(data)), min(TOLD, len(dreamt))])]
         means = joint_sum(sums, len(data)).split([len(b) for b in net.biases])
     with torch.enable_grad():
         told = Known.apply(energies[0], -energies[1], net.weights[0], *net.biases, *gradients)
@@ -99,5 +100,7 @@ class Known(Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor, also: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        given = ctx.gradients if float(slope) == 1 else [gradient * slope for gradient in ctx.gradients]
+        given, ctx.gradients = ctx.gradients, None  # let go of, so that they become the parameters' gradients without a copy
+        if float(slope) != 1:
+            given = tuple(gradient * slope for gradient in given)
         return (None, None, *given, *[None] * len(given))

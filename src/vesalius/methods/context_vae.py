@@ -47,3 +47,7 @@ class ContextVae(Variational):
     def samples(self, number: int, *, seed: int = 0) -> Tensor:
         """`number` images decoded from codes of the prior."""
         return self.decoded(Chance(seed, 0, self.step.device).normal((number, self.coder.size)))
+
+    def between(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
+        """(number, steps, C, *S): from one image to another."""
+        return self.ways(number, steps, seed=seed)

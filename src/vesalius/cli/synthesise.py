@@ -70,7 +70,8 @@ def copying(run: Any) -> str:
 
 def told(found: dict[str, Any]) -> None:
     """The counts, the trial and the verdict."""
-    table(("class", "training images", "made images"), [(name, count, found["added"].get(name, 0)) for name, count in found["classes"].items()])
+    counts = [(name, count, found["added"].get(name, 0)) for name, count in found["classes"].items()]
+    table(("class", "training images", "made images"), counts)
     ways = (("real images", "real"), ("real images, classes drawn equally often", "rival"), ("real and made images", "both"))
     table(("trained on", "balanced accuracy"), [(words, found[key]) for words, key in ways])
     answer(f"Gain over the better of the first two: {found['gain']:+.3f} [{found['gain_low']:+.3f}, {found['gain_high']:+.3f}], on "

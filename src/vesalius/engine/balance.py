@@ -81,8 +81,8 @@ def refuse_others(run: Run, dataset: Dataset, method: Learned) -> None:
 
 
 def parted(run: Run, dataset: Dataset) -> Parts:
-    """The run's own parts for its own data; else those given with the data, or made by patient. A patient of the model's training part among
-    those to be tried on is an error: the made images may show that patient."""
+    """The run's own parts for its own data; else those given with the data, or made by patient. A patient of the model's training part
+    among those to be tried on is an error: the made images may show that patient."""
     if {case.name for case in dataset.cases} == {case.name for case in run.dataset.cases} and dataset.root == run.dataset.root:
         how = Split.from_json(run.splits)
     else:
@@ -91,8 +91,8 @@ def parted(run: Run, dataset: Dataset) -> Parts:
     word, test = ("the test part", how.test) if how.test else ("the validation part (there is no test part)", fold.val)
     learned = {run.dataset.case(name).patient for name in run.splits["folds"][0]["train"]}
     if both := learned & {dataset.case(name).patient for name in (*fold.val, *how.test)}:
-        raise DataError(f"The model has learned from patients who are to be tried on: {', '.join(sorted(both)[:3])}. What it makes may show "
-                        "them. Train it on the training part of these data alone: vesalius train DATA -o RUN --task generate.")  # fmt: skip
+        raise DataError(f"The model has learned from patients who are to be tried on: {', '.join(sorted(both)[:3])}. What it makes may "
+                        "show them. Train it on the training part of these data alone: vesalius train DATA -o RUN --task generate.")  # fmt: skip
     sides = {**dict.fromkeys(fold.train, "train"), **dict.fromkeys(fold.val, "val"), **dict.fromkeys(how.test, "test")}
     return Parts(fold.train, test, word, sides)
 
@@ -133,7 +133,8 @@ def fit(x: Array, labels: Array, seed: int) -> tuple[Array, Array, Array]:
 def fit_evenly(x: Array, labels: Array, seed: int) -> tuple[Array, Array, Array]:
     """The same with every class drawn as often as the commonest."""
     most, draw = np.bincount(labels).max(), np.random.default_rng(seed)
-    picks = [np.concatenate([mine, draw.choice(mine, most - len(mine))]) for mine in (np.flatnonzero(labels == k) for k in np.unique(labels))]
+    places = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    picks = [np.concatenate([mine, draw.choice(mine, most - len(mine))]) for mine in places]
     index = np.concatenate(picks)
     return fit(x[index], labels[index], seed)
 

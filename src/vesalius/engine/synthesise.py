@@ -156,8 +156,8 @@ def refuse_older(folder: Path) -> None:
 def refuse_namesakes(run: Run, rows: Sequence[dict[str, Any]]) -> None:
     """An error where a made patient has the name of a real one."""
     if both := {case.patient for case in run.dataset.cases} & {row["patient"] for row in rows}:
-        raise VesaliusError(f"Patients of the data set are called as made ones are: {', '.join(sorted(both)[:3])}. Was the model trained on "
-                            "made images? Choose another --seed.")  # fmt: skip
+        raise VesaliusError(f"Patients of the data set are called as made ones are: {', '.join(sorted(both)[:3])}. Was the model trained "
+                            "on made images? Choose another --seed.")  # fmt: skip
 
 
 def row_of(name: str, one: Wanted, *, run: Run, seed: int) -> dict[str, Any]:

@@ -159,7 +159,7 @@ class Adversarial(Unlabelled):
 
     @torch.no_grad()
     def between(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
-        """(number, steps, C, *S): from one made image to another of its class, turning the noise from the one to the other in even steps."""
+        """(number, steps, C, *S): from one made image to another of its class, turning the noise from one to the other in even steps."""
         chance, was = Chance(seed, 1, self.step.device), self.training
         ends, told = chance.normal((2, number, self.design.latent)), self.told(self.asked(number, None), chance)
         angle = torch.linspace(0, 1, steps, device=ends.device)[None, :, None] * torch.pi / 2

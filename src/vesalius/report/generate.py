@@ -11,7 +11,8 @@ from vesalius.report.pictures import embedded
 
 LARGEST = 900  # columns of a sheet on the page
 ENLARGED = 4  # times, at most, that a small sheet grows
-WHO = {"model": "made by the model", "baseline": "made by the shallow opponent", "possible": "training images, as if made: what is possible"}
+WHO = {"model": "made by the model", "baseline": "made by the shallow opponent",
+       "possible": "training images, as if made: what is possible"}  # fmt: skip
 
 
 def results(facts: Facts) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def copies(found: dict[str, Any]) -> dict[str, Any]:
     lines = [("near copies (0.01 without copying)", f"{number(found['near_copies'], 3)}, {found.get('flagged', 0)} images"),
              ("closer to training than held-out images are (0.5)", number(found["closer"], 2)),
              ("chance of so many close ones without copying", number(found["p_copied"], 3)),
-             ("authentic, beside held-out images", f"{number(found['authentic'], 2)}, {number(found['authentic_held_out'], 2)}")]  # fmt: skip
+             ("authentic, made and held-out", f"{number(found['authentic'], 2)}, {number(found['authentic_held_out'], 2)}")]  # fmt: skip
     return {"verdict": found["verdict"], "copied": found.get("copied", False), "lines": lines}
 
 

@@ -1,11 +1,12 @@
-"""What every measure of made images must do: keep to its card, not mind order or units of its own choosing, be best for equal sets, worsen as
-made images are spoiled more and more, and refuse what is no set of features.
+"""What every measure of made images must do: keep to its card, not mind order, be best for equal sets, worsen as made images are
+spoiled more and more, and refuse what is no set of features.
 
-A measure compares features (N, F) and its card names the task "synthesise". One whose function takes more than `real` and `fake` says how it
-is asked in `ASKED`; an entry that is unknown there is a measure of two sets.
+A measure compares features (N, F) and its card names the task "synthesise". One whose function takes more than `real` and `fake` is
+asked as `ASKED` says; an entry that is unknown there is a measure of two sets.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def check_spoilt(name: str) -> None:
     for one, sign in (("kid", 1), ("fid", 1), ("precision", -1), ("density", -1), ("coverage", -1)):
         if one in steps[0]:
             course = [sign * step[one] for step in steps]
-            assert all(a < b for a, b in zip(course, course[1:], strict=False)), (one, course)
+            assert all(a < b for a, b in pairwise(course)), (one, course)
 
 
 def check_nonsense(name: str) -> None:

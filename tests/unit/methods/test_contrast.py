@@ -22,7 +22,7 @@ def test_the_closed_form_is_what_autograd_finds(dream, centred):
     found = torch.autograd.grad(losses["data"] + losses["dream"], parameters)
     pair = net.layers()
     quick = Quick.of(pair.detached(), torch.float32)
-    drive, visible, after = dream.next(quick, data, kept=twin, chance=Chance(0, 3))
+    drive, visible, _ = dream.next(quick, data, kept=twin, chance=Chance(0, 3))
     wanted = torch.autograd.grad(pair.free_energy(data).mean() - pair.free_energy(visible).mean(), parameters)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -33,9 +33,9 @@ class Generate(ImageTask):
 
     def definitions(self, unit: str) -> dict[str, str]:
         return {
-            "kid": "Kernel distance of made from real images (Binkowski et al. 2018) on random projections of the pixels: 0 where they cannot "
-                   "be told apart, in the mean; below 0 by chance. Figures of other data sets or features cannot be compared.",
-            "coverage": "Share of real images with a made one nearer than their 5th real neighbour (Naeem et al. 2020); 0.97 at most, nearly.",
+            "kid": "Kernel distance of made from real images (Binkowski et al. 2018) on random projections of the pixels: 0 where they "
+                   "cannot be told apart, in the mean; below 0 by chance. Figures of other data sets or features cannot be compared.",
+            "coverage": "Share of real images with a made one nearer than their 5th real neighbour (Naeem et al. 2020); hardly above 0.97.",
             "recall": "Share of real images within reach of made ones, by the made ones' own distances (Kynkaanniemi et al. 2019). Noisy "
                       "images reach far, so that it can be too kind.",
             "distance": "Mean squared difference between a real image, scaled to 0..1, and the nearest made one.",

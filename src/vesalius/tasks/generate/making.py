@@ -23,7 +23,7 @@ def made(method: Learned, number: int, *, seed: int = 0, label: int | None = Non
     if samples is None:
         raise UsageError("This method does not make images. Learn one that does: vesalius train DATA -o RUN --task generate.")
     if label is not None and not knows_classes(method):
-        raise UsageError("This method makes images of no particular class. Learn one that knows classes: --method conditional_gan or ac_gan.")
+        raise UsageError("This method makes images of no particular class. Learn one that knows classes: --method conditional_gan.")
     known = inspect.signature(samples).parameters
     more = {"label": label} if label is not None else {}
     more |= {"sweeps": sweeps} if sweeps is not None and "sweeps" in known else {}
@@ -78,7 +78,7 @@ def as_array(images: Images) -> Floats:
 
 
 def in_grey(image: Floats) -> NDArray[np.uint8]:
-    """(rows, columns) of (C, *S) from 0 to 1: the first channel, of a volume the middle slice across its last axis as a reader looks at it."""
+    """(rows, columns) of (C, *S) from 0 to 1: the first channel; of a volume the middle slice across its last axis, front up."""
     flat = np.asarray(image, np.float32)[0]
     if flat.ndim == 3:
         flat = np.take(flat, flat.shape[2] // 2, 2)[::-1, ::-1].T

@@ -15,7 +15,7 @@ from vesalius.metrics.frechet import LEAST as LEAST_FRECHET
 from vesalius.metrics.frechet import frechet
 from vesalius.metrics.kernel_distance import kernel, kernel_distance
 from vesalius.metrics.memorised import QUANTILE, memorised
-from vesalius.metrics.neighbours import K, K_COUNTED, neighbours, within
+from vesalius.metrics.neighbours import K_COUNTED, K, neighbours, within
 
 LEAST = K_COUNTED + 1  # images of a set of which anything is said
 SIZE = 128  # projections
@@ -27,7 +27,7 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Real:
-    """The real images of a part: `features` (N, F), the `reach` (N,) of each to its 5th neighbour, pairs of kernels; `describe` for others."""
+    """The real images of a part: `features` (N, F), what `describe`s others alike, and in `words` what that is."""
 
     features: Rows
     describe: Callable[[NDArray[Any]], NDArray[Any]]

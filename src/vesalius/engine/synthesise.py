@@ -134,7 +134,8 @@ def written(run: Run, method: Learned, folder: Path, *, wanted: Sequence[Wanted]
                 tick(len(rows), total, rows[-1]["case"])
     refuse_namesakes(run, rows)
     if stack:
-        write_stack(folder / STACK, stack, [row["class"] for row in rows] if "class" in rows[0] else [], run.plan.labels)
+        classes = [row["class"] for row in rows] if "class" in rows[0] else []
+        write_stack(folder / STACK, stack, classes=classes, labels=run.plan.labels)
     write_table(folder / TABLE, rows)
     write_json(folder / "record.json", record(synthetic=WORDS, model=str(run.path), method=run.plan.train.method, seed=seed))
     return rows
@@ -181,7 +182,7 @@ def kept(pixels: NDArray[Any], name: str, form: Form, *, folder: Path, stack: li
     return cells
 
 
-def write_stack(path: Path, stack: Sequence[NDArray[Any]], classes: Sequence[str], labels: Labels) -> None:
+def write_stack(path: Path, stack: Sequence[NDArray[Any]], *, classes: Sequence[str], labels: Labels) -> None:
     """All images as train_images (N, rows, columns) or (N, rows, columns, 3), their classes as train_labels (N, 1)."""
     images = np.stack([one[0] if len(one) == 1 else np.moveaxis(one, 0, -1) for one in stack])
     numbers = {name: labels.values[k][0] if labels.values[k] else k for k, name in enumerate(labels.names)}

@@ -27,7 +27,7 @@ SWEEPS = 100  # of a Boltzmann machine that dreams for such a look
 class Generate(ImageTask):
     """Rows are real images of the part: how far the nearest made one is, and whether it is covered."""
 
-    leading = ("kid", "coverage", "recall")
+    leading = ("coverage", "recall", "kid")
     serves = ("synthesise", "generate")
     method = "dcgan"
 

@@ -4,8 +4,9 @@
     python benchmarks/gans.py --phantom [--cases 400] [--side 28] [--methods conditional_gan] [--steps 400]
 
 With --phantom the images are drawn (phantoms/chest_xray: normal and pneumonia, two thirds, a sixth and a sixth for training, validation and
-test); of the training films one in five is normal, so that there is something to balance. Otherwise FOLDER holds pneumoniamnist.npz (train, val, test images and labels: normal, pneumonia). Each method learns from the training images, drawn
-with as many of either class, in the one loop; its averaged weights make as many images of each class as validation has. Measures are of
+test); of the training films one in five is normal, so that there is something to balance. Otherwise FOLDER holds
+pneumoniamnist.npz (train, val, test images and labels: normal, pneumonia). Each method learns from the training images, drawn with as
+many of either class, in the one loop; its averaged weights make as many images of each class as validation has. Measures are of
 random projections of the pixels, against validation images; the same measures of training images stand beside, as what is possible.
 Balance: as many made normal images are added to the training set as it lacks; the classifier is a logistic regression of 14 x 14 pixels,
 and its rival the same with class weights, which cost nothing.

@@ -66,6 +66,21 @@ MEASURES = {
     "coverage": Measure("Coverage", "The share of real images with a made one nearer than their fifth real neighbour."),
     "recall": Measure("Recall", "The share of real images within reach of made ones; noisy images reach far, so that it can be too kind."),
     "distance": Measure("Distance", "Mean squared difference between a real image, scaled to 0..1, and the nearest made one.", -1, 4),
+    "strangeness": Measure(
+        "Strangeness", "The score of a method that has seen normal images only; differences alone mean something.", 0, 4
+    ),
+    "pixel_auroc": Measure("Pixel AUC", "The chance that an abnormal pixel is hotter on the map than a normal one."),
+    "pixel_ap": Measure(
+        "Pixel average precision", "Precision of hot pixels averaged over all sensitivities; by chance the share that is abnormal."
+    ),
+    "aupro": Measure(
+        "AUPRO", "How much of each abnormal region the map covers at few false alarms; small regions weigh as much as large ones."
+    ),
+    "best_dice": Measure("Ceiling of Dice", "The best Dice that any one threshold on the map reaches, chosen on the truth itself."),
+    "explained": Measure(
+        "Explained", "How much of what images do not have in common is given back: 1 is all, 0 as much as their mean has."
+    ),
+    "error": Measure("Error", "Mean squared difference between an image, scaled to 0..1, and what is given back.", -1, 4),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

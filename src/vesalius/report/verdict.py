@@ -113,6 +113,8 @@ def overall(scores: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def _reach(facts: Facts, metric: str) -> str:
     how, entry = measure(metric), overall(facts.scores("model"), metric)
+    if not entry and facts.grain == "image":
+        return f"{how.title} cannot be told: nothing says of these images what they are."
     if not entry:
         return f"{how.title} is defined for no case of this part: the structures are empty, or were missed."
     seen = f"{plural(len({row['case'] for row in facts.rows}), 'case')} of {plural(patients(facts.rows), 'patient')}"

@@ -91,8 +91,8 @@ def parted(run: Run, dataset: Dataset) -> Parts:
     word, test = ("the test part", how.test) if how.test else ("the validation part (there is no test part)", fold.val)
     learned = {run.dataset.case(name).patient for name in run.splits["folds"][0]["train"]}
     if both := learned & {dataset.case(name).patient for name in (*fold.val, *how.test)}:
-        raise DataError(f"The model has learned from patients who are to be tried on: {', '.join(sorted(both)[:3])}. What it makes "
-                        "may show them. Train it on the training part of these data alone: vesalius train DATA -o RUN --task generate.")  # fmt: skip
+        raise DataError(f"The model has learned from patients who are to be tried on: {', '.join(sorted(both)[:3])}. What it makes may "
+                        "show them. Train it on the training part of these data alone: --task generate.")  # fmt: skip
     sides = {**dict.fromkeys(fold.train, "train"), **dict.fromkeys(fold.val, "val"), **dict.fromkeys(how.test, "test")}
     return Parts(fold.train, test, word, sides)
 

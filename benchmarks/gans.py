@@ -1,9 +1,12 @@
-"""Images made by adversarial methods on chest X-rays of 28 x 28 pixels: looked at, measured, and tried in training.
+"""Images made by adversarial methods on small chest X-rays: looked at, measured, and tried in training.
 
     python benchmarks/gans.py --data FOLDER [--out FOLDER] [--methods conditional_gan ac_gan] [--steps 600] [--batch 32] [--gamma 1]
+    python benchmarks/gans.py --phantom [--cases 400] [--side 28] [--methods conditional_gan] [--steps 400]
 
-FOLDER holds pneumoniamnist.npz (train, val, test images and labels: normal, pneumonia). Each method learns from the training images, drawn
-with as many of either class, in the one loop; its averaged weights make as many images of each class as validation has. Measures are of
+With --phantom the images are drawn (phantoms/chest_xray: normal and pneumonia, two thirds, a sixth and a sixth for training, validation and
+test); of the training films one in five is normal, so that there is something to balance. Otherwise FOLDER holds
+pneumoniamnist.npz (train, val, test images and labels: normal, pneumonia). Each method learns from the training images, drawn with as
+many of either class, in the one loop; its averaged weights make as many images of each class as validation has. Measures are of
 random projections of the pixels, against validation images; the same measures of training images stand beside, as what is possible.
 Balance: as many made normal images are added to the training set as it lacks; the classifier is a logistic regression of 14 x 14 pixels,
 and its rival the same with class weights, which cost nothing.
@@ -33,6 +36,8 @@ from vesalius.metrics.kernel_distance import kernel_distance
 from vesalius.metrics.memorised import memorised
 from vesalius.metrics.neighbours import neighbours
 from vesalius.metrics.utility import Labelled, Trial, utility
+from vesalius.phantoms import PHANTOMS
+from vesalius.phantoms.chest_xray import generate
 from vesalius.plan.plan import Train
 
 WITH_CLASSES = ("conditional_gan", "ac_gan")
@@ -40,7 +45,10 @@ WITH_CLASSES = ("conditional_gan", "ac_gan")
 
 def main():
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", type=Path, required=True)
+    words.add_argument("--data", type=Path)
+    words.add_argument("--phantom", action="store_true", help="synthetic chest films in place of --data")
+    words.add_argument("--cases", type=int, default=400, help="films that are drawn")
+    words.add_argument("--side", type=int, default=28, help="pixels of a drawn film")
     words.add_argument("--out", type=Path, default=Path("gans"))
     words.add_argument("--methods", nargs="+", default=list(WITH_CLASSES))
     words.add_argument("--steps", type=int, default=600)
@@ -52,9 +60,12 @@ def main():
     options = words.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
-    sets = {part: read(options.data, part) for part in ("train", "val", "test")}
+    if (options.data is None) != options.phantom:
+        words.error("name a folder with --data, or --phantom")
+    parts = ("train", "val", "test")
+    sets = phantoms(options) if options.phantom else {part: read(options.data, part) for part in parts}
     train, val = sets["train"], sets["val"]
-    project = random_projection(28 * 28, size=128)
+    project = random_projection(train[0][0].size, size=128)
     features = {part: described(images, project) for part, (images, _) in sets.items()}
     few = np.random.default_rng(0).choice(len(train[0]), len(val[0]), replace=False)
     rows = {"training images": against(features["train"][few], features)}
@@ -78,13 +89,27 @@ def read(folder, part):
         return file[f"{part}_images"].astype(np.float32) / 127.5 - 1, file[f"{part}_labels"].ravel().astype(int)
 
 
+def phantoms(options):
+    """Drawn films in the same form: every patient once."""
+    drawn, kinds = PHANTOMS["chest_xray"](), ("normal", "pneumonia")
+    shape, ends = (options.side,) * 2, {"train": 0, "val": 4, "test": 5}
+    sets = {part: ([], []) for part in ends}
+    for seed in range(options.cases):
+        part = next(part for part in reversed(ends) if seed % 6 >= ends[part])
+        label = seed // 6 % 2 if part != "train" else int(seed // 6 % 5 > 0)
+        film = generate(shape, seed=seed, kind=kinds[label], site=drawn.sites[seed // 12 % 2])
+        sets[part][0].append(film["images"][0] / 127.5 - 1)
+        sets[part][1].append(label)
+    return {part: (np.stack(images).astype(np.float32), np.array(labels)) for part, (images, labels) in sets.items()}
+
+
 def learned(name, train, options):
     """The method with its averaged weights after `options.steps`."""
     images, labels = train
     design = Design(widths=tuple(options.widths), latent=64, views=Views(horizon=20_000) if options.views else None)
     more = {"classes": 2} if name in WITH_CLASSES else {}
     more |= {"gamma": options.gamma} if name in ("conditional_gan", "r1_gan") else {}
-    method = METHODS[name]((1, 28, 28), design=design, weight_decay=0.0, seed=options.seed, **more)
+    method = METHODS[name]((1, *images.shape[1:]), design=design, weight_decay=0.0, seed=options.seed, **more)
     places = [np.flatnonzero(labels == one) for one in (0, 1)]
 
     def draw(step, size):
@@ -101,14 +126,14 @@ def learned(name, train, options):
 
 
 def made(method, number, label, *, seed):
-    """`number` images (N, 28, 28) of class `label`, or of any class where the method knows none."""
+    """`number` images (N, rows, columns) of class `label`, or of any class where the method knows none."""
     known = hasattr(method, "classes")
     return method.samples(number, seed=seed, label=label if known else None)[:, 0].numpy()
 
 
 def made_like(method, labels, *, seed):
     """Images with the classes `labels`."""
-    images = np.empty((len(labels), 28, 28), np.float32)
+    images = np.empty((len(labels), *method.shape[1:]), np.float32)
     for one in (0, 1):
         images[labels == one] = made(method, int((labels == one).sum()), one, seed=seed + one)
     return images
@@ -129,7 +154,8 @@ def refusal(real, found):
 
 def small(images):
     """Means of 2 x 2 pixels as rows."""
-    return images.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1)
+    half = images.shape[1] // 2
+    return images.reshape(-1, half, 2, half, 2).mean((2, 4)).reshape(len(images), -1)
 
 
 def trial(**more):

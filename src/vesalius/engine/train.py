@@ -32,6 +32,7 @@ STATE_SECONDS = 0.5, 60.0  # ... with at least and at most so long between two o
 STATE, BEST = Path("checkpoint") / "state.safetensors", Path("checkpoint") / "best.safetensors"
 LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
+CLIP_EPS = 1e-6  # that torch adds to the norm
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
 Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
 Validate = Callable[[nn.Module], float | None]
@@ -179,13 +180,15 @@ class Loop:
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         weights = [p for group in optimiser.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(weights, self.train.clip)
+        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
         good = torch.isfinite(loss.detach() + norm).float()
         if self.world > 1:
             dist.all_reduce(good, dist.ReduceOp.MIN)
         if not bool(good):
             optimiser.zero_grad(set_to_none=True)
             return False
+        if float(norm) + CLIP_EPS > self.train.clip:  # below that clipping would multiply by 1
+            nn.utils.clip_grads_with_norm_(weights, self.train.clip, norm)
         optimiser.step()
         return True
 

@@ -8,6 +8,8 @@ import numpy as np
 from vesalius.core.errors import GeometryError
 from vesalius.core.space import Array, Space
 
+MADE = "made"  # the format of an image that no file held: its `description` is written into the file, so that nobody takes it for a scan
+
 
 @dataclass(frozen=True)
 class Source:

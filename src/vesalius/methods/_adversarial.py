@@ -150,6 +150,18 @@ class Adversarial(Unlabelled):
         self.train(was)
         return torch.cat(made) if made else torch.zeros(0, *self.shape)
 
+    @torch.no_grad()
+    def between(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
+        """(number, steps, C, *S): from one made image to another of its class, turning the noise from one to the other in even steps."""
+        chance, was = Chance(seed, 1, self.step.device), self.training
+        ends, told = chance.normal((2, number, self.design.latent)), self.told(self.asked(number, None), chance)
+        angle = torch.linspace(0, 1, steps, device=ends.device)[None, :, None] * torch.pi / 2
+        code = torch.cos(angle) * ends[0, :, None] + torch.sin(angle) * ends[1, :, None]
+        self.eval()
+        made: Tensor = self.net.generator(torch.cat([code, told[:, None].expand(-1, steps, -1)], 2).flatten(0, 1))
+        self.train(was)
+        return made.unflatten(0, (number, steps))
+
     def asked(self, number: int, label: int | None) -> Tensor:
         """Labels of samples; here there are none."""
         if label is not None:

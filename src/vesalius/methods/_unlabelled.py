@@ -82,10 +82,16 @@ class Unlabelled(Method):
 
 def joint_mean(values: Tensor) -> Tensor:
     """Mean over the rows of every process."""
-    total = torch.cat([values.float().sum(0).flatten(), values.new_tensor([len(values)], dtype=torch.float32)])
-    if dist.is_initialized():
-        dist.all_reduce(total)
-    return (total[:-1] / total[-1]).reshape(values.shape[1:])
+    return joint_sum(values.float().sum(0).flatten(), len(values)).reshape(values.shape[1:])
+
+
+def joint_sum(total: Tensor, rows: int) -> Tensor:
+    """Mean over the rows of every process, from the sums (n,) over the `rows` of this one."""
+    if not dist.is_initialized():
+        return total / rows
+    both = torch.cat([total, total.new_tensor([rows])])
+    dist.all_reduce(both)
+    return both[:-1] / both[-1]
 
 
 def decayed(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

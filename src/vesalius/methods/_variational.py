@@ -51,6 +51,13 @@ class Variational(Coded):
             total = total + likely - away
         return total / draws
 
+    def ways(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
+        """(number, steps, C, *S): from one image to another, turning one standard normal code to another in even steps."""
+        ends = Chance(seed, 1, self.step.device).normal((2, number, self.coder.size))
+        angle = torch.linspace(0, 1, steps, device=ends.device)[None, :, None] * torch.pi / 2
+        code = torch.cos(angle) * ends[0, :, None] + torch.sin(angle) * ends[1, :, None]
+        return self.decoded(code.flatten(0, 1)).unflatten(0, (number, steps))
+
     @torch.no_grad()
     def score(self, image: Tensor) -> Tensor:
         """Minus the bound on log p(image) with the mean code in place of a draw, in nats per number of the image."""

@@ -21,7 +21,7 @@ from vesalius.methods._coder import Coder, Kind, fresh, plain_linear
 
 CARD = Card(
     entry="AdversarialAutoencoder", title="Adversarial autoencoder", paper="Makhzani et al. 2016, ICLR workshop",
-    tasks=("pretrain", "anomaly"),
+    tasks=("pretrain", "anomaly", "generate"),
     summary="Codes that a critic cannot tell from draws of a normal distribution.",
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip

@@ -18,7 +18,8 @@ from vesalius.methods._spoil import boxed
 from vesalius.methods._variational import Variational, variational
 
 CARD = Card(
-    entry="ContextVae", title="Context-encoding VAE", paper="Zimmerer et al. 2018, arXiv:1812.05941", tasks=("pretrain", "anomaly"),
+    entry="ContextVae", title="Context-encoding VAE", paper="Zimmerer et al. 2018, arXiv:1812.05941",
+    tasks=("pretrain", "anomaly", "generate"),
     summary="A variational autoencoder that also fills in what is missing from an image.",
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip
@@ -56,3 +57,7 @@ class ContextVae(Variational):
     def samples(self, number: int, *, seed: int = 0) -> Tensor:
         """`number` images decoded from codes of the prior."""
         return self.decoded(Chance(seed, 0, self.step.device).normal((number, self.coder.size)))
+
+    def between(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
+        """(number, steps, C, *S): from one image to another."""
+        return self.ways(number, steps, seed=seed)

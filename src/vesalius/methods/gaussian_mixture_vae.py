@@ -19,7 +19,7 @@ from vesalius.methods._variational import VARIANCE, Variational, variational
 
 CARD = Card(
     entry="GaussianMixtureVae", title="Gaussian-mixture VAE", paper="Jiang et al. 2017, IJCAI; Dilokthanakul et al. 2016",
-    tasks=("pretrain", "anomaly"), summary="A variational autoencoder whose codes fall into groups.",
+    tasks=("pretrain", "anomaly", "generate"), summary="A variational autoencoder whose codes fall into groups.",
     facts={"arguments": {"code": 6, "groups": 3, "widths": (8, 8)}},
 )  # fmt: skip
 
@@ -70,9 +70,12 @@ class GaussianMixtureVae(Variational):
         return torch.softmax(self.net.log_prior(self.code(self.checked(image).float())), 1)
 
     @torch.no_grad()
-    def samples(self, number: int, *, group: int, seed: int = 0) -> Tensor:
-        """`number` images decoded from codes of one group."""
-        if not 0 <= group < len(self.net.weight):
+    def samples(self, number: int, *, group: int | None = None, seed: int = 0) -> Tensor:
+        """`number` images decoded from codes of one group; None: of every group as often as it is expected."""
+        if group is not None and not 0 <= group < len(self.net.weight):
             raise UsageError(f"Groups are 0 to {len(self.net.weight) - 1}; got {group}.")
-        noise = Chance(seed, 0, self.step.device).normal((number, self.coder.size))
-        return self.decoded(self.net.mean[group] + torch.exp(self.net.spread[group] / 2) * noise)
+        chance = Chance(seed, 0, self.step.device)
+        noise, ends = chance.normal((number, self.coder.size)), torch.softmax(self.net.weight, 0).cumsum(0)
+        lots = torch.searchsorted(ends, chance.uniform((number,))).clamp(max=len(ends) - 1)
+        of = lots if group is None else torch.full_like(lots, group)
+        return self.decoded(self.net.mean[of] + torch.exp(self.net.spread[of] / 2) * noise)

@@ -16,6 +16,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 from vesalius.data.batch import Batch
 from vesalius.methods._chance import Chance
+from vesalius.methods._contrast import contrast
 from vesalius.methods._dream import Dream, dreamt
 from vesalius.methods._layers import Layers
 from vesalius.methods._machine import Machine
@@ -24,7 +25,7 @@ from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persis
 
 CARD = Card(
     entry="Rbm", title="Restricted Boltzmann machine", paper="Hinton 2002, Neural Computation 14; Tieleman 2008, ICML",
-    tasks=("pretrain", "anomaly"),
+    tasks=("pretrain", "anomaly", "generate"),
     summary="Visible and hidden units that learn the distribution of images, with 0 / 1 or Gaussian pixels.",
     facts={"arguments": {"hidden": 24}},
 )  # fmt: skip
@@ -57,12 +58,21 @@ class Rbm(Unlabelled):
         chance, data = self.chance(), self.visible(batch["image"])
         if not self.step:
             self.net.begin(joint_mean(data))
+        if self.net.log_variance is None:
+            losses, means = contrast(self.net, data, dream=self.dream, kept=self.get_buffer("kept"), chance=chance)
+        else:
+            losses, means = self._by_graph(data, chance)
+        yield "net", losses
+        self.net.recentre(means, FOLLOW)
+        self.step += 1
+
+    def _by_graph(self, data: Tensor, chance: Chance) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses and the means of both layers where pixels are Gaussian: variances learn too."""
         pair = self.net.layers()
         drive, dream, after = self.dream.next(pair, data, kept=self.get_buffer("kept"), chance=chance)
-        yield "net", {"data": pair.free_energy(data, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
         means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
-        self.net.recentre([means[: self.size], means[self.size :]], FOLLOW)
-        self.step += 1
+        losses = {"data": pair.free_energy(data, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
+        return losses, [means[: self.size], means[self.size :]]
 
     def visible(self, image: Tensor) -> Tensor:
         """(B, n) of `image`; refused where it holds what the visible units cannot."""

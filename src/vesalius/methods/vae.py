@@ -18,7 +18,7 @@ from vesalius.methods._variational import VARIANCE, Variational, variational
 
 CARD = Card(
     entry="Vae", title="Variational autoencoder", paper="Kingma & Welling 2014, ICLR; Higgins et al. 2017, ICLR",
-    tasks=("pretrain", "anomaly"),
+    tasks=("pretrain", "anomaly", "generate"),
     summary="Codes with a distribution and a bound on the likelihood of images; beta-VAE by one setting.", tags=("beta-VAE",),
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip
@@ -45,3 +45,7 @@ class Vae(Variational):
     def samples(self, number: int, *, seed: int = 0) -> Tensor:
         """`number` images decoded from codes of the prior."""
         return self.decoded(Chance(seed, 0, self.step.device).normal((number, self.coder.size)))
+
+    def between(self, number: int, steps: int, *, seed: int = 0) -> Tensor:
+        """(number, steps, C, *S): from one image to another."""
+        return self.ways(number, steps, seed=seed)

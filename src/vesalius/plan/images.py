@@ -22,8 +22,8 @@ from vesalius.data.normalise import unit
 from vesalius.data.prepare import Preparation
 from vesalius.plan import trunks, whole
 from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
-from vesalius.plan.methods import built, rates, takes
-from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
+from vesalius.plan.methods import METHODS, built, rates, takes
+from vesalius.plan.plan import OWN, Expected, Net, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 
@@ -33,6 +33,10 @@ MULTIPLE = 4  # of sides that are made: methods halve them
 EPOCHS, SAMPLES, MANY_EPOCHS = 30, 60_000, 120  # a plan needs so many epochs, and so many samples, but no more than so many epochs
 LEAST_STEPS = 200
 UNIT = (0.0, 1.0)
+FEW = 5000  # images, below which a critic is shown augmented ones (Karras et al. 2020)
+WIDTHS = {"cpu": (32, 256), "cuda": (64, 512)}  # channels of two networks against each other: at the finest stage, and at most
+HORIZON = 20_000  # samples in which the probability of views may go from 0 to 1: short runs are to have some of it
+COARSEST = 7  # their sides are halved until none is above
 
 
 @dataclass(frozen=True)
@@ -120,19 +124,33 @@ Build = Callable[[tuple[int, ...]], tuple[Any, dict[str, Any]]]
 def builder(own: Own, dataset: Dataset, facts: dict[str, Any]) -> Build:
     """Gives for a grid the method on it and the arguments that the plan holds: bounds of what is made, the number of classes, the trunk."""
     known, given, channels = takes(own.method), dict(own.arguments), sum(facts["channels"].values())
-    if "design" in known:
-        given["design"] = {"bounds": list(UNIT), **dict(given.get("design") or {})}
+    design = dict(given.get("design") or {})
     if known.get("classes") is inspect.Parameter.empty and "classes" not in given:
         if dataset.labels.grain != "case" or not dataset.labels.one_of:
             raise UsageError(f"The method {own.method} learns from images with classes, one for each; {dataset.root} has none. "
                              "Choose one that learns from images alone: vesalius shelf methods.")  # fmt: skip
         given["classes"] = len(dataset.labels.names)
 
-    def build(size: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
-        words = trunks.arguments(own.method, given, dataset=dataset, facts=facts, size=size)
+    def made(size: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+        full = {**given, "design": {**design_rule(own.method, size, len(dataset.learnable)), **design}} if "design" in known else given
+        words = trunks.arguments(own.method, full, dataset=dataset, facts=facts, size=size)
         return built(own.method, (channels, *size), words), words
 
-    return build
+    return made
+
+
+def design_rule(method: str, size: tuple[int, ...], images: int) -> dict[str, Any]:
+    """Both networks of an adversarial method, as the JSON of its `design`: intensities from 0 to 1; fewer channels without a GPU; views of
+    what the critic sees where there are few images, as often as it is too sure of them, or now and then where its loss knows no "sure"."""
+    narrow, wide = WIDTHS.get(device(), WIDTHS["cpu"])
+    widths, side = [narrow], max(size)
+    while (side := (side + 1) // 2) > COARSEST:
+        widths.append(min(2 * widths[-1], wide))
+    design: dict[str, Any] = {"bounds": list(UNIT), "widths": widths}
+    if images < FEW:
+        follows = getattr(METHODS[method], "boundary", None) is not None
+        design["views"] = {"horizon": HORIZON} if follows else {"probability": 0.2, "target": None}
+    return design
 
 
 def search(facts: dict[str, Any], limits: Limits, *, build: Build, wanted: int, own: Own) -> Candidate:
@@ -253,6 +271,7 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own)
     never = {f"augment__{name}": "images are learned as they are; methods that need views draw their own" for name in Augment.model_fields}
     finest = f"the whole image (images are {images}), on the finest grid that leaves time for {wanted:,} samples; {fast}"
     given = f"{mine} ({', '.join(own.arguments)}); the rest fits the images" if own.arguments else "as the images are: bounds, classes"
+    given += f"; views, since there are fewer than {FEW:,} images" if dict(chosen.arguments.get("design") or {}).get("views") else ""
     return never | {
         "patch__size": mine if own.size else finest, "patch__foreground": "the whole image is seen",
         "patch__batch": mine if own.batch else "many small samples a step",

@@ -62,6 +62,10 @@ MEASURES = {
     "ece_mass": Measure("Calibration error, even bins", "The calibration error over bins that hold equally many cases.", -1),
     "aurc": Measure("AURC", "Share of wrong answers among the surest cases, averaged over how many are answered.", -1),
     "excess_aurc": Measure("Excess AURC", "That share beyond what is unavoidable at this accuracy.", -1),
+    "kid": Measure("KID", "Kernel distance of made from real images: 0 where they cannot be told apart, below 0 by chance.", -1),
+    "coverage": Measure("Coverage", "The share of real images with a made one nearer than their fifth real neighbour."),
+    "recall": Measure("Recall", "The share of real images within reach of made ones; noisy images reach far, so that it can be too kind."),
+    "distance": Measure("Distance", "Mean squared difference between a real image, scaled to 0..1, and the nearest made one.", -1, 4),
     "strangeness": Measure(
         "Strangeness", "The score of a method that has seen normal images only; differences alone mean something.", 0, 4
     ),

@@ -21,7 +21,7 @@ from vesalius.io.formats import Format, Header
 from vesalius.io.formats._nibabel import checked
 from vesalius.io.formats._values import real_dtype, storable, to_real
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size, read_exactly, skip
-from vesalius.io.image import Image, Source
+from vesalius.io.image import MADE, Image, Source
 
 CARD = Card(
     entry="NIfTI",
@@ -273,6 +273,8 @@ def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     if flat and more:
         fields["intent_name"] = FLAT
     _place(fields, image.space, kept)
+    if image.source.format == MADE:
+        fields["descrip"] = str(image.source.words.get("description", "")).encode("ascii", "replace")[:79]
     if rgb:
         return fields, np.ascontiguousarray(np.moveaxis(array if flat else array.transpose(0, 3, 2, 1), 0, -1))
     return fields, np.ascontiguousarray(array if flat else array.transpose(0, 3, 2, 1))

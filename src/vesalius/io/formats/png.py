@@ -14,7 +14,7 @@ from vesalius.io.formats import Format, Header, _png16
 from vesalius.io.formats._picture import KINDS, flat, mode_of, pixels_of, place, place_text, rows_of, words_of
 from vesalius.io.formats._values import storable
 from vesalius.io.guard import DEFLATE_RATIO, check_size
-from vesalius.io.image import Image, Source
+from vesalius.io.image import MADE, Image, Source
 
 CARD = Card(
     entry="PNG",
@@ -71,6 +71,8 @@ class PNG(Format):
             write_beside(path, lambda beside: _png16.write(array, beside, {_KEY: text} if text else {}))
             return
         notes = PngInfo()
+        if image.source.format == MADE:
+            notes.add_text("Description", str(image.source.words.get("description", "")))
         if text:
             notes.add_text(_KEY, text)
         picture = Pillow.fromarray(rows_of(array))

@@ -37,11 +37,12 @@ def write(run_folder: Path | str, *, live: bool = False) -> Path:
 
 def render(facts: Facts) -> str:
     """The page as text."""
-    return str(_environment().get_template("report.html.j2").render(context(facts)))
+    return str(environment().get_template("report.html.j2").render(context(facts)))
 
 
 @cache
-def _environment() -> Any:
+def environment() -> Any:
+    """Templates of this room, with the filters that they use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)

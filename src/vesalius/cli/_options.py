@@ -19,15 +19,18 @@ Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout inste
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
+Task = Annotated[str | None, typer.Option(help="Learn from images alone for this: anomaly, pretrain or generate (vesalius shelf tasks).")]
+Method = Annotated[str | None, typer.Option(help="The way of learning (vesalius shelf methods).")]
+Normal = Annotated[list[str] | None, typer.Option(metavar="CLASS", help="With --task anomaly: this class is normal; repeat.")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means (tumour=2+3); repeat.")]
 
 
 def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: list[str] | None, patient: str | None,
-           label: list[str] | None) -> "Dataset":
-    """The data set at `data`, with what the user said of it."""
+           label: list[str] | None, unlabelled: bool = False) -> "Dataset":  # fmt: skip
+    """The data set at `data`, with what the user said of it; `unlabelled`: images without any answer will do."""
     from vesalius.data.dataset import Dataset
 
-    said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label}
+    said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label, "unlabelled": unlabelled}
     return Dataset.open(data, **{name: value for name, value in said.items() if value})
 
 

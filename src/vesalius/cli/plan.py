@@ -16,6 +16,9 @@ def plan(
     memory: o.Memory = None,
     folds: o.Folds = 1,
     deterministic: Annotated[bool, typer.Option(help="Plan for a fixed number of steps.")] = False,
+    task: o.Task = None,
+    method: o.Method = None,
+    normal: o.Normal = None,
     settings: Settings = None,
     layout: o.Layout = None,
     image: o.Images = None,
@@ -34,13 +37,15 @@ def plan(
     from vesalius.data.fingerprint import fingerprint
     from vesalius.engine.workflow import promise
     from vesalius.plan import plan as decide
+    from vesalius.tasks import aimed
 
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
-    cases = [case for case in dataset.cases if case.split != "test" and case.labelled]
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, unlabelled=bool(task))
+    dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())
+    cases = [case for case in dataset.learnable if case.split != "test"]
     with Progress("looking at the scans") as tick:
         facts = fingerprint(dataset, cases, progress=tick)
     made = decide(dataset, facts=facts, budget=None if budget == "none" else budget, memory=memory, folds=folds,
-                  deterministic=deterministic, settings=settings or [])  # fmt: skip
+                  deterministic=deterministic, settings=[*(settings or []), *([f"train.method={method}"] if method else [])])  # fmt: skip
     if output:
         made.save(output)
     if json:

@@ -17,6 +17,9 @@ def train(
     folds: o.Folds = 1,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights, the samples and the augmentation.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="A fixed number of steps and bit-identical weights, resumed or not.")] = False,
+    task: o.Task = None,
+    method: o.Method = None,
+    normal: o.Normal = None,
     settings: Settings = None,
     fusion: Annotated[str | None, typer.Option(help="Put channels together: input, feature, decision, attention, or all.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="RUN_OR_FILE", help="Begin from these weights (a .safetensors file).")] = None,
@@ -35,25 +38,30 @@ def train(
     """Train, test and report on a folder of scans with masks or classes, within a time that you choose.
 
     Masks are learned voxel by voxel; classes (a folder for each, a table, or an .npz) are learned case by case.
-    A run that was stopped or killed is continued by the same command.
+    With --task images alone are learned from: what is strange (anomaly), what a domain looks like (pretrain), how to
+    make images like it (generate); --method says how. A run that was stopped or killed is continued by the same command.
 
     Example:
       vesalius train scans/ -o run --budget 20m
       vesalius train xrays.csv -o run --budget 5m --fix-split
       vesalius train xrays.csv -o run --set net.name=resnet --init older_run
       vesalius train heads.csv -o run --budget 40m --fusion all
+      vesalius train xrays.csv -o run --budget 5m --task anomaly --normal healthy --method vae
     """
     from vesalius.cli._listener import Console
     from vesalius.engine.workflow import train as work
     from vesalius.plan import Request
     from vesalius.report import write
+    from vesalius.tasks import aimed
 
     begun = [f"train.init={init.resolve()}"] if init else []
+    begun += [f"train.method={method}"] if method else []
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
                             "deterministic": deterministic, "fix_split": fix_split, "settings": [*(settings or []), *begun]},
                            where="the options")  # fmt: skip
     listener = Console(output)
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, unlabelled=bool(task))
+    dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())
     if fusion:
         from vesalius.cli._fusion import checked, train_all
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vesalius.core.errors import DataError
 from vesalius.data.case import Case
@@ -13,7 +13,8 @@ from vesalius.data.labels import Labels
 @dataclass(frozen=True)
 class Dataset:
     """`channels` name the files of a case in the order in which a network sees them; a case may lack some.
-    `notes` say in words what was recognised or assumed; they are shown to the user."""
+    `notes` say in words what was recognised or assumed; they are shown to the user. `alone`: it is learned from images alone;
+    whatever is labelled serves to judge what was learned."""
 
     name: str
     root: Path
@@ -25,6 +26,7 @@ class Dataset:
     modality: str = ""
     notes: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
+    alone: bool = False
 
     @classmethod
     def open(cls, path: Path | str, **options: Any) -> "Dataset":
@@ -32,6 +34,16 @@ class Dataset:
         from vesalius.data.layouts import recognise
 
         return recognise(Path(path), **options)
+
+    @property
+    def grain(self) -> Literal["voxel", "case", "image"]:
+        """What there is to learn from: masks, classes of whole cases, or images alone."""
+        return "image" if self.alone else self.labels.grain
+
+    @property
+    def learnable(self) -> tuple[Case, ...]:
+        """Cases with something to learn from: those that are labelled, or all where images alone are learned from."""
+        return tuple(case for case in self.cases if self.alone or case.labelled)
 
     def part(self, split: str) -> tuple[Case, ...]:
         """Cases whose given split is `split`."""
@@ -50,11 +62,12 @@ class Dataset:
         return replace(self, cases=cases)
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        found = {
             "name": self.name, "root": str(self.root), "task": self.task, "layout": self.layout, "modality": self.modality,
             "channels": list(self.channels), "labels": self.labels.model_dump(mode="json"), "notes": list(self.notes),
             "metadata": self.metadata, "cases": [case.to_json() for case in self.cases],
         }  # fmt: skip
+        return {**found, "alone": True} if self.alone else found
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> "Dataset":

@@ -26,7 +26,7 @@ LOOKED_AT = 500  # cases whose pixels are looked at where cases as a whole are l
 def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Facts on `cases` (those to train on: nothing of the test part may steer the plan), as plain JSON."""
     channels = components(dataset, cases)
-    of_cases = dataset.labels.grain == "case"
+    of_cases = dataset.grain != "voxel"
     some = cases[:: max(1, -(-len(cases) // LOOKED_AT))] if of_cases else cases
     detailed = {case.name for case in cases[:: max(1, len(cases) // DETAILED)]}
     samples = max(1, min(SAMPLES, SAMPLES_IN_ALL // max(len(cases), 1)))
@@ -76,8 +76,10 @@ def _voxel_counts(rows: Sequence[dict[str, Any]], dataset: Dataset) -> dict[str,
 
 
 def _class_counts(cases: Sequence[Case], dataset: Dataset) -> dict[str, Any]:
-    """How many cases each class has, and its share of those where it is known."""
-    found = {}
+    """How many cases each class has, and its share of those where it is known; nothing of what only masks say."""
+    found: dict[str, Any] = {}
+    if dataset.labels.grain == "voxel":
+        return found
     for name in dataset.labels.names:
         known = [case.classes or {} for case in cases if dataset.labels.one_of or name in (case.classes or {})]
         count = sum(classes.get(name) == 1 for classes in known)

@@ -12,13 +12,14 @@ SLAB = 1 << 22  # voxels looked at in one go
 
 
 class Normalise(Settings):
-    """How one input channel is brought to mean 0 and standard deviation 1.
+    """How one input channel is brought to mean 0 and standard deviation 1, or to 0..1.
 
     "window"   clip to [low, high], then the data set's `mean` and `std`: for values with a meaning (HU, SUV)
     "zscore"   each image by its own mean and standard deviation, over its non-zero voxels where `nonzero`
+    "unit"     clip to [low, high], or where they are alike to the image's own 0.5 and 99.5 percentiles, and scale to 0..1
     """
 
-    kind: Literal["window", "zscore"] = "zscore"
+    kind: Literal["window", "zscore", "unit"] = "zscore"
     low: float = 0.0
     high: float = 0.0
     mean: float = 0.0
@@ -31,6 +32,10 @@ class Normalise(Settings):
         if self.kind == "window":
             np.clip(x, self.low, self.high, out=x)
             return _scaled(x, self.mean, self.std)
+        if self.kind == "unit":
+            low, high = (self.low, self.high) if self.high > self.low else np.percentile(x, [0.5, 99.5])
+            np.clip(x, low, high, out=x)
+            return _scaled(x, float(low), float(high - low))
         inside = x != 0 if self.nonzero else None
         scaled = _scaled(x, *moments(x, inside if inside is not None and inside.any() else None))
         if inside is not None:
@@ -88,3 +93,13 @@ def choose(name: str, stats: dict[str, Any], cropped: float) -> tuple[Normalise,
         return Normalise(kind="zscore", nonzero=True), (
             f"{name}: arbitrary units, and {1 - cropped:.0%} of the volume is zero background: z-score of the non-zero voxels")
     return Normalise(kind="zscore"), f"{name}: arbitrary units: z-score per image"
+
+
+def unit(name: str, stats: dict[str, Any]) -> tuple[Normalise, str]:
+    """Intensities from 0 to 1 for one channel and why so, from its fingerprint: by one window for the data set where values have a
+    meaning, else image by image."""
+    if looks_like_hounsfield(stats) or looks_like_uptake(name, stats):
+        return Normalise(kind="unit", low=stats["p0.5"], high=stats["p99.5"]), f"{name}: values with a meaning: one window, scaled to 0..1"
+    if stats["whole"] >= 0.9 and stats["minimum"] >= 0 and 32 <= stats["high"] <= 255:
+        return Normalise(kind="unit", low=0.0, high=255.0), f"{name}: pictures of 8 bits: 0..255 becomes 0..1"
+    return Normalise(kind="unit"), f"{name}: arbitrary units: each image's own 0.5-99.5 percentiles, scaled to 0..1"

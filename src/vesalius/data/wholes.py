@@ -63,6 +63,8 @@ class Wholes:
 def strata(targets: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
     """The class of each target (1,); of several findings (K,) the rarest that is there counts, K where there is none."""
     table = np.stack(targets)
+    if not table.shape[1]:
+        return np.zeros(len(table), np.int64)
     if table.shape[1] == 1:
         return np.asarray(table[:, 0], np.int64)
     there = (table > 0) & (table != IGNORE)

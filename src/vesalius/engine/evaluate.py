@@ -15,6 +15,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images, read_mask
+from vesalius.engine.images import score_image_files, score_images
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import ENDINGS, stem
 from vesalius.engine.jobs import jobs_of
@@ -101,7 +102,7 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
     return {"model": made.pop("model"), "baseline": made.pop("baseline", None), "raters": made}
 
 
-SCORERS = {"voxel": score_voxels, "case": score_cases}
+SCORERS = {"voxel": score_voxels, "case": score_cases, "image": score_images}
 
 
 def read_case(case: Case, run: Run) -> Read:
@@ -190,7 +191,7 @@ def score_masks(run: Run, predictions: Path | None, truth: Dataset, *, by: Seque
     return {"model": summarise(rows, groups=group), "baseline": None, "raters": {}}
 
 
-FILE_SCORERS = {"voxel": score_masks, "case": score_table}
+FILE_SCORERS = {"voxel": score_masks, "case": score_table, "image": score_image_files}
 
 
 def _file_of(folder: Path, case: Case) -> Path:

@@ -1,6 +1,6 @@
 """One member of a run learning: its network, its method, its samples and its looks at validation cases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
 from vesalius.data.patches import Patches
 from vesalius.data.wholes import Wholes
+from vesalius.engine import images
 from vesalius.engine.begin import begin
 from vesalius.engine.events import Events
 from vesalius.engine.infer import callables, classes
@@ -23,10 +24,13 @@ from vesalius.engine.progress import Listener, Tick
 from vesalius.engine.train import STATE, Draw, Loop, Validate
 from vesalius.engine.whole import look
 from vesalius.methods import METHODS, Method
+from vesalius.methods._unlabelled import Unlabelled
 from vesalius.plan import Plan, build
 from vesalius.plan.budget import device
+from vesalius.plan.methods import built
 from vesalius.tasks import Task
 
+Look = Callable[..., Validate]
 LOOK = 1 / 200  # part of the budget that one look at the validation cases may take
 
 
@@ -55,10 +59,11 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
                 listener.say(f"No more events: {problem} Learning goes on.")
                 events = None
 
-    method = method_of(task, plan, where, learned=sides.learned)
+    method = METHOD_OF[task.grain](task, plan, where, learned=sides.learned)
     if plan.train.init and not (folder / STATE).exists():
         listener.say(begin(method.get_submodule("net"), Path(plan.train.init)))
-    loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop)
+    finish = images.gatherer(sides.learned, where) if isinstance(method, Unlabelled) else None
+    loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop, finish)
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(plan.train.deterministic)
     try:
@@ -78,6 +83,14 @@ def method_of(task: Task, plan: Plan, where: str, *, learned: Sequence[Stored] =
     loss = task.loss(plan.labels, plan.train.loss, counts=cases_of_classes(plan, learned))
     made: Method = METHODS[plan.train.method](ready, loss.to(where), **rates)
     return made
+
+
+def unlabelled(task: Task, plan: Plan, where: str, *, learned: Sequence[Stored] = ()) -> Method:
+    """The method that the plan names, with its own networks, for images alone."""
+    shape = (plan.preparation.in_channels, *plan.patch.size)
+    rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay, "seed": plan.train.seed}
+    made: Method = built(plan.train.method, shape, plan.train.arguments, **rates)
+    return made.to(where)
 
 
 def cases_of_classes(plan: Plan, learned: Sequence[Stored]) -> list[int] | None:
@@ -129,8 +142,9 @@ def looks(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> V
     return validate
 
 
-SAMPLES = {"voxel": samples, "case": whole_samples}
-LOOKS = {"voxel": looks, "case": look}
+METHOD_OF = {"voxel": method_of, "case": method_of, "image": unlabelled}
+SAMPLES = {"voxel": samples, "case": whole_samples, "image": images.samples}
+LOOKS: dict[str, Look] = {"voxel": looks, "case": look, "image": images.look}
 
 
 def _layout(plan: Plan) -> torch.memory_format:

@@ -11,7 +11,10 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.dataset import Dataset
 from vesalius.engine.state import fill, load_weights
+from vesalius.methods import Method
 from vesalius.plan import Plan, build
+from vesalius.plan.budget import device
+from vesalius.plan.methods import built
 from vesalius.tasks import TASKS, Task
 
 
@@ -74,10 +77,23 @@ class Run:
 
     def network(self, member: Path) -> nn.Module:
         """The trained network of one member, in evaluation mode on the CPU."""
+        if self.task.grain == "image":
+            raise VesaliusError(f"{self.path} learned from images alone (task {self.plan.task}): it has no network that answers with "
+                                "classes. Train one, or ask it what it knows: vesalius predict.")  # fmt: skip
         net: nn.Module = build(self.plan.net, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
         weights, _ = load_weights(member / "weights.safetensors")
         fill(net, weights)
         return net.eval()
+
+    def method(self) -> Method:
+        """What has learned from images alone, with its weights, in evaluation mode where torch can compute."""
+        plan, where = self.plan, device()
+        shape = (plan.preparation.in_channels, *plan.patch.size)
+        rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay, "seed": plan.train.seed}
+        made: Method = built(plan.train.method, shape, plan.train.arguments, **rates)
+        weights, _ = load_weights(self.path / "weights.safetensors")
+        fill(made.get_submodule("net"), weights)
+        return made.to(where).eval()
 
     def networks(self) -> list[nn.Module]:
         """Every member that has weights; an ensemble where there are several."""

@@ -34,7 +34,7 @@ LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
 Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
-Validate = Callable[[nn.Module], float]
+Validate = Callable[[nn.Module], float | None]
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Loop:
     say: Callable[[str], None] = lambda text: None
     tick: Callable[[dict[str, Any]], None] = lambda row: None
     stop: Callable[[], bool] = lambda: False
+    finish: Callable[[nn.Module], None] | None = None  # what a method does once with the averaged weights, before they are kept
 
     def __post_init__(self) -> None:
         self.rank, self.world = process_rank()
@@ -109,8 +110,16 @@ class Loop:
         if not self._sound():
             self._bring_back()
         self.save(log)
+        self._finish()
         self._keep(final=progress >= 1)
         return progress >= 1
+
+    def _finish(self) -> None:
+        """What the method gathers with its averaged weights is kept with them. Learning is over: a later sitting begins from the state."""
+        if self.finish is not None and self.step:
+            self.method.load_state_dict(self.average)
+            self.finish(self.method.eval())
+            self.average = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
 
     def _now(self) -> tuple[float, bool]:
         """Progress and whether to stop, the same in every process (the first one decides)."""

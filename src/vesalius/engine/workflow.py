@@ -24,6 +24,7 @@ from vesalius.data.doctor import Finding, draw, examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
+from vesalius.engine.images import testing_images
 from vesalius.engine.member import Sides, learn
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
@@ -160,11 +161,14 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     parts = _parted(session, dataset, findings)
     session.clocked("examine", since)
     dataset, parts = _without_bad(session, findings, parts)
+    parts, words = session.task.parted(dataset, parts)
+    if words:
+        listener.say(words)
     write_json(folder / "dataset.json", dataset.to_json())
     write_json(folder / "splits.json", asdict(parts))
     since = time.monotonic()
-    tested = set(parts.test)
-    learned = [case for case in dataset.cases if case.labelled and case.name not in tested]
+    seen = {name for fold in parts.folds for name in (*fold.train, *fold.val)}
+    learned = [case for case in dataset.learnable if case.name in seen]
     with listener.stage("looking at the scans") as tick:
         facts = fingerprint(dataset, learned, progress=tick)
     write_json(folder / "fingerprint.json", facts)
@@ -200,7 +204,7 @@ def promise(plan: Plan) -> str:
     e = plan.expected
     size = "x".join(map(str, plan.patch.size))
     return (
-        f"Plan: {plan.net.name} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
+        f"Plan: {plan.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
         f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, {e.memory_bytes / 2**30:.1f} GiB."
     )
 
@@ -263,9 +267,11 @@ def _cached(session: Session, run: Run) -> dict[str, Stored]:
     return {item.name: item for item in stored}
 
 
-def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
+def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow | None:
     since = time.monotonic()
     baseline = session.task.baseline(run.plan.labels)
+    if baseline is None:
+        return None
     names = sorted({name for fold in run.splits["folds"][:1] for name in fold["train"]})
     with session.listener.stage("fitting the shallow baseline"):
         baseline.fit((stored[name].image.astype("float32"), stored[name].target) for name in names)
@@ -332,7 +338,7 @@ def testing_cases(run: Run) -> float:
     return REPORT_SECONDS + cases * (CASE_SECONDS + VOXEL_SECONDS / 10 * pixels + 1.2 * run.plan.expected.tile_seconds)
 
 
-TESTING = {"voxel": testing_seconds, "case": testing_cases}
+TESTING = {"voxel": testing_seconds, "case": testing_cases, "image": testing_images}
 
 
 def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:

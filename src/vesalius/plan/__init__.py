@@ -3,24 +3,25 @@
 import sys
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from pydantic import field_validator
 
 from vesalius.augment import Augment
-from vesalius.core.errors import DataError
+from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.core.settings import Settings
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
-from vesalius.plan import begin, classifiers, rules, whole
+from vesalius.plan import begin, classifiers, images, rules, whole
 from vesalius.plan.begin import named
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.classifiers import Own
+from vesalius.plan.methods import METHODS
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
-from vesalius.tasks import TASKS, Task
+from vesalius.tasks import TASKS, ImageTask, Task
 
 LEARNING = 0.85  # of the budget: the rest is for reading, testing and the report
 CONSTANTS = {
@@ -35,6 +36,8 @@ CONSTANTS = {
     "patch.balance": "voxels of every class are sampled already",
     "net.arguments": "none beyond these",
     "train.loss": "the task's own",
+    "train.arguments": "none: targets are learned from",
+    "train.rules": "the task's own",
     "train.most_seconds": "as long as the budget allows",
     "preparation.fit": "every scan keeps its size; the network sees parts of it",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
@@ -96,9 +99,9 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     wish = Request.checked({**wishes, "settings": tuple(wishes.get("settings", ()))}, where="the request")
     if facts is None:
-        facts = fingerprint(dataset, [case for case in dataset.cases if case.split != "test" and case.labelled])
+        facts = fingerprint(dataset, [case for case in dataset.learnable if case.split != "test"])
     if not facts["cases"]:
-        raise DataError(f"{dataset.root} has no labelled case to learn from.")
+        raise DataError(f"{dataset.root} has no {'image' if dataset.alone else 'labelled case'} to learn from.")
     task: Task = TASKS[dataset.task]()
     mine = wish.settings
     wish = wish.model_copy(update={"settings": begin.with_network(mine, task, ndim=len(facts["shapes"][0]))})
@@ -106,12 +109,35 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     left = [text for text in wish.settings if named(text) not in HEARD[task.grain]]
     if not left:
         return made
-    ends = (made.preparation.in_channels, task.out_channels(dataset.labels))
+    return FINISHED[task.grain](made, (task, wish, facts), left).because(**begin.reasons(wish.settings, mine))
+
+
+def finished(made: Plan, asked: tuple[Task, "Request", dict[str, Any]], left: list[str]) -> Plan:
+    """`made` with the settings that are `left`, and what it promises then."""
+    task, wish, facts = asked
+    ends = (made.preparation.in_channels, task.out_channels(made.labels))
     changed = made.with_settings(left)
+    learned_by(changed)
     counts = [one.get("cases", 0) for one in facts["classes"].values()]
-    task.loss(dataset.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
-    made = corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
-    return made.because(**begin.reasons(wish.settings, mine))
+    task.loss(made.labels, changed.train.loss, counts=counts)  # a loss that cannot be made is told before any work
+    return corrected(changed, wish.model_copy(update={"settings": tuple(left)}), ends=ends, cases=facts["cases"])
+
+
+def learned_by(made: Plan) -> None:
+    """An error where the plan's method does not learn targets."""
+    able = [name for name, card in METHODS.cards.items() if made.task in card.tasks]
+    if made.train.method not in able:
+        if made.train.method in METHODS:
+            raise UsageError(f"The method {made.train.method} learns from images alone, not from labels. Say for what: --task anomaly, "
+                             "--task pretrain or --task generate; or leave --method out.")  # fmt: skip
+        raise UsageError(suggest(made.train.method, METHODS, "method"))
+
+
+def finished_images(made: Plan, asked: tuple[Task, "Request", dict[str, Any]], left: list[str]) -> Plan:
+    """The same where images alone are learned from."""
+    changed = images.settled(made, left)
+    asked[0].loss(made.labels, changed.train.loss)
+    return changed
 
 
 def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
@@ -145,8 +171,19 @@ def plan_cases(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) 
     return made.because(**{name.replace(".", "__"): why for name, why in CONSTANTS.items()} | reasons)
 
 
-PLANNERS = {"voxel": plan_voxels, "case": plan_cases}
-HEARD: dict[str, tuple[str, ...]] = {"voxel": (), "case": classifiers.HEARD}  # settings that the planner goes by itself
+def plan_images(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
+    """The plan where images alone are learned from: one grid for all, a method that is measured."""
+    task, wish, facts = asked
+    budget = None if wish.budget is None else seconds(wish.budget)
+    memory = None if wish.memory is None else size_in_bytes(wish.memory)
+    made, reasons = images.planned(dataset, cast(ImageTask, task), facts, limits=Limits(learning_seconds(wish), memory), budget=budget,
+                                   asked=wish.model_dump(include={"folds", "seed", "deterministic"}), settings=wish.settings)  # fmt: skip
+    return made.because(**{name.replace(".", "__"): why for name, why in CONSTANTS.items()} | reasons)
+
+
+PLANNERS = {"voxel": plan_voxels, "case": plan_cases, "image": plan_images}
+FINISHED = {"voxel": finished, "case": finished, "image": finished_images}
+HEARD: dict[str, tuple[str, ...]] = {"voxel": (), "case": classifiers.HEARD, "image": images.HEARD}  # what the planner goes by itself
 
 
 def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -> Plan:

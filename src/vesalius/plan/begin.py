@@ -17,7 +17,7 @@ from vesalius.tasks import Task
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights
 NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
-TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET}
+TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET, "image": ()}
 
 
 def named(text: str) -> str:
@@ -61,7 +61,7 @@ def tuned(made: Plan, settings: Sequence[str]) -> Plan:
     """`made` with smaller rates where it begins from learned weights; what the user sets is set later."""
     if not source(settings):
         return made
-    attention = "attention" in NETS.card(made.net.name).tags
+    attention = made.net.name in NETS and "attention" in NETS.card(made.net.name).tags
     rates: dict[str, Any] = {"learning_rate": made.train.learning_rate / SLOWER, "layer_decay": DECAY_OF_ATTENTION if attention else DECAY}
     return made.model_copy(update={"train": made.train.model_copy(update=rates)}).because(
         train__learning_rate=f"a quarter of {made.train.learning_rate:g}: the weights are good already",

@@ -17,6 +17,7 @@ from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 
 VERSION = 1
+OWN = "own"  # the name of networks that a method brings with it
 
 
 class Patch(Settings):
@@ -47,9 +48,12 @@ class Train(Settings):
     """How it learns. With `seconds` the schedule follows the clock and ends on the deadline; without, it ends after `steps`.
     `ema` is the part of the run over which weights are averaged, `loss` the settings of the task's loss, `most_seconds` ends the
     run before a deadline that is later. `init` is a run or a file of weights to begin from ("": they are drawn); each group of layers
-    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are."""
+    learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are. `arguments` are further
+    ones of a method that learns from images alone, `rules` settings of the task that judges it."""
 
     method: str = "supervised"
+    arguments: dict[str, Any] = {}
+    rules: dict[str, Any] = {}
     loss: dict[str, Any] = {}
     seconds: float | None = None
     most_seconds: float | None = None
@@ -106,6 +110,11 @@ class Plan(Settings):
     expected: Expected
     reasons: dict[str, str] = {}
 
+    @property
+    def answers_by(self) -> str:
+        """The network by name, or the method where it brings its own."""
+        return self.train.method if self.net.name == OWN else self.net.name
+
     def save(self, path: Path) -> None:
         tree = self.model_dump(mode="json", exclude={"reasons"})
         write_json(path, {group: self._with_reasons(group, value) for group, value in tree.items()})
@@ -154,9 +163,16 @@ class Plan(Settings):
         """Whether `a.b=c` changes nothing here; of the network's arguments those that it names count."""
         name, _, text = (part.strip() for part in assignment.partition("="))
         value = parse_value(text)
-        if name == "net.arguments" and isinstance(value, dict):
-            return {**self.net.arguments, **value} == self.net.arguments
+        if name in ("net.arguments", "train.arguments") and isinstance(value, dict):
+            kept = self.net.arguments if name == "net.arguments" else self.train.arguments
+            return _within(value, kept)
         return self.with_settings([assignment]).values() == self.values()
+
+
+def _within(asked: dict[str, Any], kept: dict[str, Any]) -> bool:
+    """Whether all that is asked for is kept, groups of settings by their words."""
+    return all(_within(value, kept[name]) if isinstance(value, dict) and isinstance(kept.get(name), dict)
+               else name in kept and kept[name] == value for name, value in asked.items())  # fmt: skip
 
 
 def _pair(found: Any) -> tuple[Any, str]:

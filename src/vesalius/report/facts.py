@@ -78,8 +78,8 @@ class Facts:
 
     @property
     def grain(self) -> str:
-        """What gets an answer: "voxel" or "case"."""
-        return self.dataset.labels.grain if self.dataset else "voxel"
+        """What there is to learn from: "voxel", "case" or "image"."""
+        return self.dataset.grain if self.dataset else "voxel"
 
     @property
     def unit(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vesalius.core.files import write_text
-from vesalius.report import cases, classes, figures, limits, numbers, repeat, tables
+from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables
 from vesalius.report.facts import Facts, gather
 from vesalius.report.glossary import WORDS, measure
 from vesalius.report.verdict import verdict
@@ -81,10 +81,11 @@ def _results(facts: Facts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-RESULTS = {"voxel": _results, "case": classes.results}
-EXAMPLES = {"voxel": cases.examples, "case": classes.examples}
+RESULTS = {"voxel": _results, "case": classes.results, "image": images.results}
+EXAMPLES = {"voxel": cases.examples, "case": classes.examples, "image": images.examples}
 HEADS = {"voxel": ("label", "value in the mask", "cases with it", "share of the scan"),
-         "case": ("class", "number", "training cases", "share of the cases")}  # fmt: skip
+         "case": ("class", "number", "training cases", "share of the cases"),
+         "image": ("class", "number", "training cases", "share of the cases")}  # fmt: skip
 
 
 def strip_chart(facts: Facts, metric: str) -> Markup:

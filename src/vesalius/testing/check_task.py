@@ -1,6 +1,6 @@
 """What every task must answer: nets that stand on the shelf, a loss that learns its own targets, a baseline, a quick score
 that knows right from wrong, and answers that are written so that they read back as the same target. Tasks that answer cases as a
-whole are asked what check_case_task.py asks."""
+whole are asked what check_case_task.py asks, those that learn from images alone what check_image_task.py asks."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.nets import NETS
 from vesalius.tasks import TASKS, VoxelTask
-from vesalius.testing import check_case_task
+from vesalius.testing import check_case_task, check_image_task
 
 SIDES = {2: (20, 18), 3: (16, 14, 12)}
 SCHEMES = (
@@ -136,7 +136,7 @@ CHECKS: tuple[Callable[[Card, Path], None], ...] = (
 
 def checks_of(name: str) -> tuple[Callable[[Card, Path], None], ...]:
     """The checks that suit the task `name`, by what it answers."""
-    return {"voxel": CHECKS, "case": check_case_task.CHECKS}[TASKS[name].grain]
+    return {"voxel": CHECKS, "case": check_case_task.CHECKS, "image": check_image_task.CHECKS}[TASKS[name].grain]
 
 
 def check_task(name: str, folder: Path) -> None:

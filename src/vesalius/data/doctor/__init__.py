@@ -21,6 +21,10 @@ CHECKS = (
     _content.not_finite, _content.constant, _content.modality, _content.mask_values, _content.eight_bit_masks, _content.empty_masks,
     _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views, _together.patients,
 )  # fmt: skip
+OF_ANSWERS = (
+    _files.geometry, _content.mask_values, _content.eight_bit_masks, _content.empty_masks, _content.rare_labels, _content.flipped,
+    _classes.enough_of_each, _classes.uneven,
+)  # fmt: skip
 
 
 def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
@@ -29,7 +33,8 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     Every file is read once, by up to eight threads; `progress` is told cases done and in all.
     """
     seen = looks(dataset, progress)
-    found = [finding for check in CHECKS for finding in check(dataset, seen)]
+    checks = [check for check in CHECKS if not (dataset.alone and check in OF_ANSWERS)]
+    found = [finding for check in checks for finding in check(dataset, seen)]
     alike = _together.pairs(dataset, seen)
     folds = _together.sides_of(dataset, split)
     found += [*_together.copies(alike), *_together.contradictions(dataset, alike)]

@@ -107,7 +107,7 @@ def remedy(mask: Path, image: Path, *, shapes_agree: bool) -> str:
 
 def channel_grids(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     """Channels of one case on unlike grids: resampled onto the first. Views of a case that is labelled as a whole may differ."""
-    if dataset.labels.grain == "case":
+    if dataset.grain != "voxel":
         return
     unlike = tuple(one.case.name for one in seen if any(_unlike(p, one.picture) for p in one.images.values()))
     if unlike:

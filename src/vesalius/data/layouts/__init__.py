@@ -23,6 +23,7 @@ class Layout(ABC):
     """One way of laying out cases. `needs` says in a sentence what it looks for, for the error when nothing is recognised."""
 
     needs: str = ""
+    answers: bool = True  # whether its cases come with something to be learned; if not, it is tried only where images alone will do
 
     @abstractmethod
     def recognises(self, root: Path) -> float:
@@ -39,17 +40,17 @@ class Layout(ABC):
 
 def recognise(path: Path, layout: str | None = None, *, labels: Iterable[str] | Mapping[str, Any] | None = None,
               regions: Iterable[str] | Mapping[str, Any] | None = None, ignore: int | None = None, patient: str | None = None,
-              **options: Any) -> Dataset:
+              unlabelled: bool = False, **options: Any) -> Dataset:  # fmt: skip
     """The data set at `path`, which may be a folder, a manifest or a dataset.json.
 
     `layout` overrides what would be recognised; `options` are those of the layout's `read` (a wrong one is an error).
     `labels` ("liver=1", "tumour=2+3") and `regions` ("whole tumour=1+2+3+4", learned each for itself even where they do
     not overlap) name mask values; `ignore` (or the label "ignore=255") is a value that is neither learned nor scored;
-    `patient` is a regular expression whose first group is the patient of a case.
+    `patient` is a regular expression whose first group is the patient of a case. `unlabelled`: images without any answer will do.
     """
     root = _root(Path(os.path.abspath(path)))
     options = {name: value for name, value in options.items() if value not in (None, (), [])}
-    name, why, root = (layout, f"as asked, layout '{layout}'", root) if layout else _best(root, options)
+    name, why, root = (layout, f"as asked, layout '{layout}'", root) if layout else _best(root, options, unlabelled=unlabelled)
     chosen = _instance(name)
     _check_options(name, options)
     dataset = chosen.read(root, **options)
@@ -69,19 +70,21 @@ def _instance(name: str) -> Layout:
     return cast(Layout, LAYOUTS[name]())
 
 
-def _best(root: Path, options: dict[str, Any]) -> tuple[str, str, Path]:
+def _best(root: Path, options: dict[str, Any], *, unlabelled: bool) -> tuple[str, str, Path]:
     """(name, words, root) of the layout that is surest; one folder within a folder is stepped into."""
-    able = [name for name in LAYOUTS if set(options) <= _options(name)]
+    able = [name for name in LAYOUTS if set(options) <= _options(name) and (unlabelled or LAYOUTS[name].answers)]
     if not able:
         wrong = next(o for o in options if not any(o in _options(name) for name in LAYOUTS))
         raise UsageError(suggest(wrong, {o for name in LAYOUTS for o in _options(name)}, "option of a layout"))
     if options and len(able) == 1:
         return able[0], f"as '{able[0]}', the layout that has the options {', '.join(options)}", root
     scores = sorted(((float(_instance(name).recognises(root)), name) for name in able), reverse=True)
+    if scores[0][0] <= 0 or not LAYOUTS[scores[0][1]].answers:
+        inside = [p for p in root.iterdir() if not p.name.startswith(".")] if root.is_dir() else []
+        folders = [p for p in inside if p.is_dir()]
+        if len(folders) == 1 and (scores[0][0] <= 0 or len(inside) == 1):
+            return _best(folders[0], options, unlabelled=unlabelled)
     if scores[0][0] <= 0:
-        inside = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")] if root.is_dir() else []
-        if len(inside) == 1:
-            return _best(inside[0], options)
         raise DataError(f"{root} is laid out in no way that is known. " + _all_needs(able))
     near = [name for score, name in scores if score > scores[0][0] - SURE]
     if len(near) > 1:
@@ -119,6 +122,10 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
         cases, words = _groups.by_regex(cases, patient)
         notes += words
     notes += _groups.suspected(cases)
+    if not _instance(dataset.layout).answers:
+        if labels or regions or ignore is not None:
+            raise UsageError(f"{dataset.root} was read as images without masks or classes: there is nothing that could be named.")
+        return replace(dataset, cases=tuple(cases), notes=tuple(notes))
     if dataset.labels.grain == "case":
         if regions is not None or ignore is not None:
             raise UsageError(f"{dataset.root} has classes of whole cases; regions and values to ignore are said of masks.")

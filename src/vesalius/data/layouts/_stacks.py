@@ -42,9 +42,21 @@ def answers(path: Path) -> dict[str, NDArray[np.int64]]:
 
 def _length(path: Path, key: str) -> int:
     """How many images a stack holds, from its header."""
-    with zipfile.ZipFile(path) as box, box.open(key + ".npy") as stream:
+    with zipfile.ZipFile(path) as box:
+        return _shape(box, key)[0]
+
+
+def lengths(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every array in an .npz, from the headers."""
+    with zipfile.ZipFile(path) as box:
+        return {name.removesuffix(".npy"): _shape(box, name.removesuffix(".npy")) for name in box.namelist() if name.endswith(".npy")}
+
+
+def _shape(box: zipfile.ZipFile, key: str) -> tuple[int, ...]:
+    with box.open(key + ".npy") as stream:
         version = npy.read_magic(stream)
-        return int((npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)[0][0])
+        shape = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(stream)[0]
+        return tuple(int(side) for side in shape)
 
 
 def cases(path: Path, labels: Labels, found: dict[str, NDArray[np.int64]]) -> list[Case]:

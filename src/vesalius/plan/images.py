@@ -1,0 +1,268 @@
+"""Planning where images alone are learned from: one grid for all of them, intensities from 0 to 1, a method whose steps are measured.
+
+The grid is the finest whose epochs fit the time; small images keep theirs. Rates are those at which each method was published or checked.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vesalius.augment import Augment
+from vesalius.core.errors import DataError, UsageError, VesaliusError, suggest
+from vesalius.core.settings import parse_value
+from vesalius.data.batch import Batch, Kind
+from vesalius.data.dataset import Dataset
+from vesalius.data.normalise import unit
+from vesalius.data.prepare import Preparation
+from vesalius.plan import whole
+from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
+from vesalius.plan.methods import built, rates, takes
+from vesalius.plan.plan import OWN, Expected, Net, Patch, Plan, Predict, Train
+from vesalius.plan.search import BASE_MEMORY, Limits
+from vesalius.tasks import ImageTask
+
+HEARD = ("train.method", "train.arguments", "patch.size", "patch.batch")  # settings that planning itself goes by
+LONGEST = {2: (128, 96, 64, 48, 32), 3: (64, 48, 40, 32, 24, 16)}  # sides of the grid that are tried, in voxels
+MULTIPLE = 4  # of sides that are made: methods halve them
+EPOCHS, SAMPLES, MANY_EPOCHS = 30, 60_000, 120  # a plan needs so many epochs, and so many samples, but no more than so many epochs
+LEAST_STEPS = 200
+UNIT = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A grid and a batch, the method's arguments there, and what a step costs."""
+
+    size: tuple[int, ...]
+    batch: int
+    arguments: dict[str, Any]
+    cost: Measured
+
+    def samples(self, limits: Limits) -> float:
+        """Samples that the time allows."""
+        return math.inf if limits.seconds is None else limits.seconds / self.cost.step * self.batch
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether the memory is enough."""
+        return limits.memory is None or self.cost.memory + BASE_MEMORY <= limits.memory
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the user has said: the method, some of its arguments, the grid, the batch."""
+
+    method: str
+    arguments: dict[str, Any]
+    size: tuple[int, ...]
+    batch: int
+
+    @classmethod
+    def of(cls, settings: tuple[str, ...], task: ImageTask) -> "Own":
+        """Out of the words of `--set` (and --method); an error where the method does not suit the task."""
+        said = {text.partition("=")[0].strip(): parse_value(text.partition("=")[2].strip()) for text in settings}
+        method = str(said.get("train.method") or task.method)
+        if method not in task.methods:
+            raise UsageError(suggest(method, task.methods, "method for this task"))
+        arguments = said.get("train.arguments") or {}
+        known = takes(method)
+        for name in arguments:
+            if name not in known:
+                raise UsageError(suggest(name, known, f"argument of the method {method}"))
+        return cls(method, dict(arguments), tuple(said.get("patch.size") or ()), int(said.get("patch.batch") or 0))
+
+
+def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits: Limits, budget: float | None, asked: dict[str, Any],
+            settings: tuple[str, ...]) -> tuple[Plan, dict[str, str]]:  # fmt: skip
+    """The plan, and reasons for what is not decided everywhere alike; `asked` holds folds, seed and deterministic."""
+    if asked["folds"] != 1:
+        raise UsageError("Learning from images alone is done once: leave --folds out.")
+    own = Own.of(settings, task)
+    wanted = samples_wanted(facts["cases"])
+    build = builder(own, dataset, channels=sum(facts["channels"].values()))
+    chosen = search(facts, limits, build=build, wanted=wanted, own=own)
+    preparation, why = preparation_rule(facts, chosen.size, own)
+    steps = max(LEAST_STEPS, wanted // chosen.batch) if limits.seconds is None else max(1, int(limits.seconds / chosen.cost.step))
+    rate, decay = rates(own.method)
+    train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else limits.seconds, steps=steps,
+                  learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05, seed=asked["seed"],
+                  deterministic=asked["deterministic"])  # fmt: skip
+    expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
+                        epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
+                        parameters=chosen.cost.parameters)  # fmt: skip
+    made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=Net(name=OWN, ndim=len(chosen.size)),
+                augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
+                predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
+    return made, {**_reasons(chosen, facts, wanted, own), **why}
+
+
+def samples_wanted(cases: int) -> int:
+    """Samples to learn from on a grid that is worth it: images alone say less than labels, so more of them than where labels are there."""
+    return max(EPOCHS * cases, min(MANY_EPOCHS * cases, SAMPLES))
+
+
+Build = Callable[[tuple[int, ...]], tuple[Any, dict[str, Any]]]
+
+
+def builder(own: Own, dataset: Dataset, *, channels: int) -> Build:
+    """Gives for a grid the method on it and the arguments that the plan holds: bounds of what is made, the number of classes."""
+    known, given = takes(own.method), dict(own.arguments)
+    if "design" in known:
+        given["design"] = {"bounds": list(UNIT), **dict(given.get("design") or {})}
+    if known.get("classes") is inspect.Parameter.empty and "classes" not in given:
+        if dataset.labels.grain != "case" or not dataset.labels.one_of:
+            raise UsageError(f"The method {own.method} learns from images with classes, one for each; {dataset.root} has none. "
+                             "Choose one that learns from images alone: vesalius shelf methods.")  # fmt: skip
+        given["classes"] = len(dataset.labels.names)
+    return lambda size: (built(own.method, (channels, *size), given), given)
+
+
+def search(facts: dict[str, Any], limits: Limits, *, build: Build, wanted: int, own: Own) -> Candidate:
+    """The first grid, from fine to coarse, that leaves time for the samples `wanted` and fits the memory; else the fastest that fits.
+
+    The coarsest is timed first; what would take far longer than there is time, by its number of voxels, is not timed at all."""
+    sizes = [own.size] if own.size else grids(facts)
+    least = timed(sizes[-1], facts["cases"], limits, build=build, own=own)
+    for size in sizes[:-1]:
+        if limits.seconds is not None and least.samples(limits) * np.prod(least.size) / np.prod(size) < wanted / 2.5:
+            continue
+        candidate = timed(size, facts["cases"], limits, build=build, own=own)
+        if candidate.fits(limits) and candidate.samples(limits) >= wanted:
+            return candidate
+    if not least.fits(limits):
+        raise DataError(f"Not even the smallest plan fits into {(limits.memory or 0) / 2**30:.1f} GiB. Allow more with --memory.")
+    return least
+
+
+def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
+    """Grids from fine to coarse, shaped like the images, their sides multiples of 4; small images keep their own."""
+    extents = np.array(facts["shapes"], float) * np.array(facts["spacings"])
+    shape, own = np.median(extents, 0), np.median(np.array(facts["shapes"]), 0)
+    longest, ndim = int(own.max()), len(shape)
+    part = shape / shape.max() if whole.fit(facts) == "stretch" or ndim == 3 else np.ones(ndim)
+    sides = [longest] * (longest <= LONGEST[ndim][0]) + [side for side in LONGEST[ndim] if side < longest]
+    found = [tuple(max(2 * MULTIPLE, MULTIPLE * math.ceil(side * p / MULTIPLE - 1e-6)) for p in part) for side in sides]
+    return list(dict.fromkeys(found)) or [(MULTIPLE * math.ceil(longest / MULTIPLE),) * ndim]
+
+
+def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, own: Own) -> Candidate:
+    """The candidate on the grid `size`; its batch is halved until it fits the memory."""
+    batch = own.batch or whole.batch_rule(size, cases)
+    while True:
+        method, arguments = build(size)
+        candidate = Candidate(size, batch, arguments, measured(method, batch))
+        if candidate.fits(limits) or batch <= 4 or own.batch:
+            return candidate
+        batch //= 2
+
+
+def measured(method: Any, batch: int) -> Measured:
+    """What a step of `method` on a batch costs, and its word on one image; on noise from 0 to 1."""
+    where, kept = device(), dict[int, int]()
+    method = method.to(where)
+    image = torch.rand((batch, *method.shape), generator=torch.Generator().manual_seed(0)).to(where)
+    label = torch.arange(batch, device=where) % 2
+    data = Batch({"image": image, "label": label}, {"image": Kind.IMAGE, "label": Kind.LABEL})
+    optimisers = method.optimisers()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        first = stepped(method, optimisers, data)
+    fastest = min([first, *(stepped(method, optimisers, data) for _ in range(2 if first < SLOW else 0))])
+    weights = sum(p.numel() for p in method.parameters())
+    most = max(kept.values(), default=0)
+    return Measured(fastest, answered(method, image[:4]), sum(kept.values()) + AT_WORK * most + 20 * weights + 4 * image.numel(), weights)
+
+
+def stepped(method: Any, optimisers: dict[str, torch.optim.Optimizer], data: Batch) -> float:
+    """Seconds of one step, every turn of it."""
+    begun = time.perf_counter()
+    method.train()
+    for name, losses in method.steps(data):
+        optimisers[name].zero_grad(set_to_none=True)
+        torch.stack([term.float() for term in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
+        optimisers[name].step()
+    waited(data["image"])
+    return time.perf_counter() - begun
+
+
+def answered(method: Any, image: torch.Tensor) -> float:
+    """Seconds for the score of one image; for a feature where nothing has a score before learning is over."""
+    method.eval()
+    for word in (method.score, method.features):
+        try:
+            with torch.inference_mode():
+                word(image)
+                begun = time.perf_counter()
+                word(image)
+                waited(image)
+                return (time.perf_counter() - begun) / len(image)
+        except VesaliusError:
+            continue
+    return 0.01
+
+
+def waited(tensor: torch.Tensor) -> None:
+    """Until the device has done what was asked of it."""
+    if tensor.is_cuda:
+        torch.cuda.synchronize()
+
+
+def still(ndim: int) -> Augment:
+    """Nothing varied."""
+    never = {name: 0.0 for name in Augment.model_fields if name.endswith("_probability")}
+    return Augment.checked({"mirror": (False,) * ndim, "rotation": (0.0,) * (1 if ndim == 2 else 3), **never})
+
+
+def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> tuple[Preparation, dict[str, str]]:
+    """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian."""
+    made, why = whole.preparation_rule(facts, size)
+    if own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian"):
+        return made, why
+    pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]
+    made = made.model_copy(update={"normalise": tuple(rule for rule, _ in pairs)})
+    return made, {**why, "preparation__normalise": "; ".join(words for _, words in pairs)}
+
+
+def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, own: Own) -> dict[str, str]:
+    fast = f"{chosen.cost.step:.3f} s a step measured on this {device()}"
+    images = " x ".join(str(int(v)) for v in np.median(np.array(facts["shapes"]), 0))
+    mine, checked = "set by the user", "at which the method was published or checked"
+    never = {f"augment__{name}": "images are learned as they are; methods that need views draw their own" for name in Augment.model_fields}
+    finest = f"the whole image (images are {images}), on the finest grid that leaves time for {wanted:,} samples; {fast}"
+    given = f"{mine} ({', '.join(own.arguments)}); the rest fits the images" if own.arguments else "as the images are: bounds, classes"
+    return never | {
+        "patch__size": mine if own.size else finest, "patch__foreground": "the whole image is seen",
+        "patch__batch": mine if own.batch else "many small samples a step",
+        "patch__balance": "images are drawn as they come", "net__name": "the method brings its own networks",
+        "net__channels": "the method's own", "net__kernels": "the method's own", "net__strides": "the method's own",
+        "net__arguments": "see train.arguments", "net__ndim": "as the images", "net__bias": "the method's own",
+        "task": "as asked for", "labels__kind": "as the data set says; labels only judge what was learned",
+        "train__method": "as asked for, or the task's usual one", "train__arguments": given, "train__rules": "the task's own",
+        "train__loss": "the method's own", "train__learning_rate": checked, "train__weight_decay": checked,
+        "train__warm_up": "short: methods begin gently by themselves", "train__precision": "the methods were checked in fp32",
+        "train__ema": "the kept weights are an average over the last twentieth of the run",
+        "train__seconds": "the budget less the time for reading, judging and the report", "train__most_seconds": "as long as the budget allows",
+        "train__steps": fast, "expected__step_seconds": fast, "expected__budget_seconds": "as asked for",
+        "folds": "once: nothing is held out", "train__seed": "as asked for", "train__deterministic": "as asked for", "train__validations": "ten looks at validation images",
+        "predict__overlap": "images are not cut into tiles", "predict__skip_air": "images are not cut into tiles",
+        "predict__batch": "several images at once", "predict__mirror": "off: one view, as trained",
+    }  # fmt: skip
+
+
+def settled(made: Plan, settings: list[str]) -> Plan:
+    """The plan with further settings of the user, and the promise after them."""
+    changed = made.with_settings(settings)
+    if not any(text.partition("=")[0].strip() == "train.steps" for text in settings):
+        return changed
+    steps = changed.train.steps
+    epochs = steps * made.expected.epochs / made.expected.steps
+    return changed.model_copy(update={"expected": made.expected.model_copy(update={"steps": steps, "epochs": epochs})})

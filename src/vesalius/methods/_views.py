@@ -6,6 +6,7 @@ Ours has mirroring, rotation, scaling, shifts, brightness and contrast in 2D and
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -76,12 +77,14 @@ def turned(angle: Tensor, plane: tuple[int, int], n: int) -> Tensor:
     return matrix
 
 
-def resampled(image: Tensor, matrix: Tensor, shift: Tensor) -> Tensor:
-    """`image` at matrix @ place + shift (in sides) of each voxel's place from the middle; torch counts axes from the last."""
+def resampled(image: Tensor, matrix: Tensor, shift: Tensor, onto: Sequence[int] = ()) -> Tensor:
+    """`image` at matrix @ place + shift (in sides) of each voxel's place from the middle; torch counts axes from the last.
+
+    The answer has as many voxels as the image, or `onto` that many along each axis, over the same extent."""
     sides = torch.tensor(image.shape[2:], dtype=torch.float32, device=image.device)
     unit = matrix * sides / sides[:, None]
     theta = torch.cat([unit.flip(1, 2), 2 * shift.flip(1)[:, :, None]], 2)
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    grid = F.affine_grid(theta, [*image.shape[:2], *(onto or image.shape[2:])], align_corners=False)
     return F.grid_sample(image, grid, padding_mode="reflection", align_corners=False)
 
 

@@ -2,7 +2,8 @@
 the loop can step, learn, answer, and carry its state through a file.
 
 A method whose card names the task "pretrain" learns from images alone: it is built for the shape of an image, gets no target,
-and shows that it learns by giving the images back. One whose card names "synthesise" makes images: it is built for a shape and a small
+and shows that it learns by giving the images back; where it gives none back (tags "views" and "described") its loss has to fall, and two
+views of one image have to come nearer to each other than to those of other images. One whose card names "synthesise" makes images: it is built for a shape and a small
 `Design`, gets images with two classes, and shows that it learns by samples that come nearer to them.
 """
 
@@ -21,6 +22,8 @@ from vesalius.losses import LOSSES
 from vesalius.methods import METHODS, Method
 from vesalius.methods._adversarial import Adversarial
 from vesalius.methods._adversaries import Design
+from vesalius.methods._chance import Chance
+from vesalius.methods._crops import Crops
 from vesalius.methods._unlabelled import Unlabelled
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
@@ -38,6 +41,11 @@ def unlabelled(card: Card) -> bool:
 def synthesises(card: Card) -> bool:
     """Whether the method of `card` makes images."""
     return "synthesise" in card.tasks
+
+
+def describes(card: Card) -> bool:
+    """Whether the method of `card` describes images and gives none back."""
+    return bool({"views", "described"} & set(card.tags))
 
 
 def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
@@ -60,7 +68,7 @@ def example(card: Card, ndim: int = 2, *, seed: int = 0) -> Batch:
     """Noise with a bright part and the part as target; images alone (halves and quarters, bright on dark) for one without labels."""
     random = torch.Generator().manual_seed(seed)
     if unlabelled(card):
-        return Batch({"image": parts(ndim, random)}, {"image": Kind.IMAGE})
+        return Batch({"image": (waves if describes(card) else parts)(ndim, random)}, {"image": Kind.IMAGE})
     if synthesises(card):
         tensors = {"image": parts(ndim, random), "label": torch.arange(8) % 2}
         return Batch(tensors, {"image": Kind.IMAGE, "label": Kind.LABEL})
@@ -77,6 +85,16 @@ def parts(ndim: int, random: torch.Generator, size: int = 8) -> Tensor:
         for axis, n in enumerate(SIDES[ndim][: 1 + number % ndim]):
             image[number].narrow(axis + 1, n // 2 if number >> axis & 1 else 0, n // 2).add_(0.3)
     return image
+
+
+def waves(ndim: int, random: torch.Generator, size: int = 8) -> Tensor:
+    """Images (size, 1, *S), each with a wave of its own direction and length, all brighter towards one corner, with a little noise."""
+    grid = torch.stack(torch.meshgrid(*(torch.linspace(0, 1, n) for n in SIDES[ndim]), indexing="ij"))
+    angle = torch.arange(size) * torch.pi / size
+    length = 1 + torch.arange(size) % 3 / 2
+    wave = torch.stack([3 * angle.cos() * length, 3 * angle.sin() * length, torch.arange(size) % 2][:ndim], 1)
+    found = torch.sin(2 * torch.pi * torch.einsum("bn,n...->b...", wave, grid)) + grid.mean(0)
+    return found[:, None] + 0.1 * torch.rand(size, 1, *SIDES[ndim], generator=random)
 
 
 def turns(method: Method, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -129,8 +147,8 @@ def check_learns(card: Card, folder: Path) -> None:
     for ndim in card.ndim:
         method = build(card, ndim)
         optimisers, before, batch = method.optimisers(), weights(method), example(card, ndim)
-        if synthesises(card):
-            check_drawn_near(card, ndim)
+        if synthesises(card) or describes(card):
+            (check_drawn_near if synthesises(card) else check_described)(card, ndim)
             continue
         first = lost(method, batch["image"]) if unlabelled(card) else 0.0
         losses = [step(method, optimisers, batch) for _ in range(50 if unlabelled(card) else 30)]
@@ -151,6 +169,32 @@ def check_drawn_near(card: Card, ndim: int) -> None:
     assert ndim == 3 or from_mean(method, image) < 0.8 * first, f"{card.name}: {first:.4f} became {from_mean(method, image):.4f}"
     still = [name for name, value in method.named_parameters() if torch.equal(value, before[name])]
     assert not still, f"{card.name}: not taught: {still}"
+
+
+def check_described(card: Card, ndim: int) -> None:
+    """Forty steps on one batch bring the loss down, and views of one image nearer to each other (in 3D ten steps are taken); every weight
+    has moved."""
+    method, batch = build(card, ndim), example(card, ndim)
+    optimisers, before, first = method.optimisers(), weights(method), nearness(method, batch["image"])
+    losses = [step(method, optimisers, batch) for _ in range(40 if ndim == 2 else 10)]
+    still = [name for name, value in method.named_parameters() if value.requires_grad and torch.equal(value, before[name])]
+    assert not still, f"{card.name}: not taught: {still}"
+    if ndim == 2:
+        assert sum(losses[-10:]) < (0.9 if "views" in card.tags else 1) * sum(losses[:10]), f"{card.name}: {losses} does not fall"
+        last = nearness(method, batch["image"])
+        assert "views" not in card.tags or last < min(1, first), f"{card.name}: views were {first:.3f} as far as others, then {last:.3f}"
+
+
+@torch.no_grad()
+def nearness(method: Method, image: Tensor) -> float:
+    """Mean distance between two views of one image over that between views of two images."""
+    assert isinstance(method, Unlabelled)
+    method.eval()
+    first, second = (method.features(Crops()(image, Chance(5, view))) for view in range(2))
+    method.train()
+    apart = torch.cdist(first, second)
+    own, number = apart.diagonal().sum(), len(image)
+    return float(own / number / ((apart.sum() - own) / (number * number - number)))
 
 
 def from_mean(method: Method, image: Tensor) -> float:
@@ -200,7 +244,7 @@ def check_unlabelled(card: Card, folder: Path) -> None:
         assert isinstance(method, Unlabelled)
         with torch.inference_mode():
             features, score = method.features(image), method.score(image)
-            assert method.infer(image).shape == image.shape
+            assert method.infer(image).shape == (features if describes(card) else image).shape
             assert features.ndim == 2 and len(features) == len(image) == len(score) and score.ndim == 1
             assert bool(features.isfinite().all()) and bool(score.isfinite().all()) and float(features.std(0).max()) > 0
             torch.testing.assert_close(method.score(image[:1]), score[:1], rtol=1e-4, atol=1e-4)

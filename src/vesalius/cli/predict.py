@@ -1,7 +1,7 @@
 """`vesalius predict`: answers for new scans."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,8 +51,8 @@ def predict(
     if json:
         answer_json({"cases": rows})
     else:
-        shown = [_said(a.said, a.probabilities) if a.said is not None else _sizes(a.volumes) for a in done]
-        what = "said" if any(a.said is not None for a in done) else "volumes"
+        shown = [_words(a.row) if a.row else _said(a.said, a.probabilities) if a.said is not None else _sizes(a.volumes) for a in done]
+        what = "said" if any(a.said is not None or a.row for a in done) else "volumes"
         table(("case", "file", what), [(a.case, str(a.path or a.problem), words) for a, words in zip(done, shown, strict=True)])
     if any(a.problem for a in done):
         raise VesaliusError(f"{sum(bool(a.problem) for a in done)} of {len(done)} cases could not be answered; they are listed above.")
@@ -70,6 +70,12 @@ def _named(pairs: list[str]) -> dict[str, Path]:
 
 def _said(said: str, probabilities: dict[str, float] | None) -> str:
     return f"{said} (" + ", ".join(f"{name} {p:.2f}" for name, p in (probabilities or {}).items()) + ")"
+
+
+def _words(row: dict[str, Any]) -> str:
+    """The first things that are said of an image."""
+    first = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in list(row.items())[:4]]
+    return ", ".join(first) + (" ..." if len(row) > 4 else "")
 
 
 def _sizes(volumes: dict[str, float] | None) -> str:

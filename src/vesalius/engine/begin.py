@@ -11,18 +11,21 @@ from vesalius.engine.state import load_weights
 from vesalius.nets._names import borrow
 
 NAMED = 4  # weights that a sentence names
+PRETEXT = ("pretext.", "predictor.", "usual.")  # beside a trunk that learned without labels; no network has layers of that name
 
 
 def begin(net: nn.Module, source: Path) -> str:
     """The weights of `source`, a run folder or a .safetensors file, into `net`, in place; and what was taken, in a sentence.
 
     Of our own, weights of another shape or name stay as they were drawn; kernels for another number of channels are averaged over
-    them. An error where less than half of the network would be taken."""
+    them. An error where less than half of the network would be taken, and less than half of what there is: a trunk that learned without
+    labels may be all of an encoder, and that the smaller half of a U-Net."""
     path = weights_of(source)
     weights, _ = load_weights(path)
     ours = net.state_dict()
     if weights.keys() & ours.keys() or is_own(path):
         taken, mended = fitting(weights, ours)
+        refuse_strangers(net, source, taken, weights=weights)
         net.load_state_dict({**ours, **taken})
         left = [name for name, value in ours.items() if name not in taken and value.is_floating_point()]
     else:
@@ -60,15 +63,23 @@ def fitting(weights: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> tuple[
     return taken, mended
 
 
-def said(net: nn.Module, source: Path, left: list[str], *, mended: list[str]) -> str:
-    """What was taken and what not."""
-    drawn = set(left)
+def refuse_strangers(net: nn.Module, source: Path, taken: Mapping[str, Tensor], *, weights: Mapping[str, Tensor]) -> None:
+    """An error where `taken` is less than half of `net`, and of the `weights` at `source` that are not of a pretext."""
     total = sum(weight.numel() for weight in net.parameters())
-    kept = total - sum(weight.numel() for name, weight in net.named_parameters() if name in drawn)
-    if 2 * kept < total:
+    kept = sum(weight.numel() for name, weight in net.named_parameters() if name in taken)
+    have = sum(weight.numel() for name, weight in weights.items() if not name.startswith(PRETEXT) and weight.is_floating_point())
+    used = sum(weight.numel() for weight in taken.values() if weight.is_floating_point())
+    if 2 * kept < total and 2 * used < have:
         raise VesaliusError(f"{source} has {kept / total:.0%} of the weights of this {type(net).__name__}; at least half was expected. "
                             "Begin from a run of the same network (its name, depth and widths), or leave --init out.")  # fmt: skip
-    sentence = f"Begins from {source}: {kept / total:.1%} of the weights are taken."
+
+
+def said(net: nn.Module, source: Path, left: list[str], *, mended: list[str]) -> str:
+    """What was taken and what not; a layer is what has weights of its own."""
+    drawn, weights = set(left), dict(net.named_parameters())
+    share = sum(weight.numel() for name, weight in weights.items() if name not in drawn) / sum(weight.numel() for weight in weights.values())
+    layers, lacking = ({name.rpartition(".")[0] for name in names} for names in (weights, drawn & weights.keys()))
+    sentence = f"Begins from {source}: {len(layers - lacking)} of {len(layers)} layers, {share:.1%} of the weights are taken."
     if left:
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         sentence += f" Drawn anew, for want of a weight of the same name and shape: {', '.join(left[:NAMED])}{more}."

@@ -8,6 +8,7 @@ from vesalius.core.errors import DataError, FormatError, UsageError, VesaliusErr
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts._stacks import stacks
+from vesalius.data.layouts.images import stacked
 from vesalius.io import recognise
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npz", ".npy", ".dcm", ".zip", ".bmp")
@@ -23,6 +24,8 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
         return [_named(images, channels)]
     if not path.exists() and "#" not in path.name:
         raise DataError(f"{path} does not exist.")
+    if stacked(path):
+        return _of_dataset(Dataset.open(path, unlabelled=True), path, channels)
     if path.is_dir() and not _is_series(path):
         return _folder(path, channels)
     if path.suffix.lower() in (".csv", ".tsv") or stacks(path):

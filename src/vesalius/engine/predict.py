@@ -20,6 +20,7 @@ from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images
 from vesalius.engine import whole
 from vesalius.engine.evaluate import prediction_path
+from vesalius.engine.image_files import answer_images
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import cases_of, stem
 from vesalius.engine.progress import Listener
@@ -52,7 +53,7 @@ class Options:
 class Answered:
     """A case, the file of its answer, and what went wrong if anything did; `volumes` per label in mL (mm2 or px2 in 2D), or what
     is `said` of the case as a whole, the `probabilities` of each class, and what the rules from validation add (`trust`: thresholds,
-    possible classes, answered or not, strange or not)."""
+    possible classes, answered or not, strange or not). Where images alone were learned from, `row` is what the task says of it."""
 
     case: str
     path: Path | None
@@ -61,6 +62,7 @@ class Answered:
     said: str | None = None
     probabilities: dict[str, float] | None = None
     trust: dict[str, Any] = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict)
 
 
 def predict(
@@ -87,14 +89,14 @@ def predict(
     )
     _no_clash(cases, folder)
     mine = share(cases, options)
-    networks = callables(run.networks(), plan, device())
     folder.mkdir(parents=True, exist_ok=True)
-    return PREDICTORS[run.task.grain](run, (plan, options, networks), mine, folder=folder, listener=listener)
+    return PREDICTORS[run.task.grain](run, (plan, options), mine, folder=folder, listener=listener)
 
 
 def predict_voxels(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
     """Scan by scan, a file for each."""
-    plan, options, networks = how
+    plan, options = how
+    networks = callables(run.networks(), plan, device())
     done: list[Answered] = []
     with listener.stage("predicting") as tick:
         for case, read in _read_ahead(mine, plan, folder, overwrite=options.overwrite):
@@ -109,7 +111,8 @@ def predict_voxels(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, 
 
 def predict_cases(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
     """Many cases at a time, a row of predictions.csv for each; rows that are there already are kept unless they are to be overwritten."""
-    plan, options, networks = how
+    plan, options = how
+    networks = callables(run.networks(), plan, device())
     task, calibration = cast(CaseTask, run.task), calibration_of(run)
     file = folder / f"{name_of(options)}.json"
     done = [] if options.overwrite or not file.exists() else _kept(file, {case.name for case in mine})
@@ -153,7 +156,17 @@ def name_of(options: Options) -> str:
     return f"predictions-{options.part}" if options.parts > 1 else "predictions"
 
 
-PREDICTORS = {"voxel": predict_voxels, "case": predict_cases}
+def predict_images(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, listener: Listener) -> list[Answered]:
+    """A row of predictions.csv for each image, and a map on its grid where the task has one."""
+    plan, options = how
+    asked = {"name": name_of(options), "overwrite": options.overwrite, "skip_bad": options.skip_bad, "raw": options.probabilities}
+    done = answer_images(run, plan, mine, folder=folder, how=asked, listener=listener)
+    table = folder / f"{name_of(options)}.csv"
+    good = [Answered(row["case"], done.files.get(row["case"], table), row={k: v for k, v in row.items() if k != "case"}) for row in done.rows]
+    return good + [Answered(case, None, problem) for case, problem in done.problems]
+
+
+PREDICTORS = {"voxel": predict_voxels, "case": predict_cases, "image": predict_images}
 
 
 def share(cases: Sequence[Case], options: Options) -> list[Case]:
@@ -180,7 +193,7 @@ def _no_clash(cases: Sequence[Case], folder: Path) -> None:
                 raise UsageError(f"The answer to {case.name} would take the place of the scan {path}. Choose another folder with --output.")
 
 
-How = tuple[Plan, Options, Any]  # and the networks
+How = tuple[Plan, Options]
 Read = tuple[Image, Prepared]
 
 
@@ -228,7 +241,7 @@ def _read(case: Case, plan: Plan) -> Read:
     return image.with_array(np.broadcast_to(np.float32(0), image.array.shape)), prepared  # only its place is needed from here on
 
 
-def _one(run: Run, how: How, case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
+def _one(run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: "Future[Read] | Path", folder: Path) -> Answered:
     plan, options, networks = how
     if isinstance(read, Path):
         return Answered(case.name, read)
@@ -254,6 +267,8 @@ def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:
 def row_of(a: Answered) -> dict[str, Any]:
     """An answer as JSON: its volumes, or what was said of the case."""
     known = {"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem}
+    if a.row:
+        return {**known, **a.row}
     return {**known, "volumes": a.volumes} if a.said is None else {**known, "said": a.said, "probabilities": a.probabilities, **a.trust}
 
 

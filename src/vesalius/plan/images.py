@@ -250,9 +250,11 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, own: Own) ->
         "train__loss": "the method's own", "train__learning_rate": checked, "train__weight_decay": checked,
         "train__warm_up": "short: methods begin gently by themselves", "train__precision": "the methods were checked in fp32",
         "train__ema": "the kept weights are an average over the last twentieth of the run",
-        "train__seconds": "the budget less the time for reading, judging and the report", "train__most_seconds": "as long as the budget allows",
+        "train__seconds": "the budget less the time for reading, judging and the report",
+        "train__most_seconds": "as long as the budget allows",
         "train__steps": fast, "expected__step_seconds": fast, "expected__budget_seconds": "as asked for",
-        "folds": "once: nothing is held out", "train__seed": "as asked for", "train__deterministic": "as asked for", "train__validations": "ten looks at validation images",
+        "folds": "once: nothing is held out", "train__seed": "as asked for", "train__deterministic": "as asked for",
+        "train__validations": "ten looks at validation images",
         "predict__overlap": "images are not cut into tiles", "predict__skip_air": "images are not cut into tiles",
         "predict__batch": "several images at once", "predict__mirror": "off: one view, as trained",
     }  # fmt: skip

@@ -49,7 +49,8 @@ def check_complete(name: str, folder: Path) -> None:
         if case.mask:
             assert all(grid.same_as(header(case.mask).space) for grid in grids)
         else:
-            assert set(case.classes or {}) <= set(dataset.labels.names) and len(dataset.labels.coded(case.classes or {}))
+            assert set(case.classes or {}) <= set(dataset.labels.names)
+            assert dataset.alone or len(dataset.labels.coded(case.classes or {}))
 
 
 def check_json(name: str, folder: Path) -> None:

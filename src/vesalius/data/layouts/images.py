@@ -23,16 +23,16 @@ ALONE = "No masks and no classes: the images alone are learned from."
 class Images(Layout):
     """What is left when nothing says what the images show."""
 
-    needs = "images of any kind, in folders as you like (train/, val/ and test/ are kept apart), or an .npz with stacks (N, rows, columns)."
+    needs = "images of any kind, in folders as you like (train/, val/ and test/ are kept apart), or an .npz with images (N, rows, columns)."
     answers = False
 
     def recognises(self, root: Path) -> float:
         """0.1, below every layout with answers, where there is any image."""
-        return 0.1 if _stacked(root) or (root.is_dir() and leaves(root)) else 0.0
+        return 0.1 if stacked(root) or (root.is_dir() and leaves(root)) else 0.0
 
     def read(self, root: Path) -> Dataset:
         """Files of one name with the words of a sequence (a_t1, a_flair) are channels of one case."""
-        if found := _stacked(root):
+        if found := stacked(root):
             cases, channels, where = _from_stacks(found[0]), ("image",), found[0].parent
         else:
             paired = pair(leaves(root)) if root.is_dir() else None
@@ -48,17 +48,15 @@ class Images(Layout):
             write_case(folder / f"{k}.png", None, seed=k)
 
 
-def _stacked(root: Path) -> list[Path]:
+def stacked(root: Path) -> list[Path]:
     """The .npz at `root`, or the only one in the folder, if it holds stacks of images."""
     files = [root] if root.is_file() and root.suffix == ".npz" else sorted(root.glob("*.npz")) if root.is_dir() else []
     return files if len(files) == 1 and zipfile.is_zipfile(files[0]) and _stacks_in(files[0]) else []
 
 
 def _stacks_in(path: Path) -> dict[str, int]:
-    """Images per stack: arrays called images, or train_images and so on; else those of three axes."""
-    found = lengths(path)
-    named = {key: shape[0] for key, shape in found.items() if key.lower().endswith("images") and len(shape) > 2}
-    return named or {key: shape[0] for key, shape in found.items() if len(shape) == 3 and "array" not in key and "mask" not in key}
+    """Images per stack: arrays called images, train_images and so on."""
+    return {key: shape[0] for key, shape in lengths(path).items() if key.lower().endswith("images") and len(shape) > 2}
 
 
 def _from_stacks(path: Path) -> list[Case]:

@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vesalius.core.files import write_text
-from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables
+from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables, worth
 from vesalius.report.facts import Facts, gather
 from vesalius.report.glossary import WORDS, measure
 from vesalius.report.verdict import verdict
@@ -60,6 +60,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
         "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves),
+        "worth": worth.results(facts),
         "data": _data(facts),
         "findings": _findings(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
         "commands": repeat.commands(facts), "environment": repeat.environment(facts.record),

@@ -1,4 +1,4 @@
-"""What a run makes of an image before it answers: features of a method without labels, or what a classifier sees last before its classes."""
+"""What a run makes of an image before it answers: features of a method without labels, or what a classifier last sees."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ BATCH = 64
 def describer(run: Run) -> Describe:
     """Images (N, C, *S) as the run prepares them to features (N, F): of a method without labels, or of the first member that classifies."""
     if run.task.grain == "voxel":
-        raise UsageError(f"{run.path} answers voxel by voxel and does not describe images as wholes. Take a run that classifies, or one that "
-                         "learned from images alone.")  # fmt: skip
+        raise UsageError(f"{run.path} answers voxel by voxel and does not describe images as wholes. "
+                         "Take a run that classifies, or one that learned from images alone.")  # fmt: skip
     if run.task.grain == "case":
         return of_classifier(run.network(run.members[0]), run.task.out_channels(run.plan.labels), where=device())
     method, where = run.method(), device()

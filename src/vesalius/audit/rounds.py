@@ -33,7 +33,8 @@ class Outcome:
     truth: NDArray[np.uint8] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {"names": self.names, "patients": self.patients, "scores": self.scores, "probabilities": self.probabilities, "truth": self.truth}
+        return {"names": self.names, "patients": self.patients, "scores": self.scores, "probabilities": self.probabilities,
+                "truth": self.truth}  # fmt: skip
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> "Outcome":
@@ -57,8 +58,8 @@ Outcomes = Mapping[str, Mapping[int, Outcome]]  # rival -> seed -> what it said
 
 
 def compared(outcomes: Outcomes, labels: Labels, *, against: str, draws: int = 1000, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """{rival: {"value", "low", "high", "seeds": {seed: value}, "gap": {"difference", "low", "high"} or None}}; the gap is to `against`, over
-    the seeds that both have."""
+    """{rival: {"value", "low", "high", "seeds": {seed: value}, "gap": {"difference", "low", "high"} or None}}; the gap is to
+    `against`, over the seeds that both have."""
     _require_same_cases(outcomes)
     first = next(iter(next(iter(outcomes.values())).values()))
     groups, generator = Patients.of(first.patients), np.random.default_rng(seed)
@@ -99,4 +100,4 @@ def interval(table: Floats, generator: np.random.Generator) -> tuple[float, floa
 def _require_same_cases(outcomes: Outcomes) -> None:
     names = {one.names for found in outcomes.values() for one in found.values()}
     if len(names) > 1:
-        raise DataError("Rivals are compared on the same test cases in the same order; these differ. Let the audit begin in another folder.")
+        raise DataError("Rivals are compared on the same test cases in the same order; these differ. Begin in another folder.")

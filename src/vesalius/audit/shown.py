@@ -38,7 +38,7 @@ def shown(method: Unlabelled, cohort: Cohort, features: Mapping[str, NDArray[np.
 
 
 def flat(images: NDArray[np.floating]) -> NDArray[np.float32]:
-    """(N, rows, columns): the first channel of (N, C, *S); of volumes the middle slice across the last axis, the patient's right on the left."""
+    """(N, rows, columns): the first channel of (N, C, *S); of volumes the middle slice of the last axis, the patient's right at left."""
     first = np.asarray(images[:, 0], np.float32)
     return first if first.ndim == 3 else np.asarray(first[..., first.shape[-1] // 2][..., ::-1, ::-1].swapaxes(-1, -2))
 
@@ -58,8 +58,11 @@ def neighbours(cohort: Cohort, features: Mapping[str, NDArray[np.float32]]) -> t
                          apart=(test.patients[some], train.patients))  # fmt: skip
     found = flat(train.images[which.clip(0).ravel()]).reshape(len(some), k, *flat(train.images[:1]).shape[1:])
     asked, there = words_of(test, cohort.labels), words_of(train, cohort.labels)
-    rows = [{"case": test.names[q], "shows": asked[q], "nearest": [{"case": train.names[w], "shows": there[w], "distance": float(d) ** 2 / 2}
-            for d, w in zip(near[row], which[row], strict=True) if w >= 0]} for row, q in enumerate(some)]  # fmt: skip
+    rows = []
+    for row, q in enumerate(some):
+        nearest = [{"case": train.names[w], "shows": there[w], "distance": float(d) ** 2 / 2}
+                   for d, w in zip(near[row], which[row], strict=True) if w >= 0]  # fmt: skip
+        rows.append({"case": test.names[q], "shows": asked[q], "nearest": nearest})
     return {"asked": flat(test.images[some]), "found": found}, {"neighbours": rows}
 
 

@@ -114,8 +114,8 @@ def searched(run: Run, data: Path | None) -> tuple[Dataset, list[Case]]:
 
 
 def similar(run: Run, image: Path, *, data: Path | None = None, k: int = 8, tick: Tick = lambda done, total: None) -> dict[str, Any]:
-    """{"run", "image", "searched", "neighbours": [{"case", "patient", "label", "distance"}], "labels", "remarks"}: the `k` images nearest to the
-    first one behind `image`. Where that is one of them, images of its own patient do not count."""
+    """{"run", "image", "searched", "neighbours": [{"case", "patient", "label", "distance"}], "labels", "remarks"}: the `k` images
+    nearest to the first one behind `image`. Where that is one of them, images of its own patient do not count."""
     if k < 1:
         raise UsageError(f"At least one neighbour is looked for; got {k}.")
     asked = cases_of(image, tuple(run.plan.preparation.channels))[:1]

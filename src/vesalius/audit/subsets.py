@@ -26,7 +26,7 @@ class Nested:
         some = self.cases[:number]
         sides = tuple(tuple(case for case in some if (case.patient in self.validates) == side) for side in (False, True))
         if not all(sides):
-            raise UsageError(f"{number} labels are too few: {len(sides[0])} to learn from and {len(sides[1])} to validate on. Ask for more.")
+            raise UsageError(f"{number} labels are too few: {len(sides[0])} to learn from and {len(sides[1])} to validate on. Take more.")
         return sides[0], sides[1]
 
 
@@ -65,7 +65,8 @@ def _dealt(queues: dict[str, list[str]], size: dict[str, int]) -> list[str]:
 
 def kinds(groups: dict[str, list[Case]]) -> dict[str, str]:
     """What each patient shows: the rarest class or finding of its cases, "none" without any; "" where no case is labelled as a whole."""
-    shown = {patient: {name for case in found for name, there in (case.classes or {}).items() if there} for patient, found in groups.items()}
+    shown = {patient: {name for case in found for name, there in (case.classes or {}).items() if there}
+             for patient, found in groups.items()}  # fmt: skip
     number = Counter(name for names in shown.values() for name in names)
     whole = any(case.classes is not None for found in groups.values() for case in found)
     return {patient: min(names, key=lambda name: (number[name], name)) if names else "none" if whole else ""

@@ -27,7 +27,8 @@ def worth_verdict(found: Mapping[str, Any]) -> dict[str, Any]:
     """{"tone": good, bad or unsure, "headline", "sentences"} of what `audit.worth` found; the linear probe against raw pixels decides."""
     gaps = found["differences"].get("linear_probe")
     if not gaps:
-        return {"tone": "unsure", "headline": "Whether its features are of use is not known: that takes labels.", "sentences": _without(found)}
+        headline = "Whether its features are of use is not known: that takes labels."
+        return {"tone": "unsure", "headline": headline, "sentences": _without(found)}
     areas, against = found["measures"]["linear_probe"], {who: standing(gap) for who, gap in gaps.items()}
     headline, tone = _headline(against)
     values = ", ".join(f"{NAMES[who]} {areas[who]['value']:.3f} (difference {signed(gaps[who])})" for who in gaps)

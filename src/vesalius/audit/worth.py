@@ -117,7 +117,8 @@ def _views(cohort: Cohort, features: Mapping[str, Rows], seed: int) -> tuple[dic
     pca, near = rivals.principal(flat["train"], count, seed=seed), rivals.distances_to_centres(flat["train"], count, seed=seed)
     made = {"run": dict(features), "pca": _through(pca, flat), "kmeans": _through(near, flat), "pixels": flat}
     return made, {"run": f"the run ({count} numbers)", "pca": f"principal components ({len(pca.axes)})",
-                  "kmeans": f"distances to {len(near.centre)} centres of k-means", "pixels": f"{words} ({flat['train'].shape[1]})"}  # fmt: skip
+                  "kmeans": f"distances to {len(near.centre)} centres of k-means",
+                  "pixels": f"{words} ({flat['train'].shape[1]})"}  # fmt: skip
 
 
 def _through(describe: rivals.Describe, flat: Mapping[str, Rows]) -> dict[str, Rows]:
@@ -166,7 +167,8 @@ def reconstruction(method: Unlabelled, cohort: Cohort, *, components: int, seed:
         return np.concatenate([value, value[0] - value[1:]])
 
     drawn = bootstrap(means, cohort.test.patients, draws=draws, seed=seed)
-    cells = [dict(zip(("value", "low", "high"), map(float, cell), strict=True)) for cell in zip(drawn.value, drawn.low, drawn.high, strict=True)]
+    each = np.stack([drawn.value, drawn.low, drawn.high], 1).tolist()
+    cells = [dict(zip(("value", "low", "high"), cell, strict=True)) for cell in each]
     return {"run": cells[0], "pca": cells[1], "mean": cells[2], "differences": {"pca": cells[3], "mean": cells[4]}}
 
 

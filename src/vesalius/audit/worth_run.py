@@ -23,8 +23,8 @@ FILES = ("worth.json", "worth.npz")
 def worth_of(run: Run, *, seed: int = 0, tick: Tick = lambda _: None) -> dict[str, Any]:
     """What `audit.worth` finds of the run, with the words of its pictures under "pictures"; computed once for its weights."""
     if run.task.grain != "image":
-        raise UsageError(f"{run.path} learned from labels; whether that was worth it stands in its metrics. Take a run that learned from images "
-                         "alone: vesalius train DATA -o RUN --task pretrain")  # fmt: skip
+        raise UsageError(f"{run.path} learned from labels; whether that was worth it stands in its metrics. Take a run that learned from "
+                         "images alone: vesalius train DATA -o RUN --task pretrain")  # fmt: skip
     key = key_of(run)
     if (kept := read_worth(run.path)) and kept["key"] == key:
         return kept

@@ -12,9 +12,9 @@ from vesalius.cli._console import Json, Progress, answer, answer_json, table
 def similar(
     run: o.RunFolder,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image, or a folder of images or data set whose first case is taken.")],
-    data: Annotated[Path | None, typer.Option(metavar="DATA", help="Search these images instead of those that the run learned from.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DATA", help="Search these images, not those that were learned from.")] = None,
     k: Annotated[int, typer.Option("-k", help="How many images to find.")] = 8,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="HTML", help="The page; RUN/similar/IMAGE.html by default.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="HTML", help="The page (RUN/similar/IMAGE.html).")] = None,
     json: Json = False,
 ) -> None:
     """Find the images that are most like one, by the features of a run that classifies or has learned from images alone.

@@ -17,7 +17,7 @@ CHANNELS = 4  # of a case that are drawn
 
 def write_similar(found: dict[str, Any], asked: Case, cases: Mapping[str, Case], *, path: Path) -> Path:
     """The page of what `audit.similar` found; `cases` holds those that were searched by name."""
-    scores = [(f"{row['label'] + ', ' if row['label'] else ''}patient {row['patient']}, distance", row["distance"]) for row in found["neighbours"]]
+    scores = [(f"{row['label']}, patient {row['patient']}, distance".removeprefix(", "), row["distance"]) for row in found["neighbours"]]
     pictures = [Picture(f"{rank}.", row["case"], None, [words], "", *drawn(cases[row["case"]]))
                 for rank, (row, words) in enumerate(zip(found["neighbours"], scores, strict=True), start=1)]  # fmt: skip
     return write_page(path, "similar.html.j2", kind="search by features", title=asked.name, headline=headline(found), found=found,

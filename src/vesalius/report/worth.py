@@ -24,7 +24,7 @@ MAP = 420.0
 
 
 def results(facts: Facts) -> dict[str, Any] | None:
-    """Values of the section; None for a run that learned from labels, or has not learned yet. A problem stands as a sentence in its place."""
+    """Values of the section; None for a run that learned from labels, or has not learned yet. A problem becomes a sentence in its place."""
     if facts.grain != "image" or facts.live or not facts.trained or not facts.metrics:
         return None
     try:

@@ -65,7 +65,8 @@ def test_votes_counted_by_hand():
 
 
 def test_unknown_findings_do_not_vote():
-    learned = Told(np.array([[1, 0], [1, 0.01], [-2, 0]], np.float32), np.array([[1, IGNORE], [1, 0], [0, 1]], np.uint8), np.array(list("pqr")))
+    targets = np.array([[1, IGNORE], [1, 0], [0, 1]], np.uint8)
+    learned = Told(np.array([[1, 0], [1, 0.01], [-2, 0]], np.float32), targets, np.array(list("pqr")))
     p = votes(learned, np.array([[1, 0]], np.float32), FINDINGS, most=(1,))[0][0]
     assert p == pytest.approx([(1 + 2 / 3) / 2, 1 / 2])  # of the mass only its share is known
 

@@ -86,13 +86,14 @@ def test_means_and_paired_gaps_by_hand():
     assert found["scratch"]["value"] == 1 and found["scratch"]["gap"] is None
     assert found["ssl"]["value"] == (2 + 2 + 9) / 3 and found["ssl"]["seeds"] == {0: 2, 1: 2, 2: 9}
     gap = found["ssl"]["gap"]
-    assert gap == pytest.approx({"difference": 1, "low": 1, "high": 1, "seeds": 2})  # of the seeds that both have; the same everywhere, so without spread
+    assert gap == pytest.approx({"difference": 1, "low": 1, "high": 1, "seeds": 2})  # of the seeds that both have
 
 
 def test_answers_are_ranked_by_the_area():
     random = np.random.default_rng(0)
     p, y = random.random(40), np.arange(40) % 2
-    one = Outcome(tuple(map(str, range(40))), tuple(map(str, range(40))), probabilities=np.stack([1 - p, p], 1), truth=y[:, None].astype(np.uint8))
+    names, truth = tuple(map(str, range(40))), y[:, None].astype(np.uint8)
+    one = Outcome(names, names, probabilities=np.stack([1 - p, p], 1), truth=truth)
     from sklearn.metrics import roc_auc_score
 
     assert one.measure(LABELS)(np.arange(40)) == pytest.approx(roc_auc_score(y, p))

@@ -112,23 +112,22 @@ def transfer(data: Dataset, folder: Path | str, *, asked: Asked, listener: Liste
 def _begun(data: Dataset, folder: Path, asked: Asked, listener: Listener) -> Audit:
     """Splits and the shared plan, made once and kept as files."""
     folder.mkdir(parents=True, exist_ok=True)
-    _same_audit(folder, asked, data)
+    now = {**asked.model_dump(mode="json"), "data": digest(*sorted(case.name for case in data.cases))}
+    _same_audit(folder, now)
     dataset, pool, test = prepared(data, asked, folder=folder, listener=listener)
     plan = steps_alike(dataset, pool, asked, folder=folder, listener=listener)
+    write_json(folder / "asked.json", now)
     return Audit(asked, folder, dataset, pool, test, plan, listener)
 
 
-def _same_audit(folder: Path, asked: Asked, data: Dataset) -> None:
+def _same_audit(folder: Path, now: dict[str, Any]) -> None:
     """What an audit was begun with is kept; labels, seeds and rivals may be added."""
-    now = {**asked.model_dump(mode="json"), "data": digest(*sorted(case.name for case in data.cases))}
-    file = folder / "asked.json"
-    if file.exists():
+    if (file := folder / "asked.json").exists():
         before = read_json(file)
         unlike = [name for name in FIXED if before.get(name) != now.get(name) and not (name == "inits" and _grown(before[name], now[name]))]
         if unlike:
             raise UsageError(f"{folder} holds an audit with another {', '.join(unlike)}. "
                              "Choose another folder, or start again with --overwrite.")  # fmt: skip
-    write_json(file, now)
 
 
 def _grown(before: dict[str, str], now: dict[str, str]) -> bool:

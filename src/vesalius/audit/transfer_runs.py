@@ -45,7 +45,7 @@ def begun_from(audit: "Audit", job: Job, listener: Listener) -> Path | str | Non
     if job.rival in audit.asked.inits:
         return Path(audit.asked.inits[job.rival]).resolve()
     folder = audit.folder / "pretrained" / job.rival / f"seed_{job.seed}"
-    if not (folder / "record.json").exists():
+    if not ((folder / "record.json").exists() and Run.open(folder).finished):
         _pretrain(audit, job, folder, listener)
     return folder.resolve() if Run.open(folder).finished else None
 

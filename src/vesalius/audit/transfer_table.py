@@ -6,7 +6,7 @@ from typing import Any
 from vesalius.audit.rounds import Outcome, compared
 from vesalius.audit.transfer_plan import SCRATCH, Job
 from vesalius.audit.transfer_runs import PIXELS
-from vesalius.audit.verdicts import standing
+from vesalius.audit.verdicts import listed, standing
 from vesalius.data.labels import Labels
 
 WAYS = {"fine_tuned": "fine-tuned", "linear_probe": "linear probe on features as they begin",
@@ -47,11 +47,6 @@ def verdict(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     sentences = [f"Worse than from scratch: {'; '.join(worse)}."] if worse else []
     sentences += [f"Not told apart from it: {'; '.join(alike)}."] if alike else []
     return {"tone": "good" if better else "bad" if worse else "unsure", "headline": headline, "sentences": sentences}
-
-
-def listed(numbers: list[str]) -> str:
-    """'20 and 50'."""
-    return " and ".join([", ".join(numbers[:-1]), numbers[-1]]) if len(numbers) > 1 else numbers[0]
 
 
 def remarks(tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:

@@ -1,10 +1,13 @@
 """Plain sentences out of differences and their intervals: better, not better, worse; never more than the numbers bear."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Cell = Mapping[str, float | None]
-NAMES = {"pixels": "raw pixels", "pca": "principal components", "kmeans": "k-means"}
+NAMES = {"drawn": "the network before it learned", "pixels": "raw pixels", "pca": "principal components", "kmeans": "k-means"}
+
+
+ORDER = ("pixels", "pca", "kmeans", "drawn")
 
 
 def standing(gap: Cell) -> str:
@@ -42,10 +45,15 @@ def _headline(against: Mapping[str, str]) -> tuple[str, str]:
         return "Features of the run are worse than raw pixels on this data.", "bad"
     if against["pixels"] != "better":
         return "Features of the run are not better than raw pixels on this data.", "bad"
-    lost = [NAMES[who] for who in ("pca", "kmeans") if against[who] != "better"]
+    lost = [NAMES[who] for who in ("drawn", "pca", "kmeans") if against.get(who, "better") != "better"]
     if lost:
-        return f"Features of the run are better than raw pixels on this data, but not better than {' and '.join(lost)}.", "unsure"
-    return "Features of the run are better than raw pixels, principal components and k-means on this data.", "good"
+        return f"Features of the run are better than raw pixels on this data, but not better than {listed(lost)}.", "unsure"
+    return f"Features of the run are better than {listed([NAMES[who] for who in ORDER if who in against])} on this data.", "good"
+
+
+def listed(words: Sequence[str]) -> str:
+    """'one, two and three'."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _others(found: Mapping[str, Any]) -> str:

@@ -63,10 +63,12 @@ class Worth:
     features: Mapping[str, Rows] = field(default_factory=dict)
 
 
-def worth(method: Unlabelled, cohort: Cohort, *, seed: int = 0, draws: int = 1000, tick: Tick = lambda _: None) -> Worth:
+def worth(method: Unlabelled, cohort: Cohort, *, drawn: Unlabelled | None = None, seed: int = 0, draws: int = 1000,
+          tick: Tick = lambda _: None) -> Worth:  # fmt: skip
     """{"cases", "names", "measures", "differences", "reconstruction", "likelihood", "verdict", "remarks"} of a method that has learned.
 
-    Without labels only reconstruction and likelihood are told. Where no test part is there, validation is looked at, which is said.
+    `drawn` is the same method before it learned: the features of random weights are often not bad, and learning must beat them. Without
+    labels only reconstruction and likelihood are told. Where no test part is there, validation is looked at, which is said.
     """
     if not len(cohort.train) or not (len(cohort.test) or len(cohort.val)):
         raise DataError("Whether learning was worth it is told on images that were not learned from; there are none. Keep a test part.")
@@ -74,7 +76,8 @@ def worth(method: Unlabelled, cohort: Cohort, *, seed: int = 0, draws: int = 100
     cohort = cohort if len(cohort.test) else Cohort(cohort.train, cohort.val, cohort.val, cohort.labels)
     tick("describing the images")
     features = {name: described(method, part.images) for name, part in cohort.parts().items()}
-    views, names = _views(cohort, features, seed)
+    before = None if drawn is None else {name: described(drawn, part.images) for name, part in cohort.parts().items()}
+    views, names = _views(cohort, features, before, seed=seed)
     found: dict[str, Any] = {"cases": {name: len(part) for name, part in cohort.parts().items()}, "names": names,
                              "measures": {}, "differences": {}}  # fmt: skip
     why = _unlabelled(cohort)
@@ -109,14 +112,17 @@ def _batches(method: Unlabelled, images: NDArray[np.floating], ask: Callable[[to
     return parts
 
 
-def _views(cohort: Cohort, features: Mapping[str, Rows], seed: int) -> tuple[dict[str, dict[str, Rows]], dict[str, str]]:
+def _views(cohort: Cohort, features: Mapping[str, Rows], before: Mapping[str, Rows] | None, *,
+           seed: int) -> tuple[dict[str, dict[str, Rows]], dict[str, str]]:  # fmt: skip
     """{who: {part: (N, F)}} of the run and its rivals, and what each is called."""
     words = rivals.pixels(cohort.train.images[:1])[1]
     flat = {name: rivals.pixels(part.images)[0] if len(part) else np.zeros((0, 1), np.float32) for name, part in cohort.parts().items()}
     count = features["train"].shape[1]
     pca, near = rivals.principal(flat["train"], count, seed=seed), rivals.distances_to_centres(flat["train"], count, seed=seed)
-    made = {"run": dict(features), "pca": _through(pca, flat), "kmeans": _through(near, flat), "pixels": flat}
-    return made, {"run": f"the run ({count} numbers)", "pca": f"principal components ({len(pca.axes)})",
+    own = {"run": dict(features)} | ({} if before is None else {"drawn": dict(before)})
+    made = {**own, "pca": _through(pca, flat), "kmeans": _through(near, flat), "pixels": flat}
+    first = {"run": f"the run ({count} numbers)"} | ({} if before is None else {"drawn": "the same network before it learned"})
+    return made, {**first, "pca": f"principal components ({len(pca.axes)})",
                   "kmeans": f"distances to {len(near.centre)} centres of k-means",
                   "pixels": f"{words} ({flat['train'].shape[1]})"}  # fmt: skip
 

@@ -14,6 +14,8 @@ from vesalius.data.labels import IGNORE
 from vesalius.engine.images import part_of
 from vesalius.engine.run import Run
 from vesalius.methods._unlabelled import Unlabelled
+from vesalius.plan.budget import device
+from vesalius.plan.methods import built
 
 MOST_IMAGES = 6000  # of a part
 MOST_BYTES = 1 << 30
@@ -29,7 +31,7 @@ def worth_of(run: Run, *, seed: int = 0, tick: Tick = lambda _: None) -> dict[st
     if (kept := read_worth(run.path)) and kept["key"] == key:
         return kept
     method, cohort = cast(Unlabelled, run.method()), cohort_of(run, seed=seed)
-    made = worth(method, cohort, seed=seed, tick=tick)
+    made = worth(method, cohort, drawn=drawn(run), seed=seed, tick=tick)
     tick("drawing")
     looked = cohort if len(cohort.test) else Cohort(cohort.train, cohort.val, cohort.val, cohort.labels)
     arrays, words = shown(method, looked, made.features if len(cohort.test) else {**made.features, "test": made.features["val"]})
@@ -37,6 +39,14 @@ def worth_of(run: Run, *, seed: int = 0, tick: Tick = lambda _: None) -> dict[st
     found = {"key": key, **made.found, "pictures": words}
     write_json(run.path / FILES[0], found)
     return found
+
+
+def drawn(run: Run) -> Unlabelled:
+    """The run's method as it was before its first step."""
+    plan = run.plan
+    rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay, "seed": plan.train.seed}
+    made: Unlabelled = built(plan.train.method, _shape(run), plan.train.arguments, **rates)
+    return made.to(device()).eval()
 
 
 def key_of(run: Run) -> str:

@@ -16,7 +16,7 @@ def transfer(
     budget_per_run: Annotated[str, typer.Option(help="Time for learning in each run: 30s, 2m; 'none' for a number of steps.")] = "30s",
     seeds: Annotated[int, typer.Option(help="How often everything is repeated, with other labels and other weights.")] = 3,
     methods: Annotated[str | None, typer.Option(help="Rivals that learn without labels: simclr,mae.")] = None,
-    init: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Further weights: a run or .safetensors file; repeat.")] = None,
+    init: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Further weights: run or .safetensors file; repeat.")] = None,
     settings: Settings = None,
     overwrite: Annotated[bool, typer.Option(help="Start again in a folder that holds an audit.")] = False,
     fix_split: Annotated[bool, typer.Option(help="Put copies that the given split tears apart on one side.")] = False,

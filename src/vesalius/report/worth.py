@@ -17,8 +17,7 @@ from vesalius.report.pictures import as_bytes, embedded
 from vesalius.report.svg import Scale, drawing, element, nice_range
 from vesalius.report.tables import Cell
 
-COLUMNS = ("run", "pca", "kmeans", "pixels")
-HEADS = {"run": "the run", "pca": "principal components", "kmeans": "k-means", "pixels": "raw pixels"}
+HEADS = {"run": "the run", "drawn": "before it learned", "pca": "principal components", "kmeans": "k-means", "pixels": "raw pixels"}
 SIDE, GAP, MARGIN = 84, 6, 4  # pixels of a small picture, between two, and around
 MAP = 420.0
 
@@ -36,9 +35,10 @@ def results(facts: Facts) -> dict[str, Any] | None:
 
 def section(found: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """Words, tables and drawings of what `audit.worth_run` found."""
+    columns = [who for who in HEADS if who in found["names"]]
     return {
-        "problem": "", "verdict": found["verdict"], "remarks": found["remarks"], "names": [found["names"][who] for who in COLUMNS],
-        "heads": [HEADS[who] for who in COLUMNS], "rows": measures(found), "chance": found.get("by_chance", {}).get("precision_at_10"),
+        "problem": "", "verdict": found["verdict"], "remarks": found["remarks"], "names": [found["names"][who] for who in columns],
+        "heads": [HEADS[who] for who in columns], "rows": measures(found), "chance": found.get("by_chance", {}).get("precision_at_10"),
         "reconstruction": reconstruction(found["reconstruction"]), "likelihood": likelihood(found["likelihood"]),
         "neighbours": neighbours(found, arrays), "strips": strips(arrays), "map": scatter(found["pictures"]["map"]),
         "labels": labels_of(found), "share": found["pictures"]["map"]["share"],
@@ -50,7 +50,7 @@ def measures(found: dict[str, Any]) -> list[tuple[str, list[Cell]]]:
     lines = []
     for name, row in found["measures"].items():
         cells = [_cell(row["run"])]
-        for who in COLUMNS[1:]:
+        for who in (name for name in HEADS if name != "run" and name in row):
             gap = found["differences"][name][who]
             tone = "" if gap["low"] is None else "worse" if gap["low"] > 0 else "better" if gap["high"] < 0 else ""
             cells.append(_cell(row[who], tone=tone))

@@ -30,12 +30,13 @@ from vesalius.report.transfer import write_transfer
 
 
 def stripes(folder, number, *, seed=0, given=()):
-    """Pictures of stripes with a random phase, across or along: no pixel tells them apart."""
+    """Pictures of stripes with a random phase, across or along, over an uneven ground: no pixel tells them apart."""
     cases, draw = [], np.random.default_rng(seed)
     place = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij"))
     for k in range(number):
         wave = np.sin(np.pi / 2 * place[k % 2] + draw.uniform(0, 2 * np.pi))
-        pixels = (100 + 20 * wave + draw.normal(0, 5, wave.shape)).clip(0, 255)[None].astype(np.uint8)
+        ground = np.kron(draw.normal(0, 15, (2, 2)), np.ones((SIDE // 2, SIDE // 2)))
+        pixels = (110 + 20 * wave + ground + draw.normal(0, 8, wave.shape)).clip(0, 255)[None].astype(np.uint8)
         path = Path(folder) / f"{seed}_{k:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         save(Image(pixels, Space.of((SIDE, SIDE), physical=False)), path)

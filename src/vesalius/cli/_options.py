@@ -34,6 +34,11 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
     return Dataset.open(data, **{name: value for name, value in said.items() if value})
 
 
+def as_settings(init: Path | None, method: str | None) -> list[str]:
+    """What --init and --method say, in the words of --set."""
+    return [*([f"train.init={init.resolve()}"] if init else []), *([f"train.method={method}"] if method else [])]
+
+
 def scores_table(metrics: dict[str, Any]) -> None:
     """The measures that lead, per part and label, with intervals, the baseline beside them."""
     from vesalius.report.glossary import measure

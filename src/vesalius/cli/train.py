@@ -54,11 +54,9 @@ def train(
     from vesalius.report import write
     from vesalius.tasks import aimed
 
-    begun = [f"train.init={init.resolve()}"] if init else []
-    begun += [f"train.method={method}"] if method else []
+    changes = [*(settings or []), *o.as_settings(init, method)]
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
-                            "deterministic": deterministic, "fix_split": fix_split, "settings": [*(settings or []), *begun]},
-                           where="the options")  # fmt: skip
+                            "deterministic": deterministic, "fix_split": fix_split, "settings": changes}, where="the options")  # fmt: skip
     listener = Console(output)
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, unlabelled=bool(task))
     dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())

@@ -62,6 +62,7 @@ class Dataset:
         return replace(self, cases=cases)
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON; `alone` is named where it is so."""
         found = {
             "name": self.name, "root": str(self.root), "task": self.task, "layout": self.layout, "modality": self.modality,
             "channels": list(self.channels), "labels": self.labels.model_dump(mode="json"), "notes": list(self.notes),

@@ -59,13 +59,13 @@ def answer_images(run: Run, plan: Plan, cases: Sequence[Case], *, folder: Path, 
                 for case, one in zip(images.cases, maps if maps is not None else (), strict=False):
                     done.files[case.name] = write_map(folder, case, one, plan=plan, top=calibration.get("hottest"), raw=how["raw"])
             if time.monotonic() > due:
-                write(file, run, done, calibration)
+                write(file, run, done, calibration=calibration)
                 due = time.monotonic() + WRITTEN_EVERY
             tick(min(len(left), start + AT_ONCE), len(left), left[min(len(left), start + AT_ONCE) - 1].name)
             if listener.stop():
                 listener.say(f"Stopped after {len(done.rows)} of {len(cases)} cases; the same command goes on from there.")
                 break
-    write(file, run, done, calibration)
+    write(file, run, done, calibration=calibration)
     return done
 
 
@@ -84,12 +84,12 @@ def read(cases: Sequence[Case], plan: Plan, done: Done, *, skip_bad: bool) -> Im
 
 def kept(file: Path, names: set[str], folder: Path) -> Done:
     """What an earlier call has left; what could not be read is tried again."""
-    found = read_json(file)
-    rows = [{k: v for k, v in row.items() if k != "file"} for row in found.get("cases", []) if row["case"] in names and not row.get("problem")]
-    return Done(rows, {row["case"]: folder / row["file"] for row in found.get("cases", []) if row["case"] in names and row.get("file")})
+    found = [row for row in read_json(file).get("cases", []) if row["case"] in names and not row.get("problem")]
+    rows = [{key: value for key, value in row.items() if key != "file"} for row in found]
+    return Done(rows, {row["case"]: folder / row["file"] for row in found if row.get("file")})
 
 
-def write(file: Path, run: Run, done: Done, calibration: Mapping[str, Any]) -> None:
+def write(file: Path, run: Run, done: Done, *, calibration: Mapping[str, Any]) -> None:
     """The table as JSON at `file`, and as CSV beside it."""
     from vesalius.core.record import record
 

@@ -1,6 +1,7 @@
 """Learning from images alone: the method that the plan names, its samples and looks, what it says of images, and how that is judged."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ def look(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> Ca
     """What the task sees in some validation images while the method learns."""
     some = checked[:: max(1, -(-len(checked) // MOST_LOOKED_AT))]
     cases = [Case(one.name, one.name, {}, classes=known(plan, one)) for one in some]
-    images = Images(cases, [one.image for one in some], plan.labels, where)
+    images = Images(cases, [one.image for one in some], plan.labels, where, plan.train.rules)
     return lambda method: cast(ImageTask, task).look(cast(Unlabelled, method), images)
 
 
@@ -89,7 +90,8 @@ def images_of(run: Run, cases: Sequence[Case]) -> Images:
     """Prepared images of `cases`, mapped from the cache, where they are put first if need be."""
     cache = Cache(home() / "prepared", run.plan.preparation, run.plan.labels, size=run.plan.patch.size)
     stored = cache.store(list(cases)) if cases else []
-    return Images(list(cases), [one.image for one in stored], run.plan.labels, device())
+    plan = run.plan
+    return Images(list(cases), [one.image for one in stored], plan.labels, device(), plan.train.rules, plan.preparation)
 
 
 def part_of(run: Run, part: str) -> Images:
@@ -121,8 +123,7 @@ def score_image_files(run: Run, predictions: Path | None, truth: Dataset, *, by:
         raise VesaliusError("What a model says of images alone is not read from files: leave --predictions out.")
     task = cast(ImageTask, run.task)
     cases = [as_channel(case, list(run.plan.preparation.channels)) for case in truth.cases]
-    seen = images_of(run, cases)
-    seen = Images(seen.cases, seen.pixels, truth.labels, seen.device)
+    seen = replace(images_of(run, cases), labels=truth.labels)
     with listener.stage("judging"):
         judged = task.judge(run.method(), seen, trained=part_of(run, "train"), calibration=calibration_of(run), folder=run.path / "judged")
     return told(judged, by={key: {case.name: case.metadata.get(key) for case in cases} for key in by})
@@ -130,8 +131,6 @@ def score_image_files(run: Run, predictions: Path | None, truth: Dataset, *, by:
 
 def as_channel(case: Case, channels: Sequence[str]) -> Case:
     """`case` with its only channel under the name that the run knows."""
-    from dataclasses import replace
-
     if len(channels) == len(case.images) == 1:
         return replace(case, images={channels[0]: next(iter(case.images.values()))})
     return case

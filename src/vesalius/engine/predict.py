@@ -162,7 +162,8 @@ def predict_images(run: Run, how: "How", mine: Sequence[Case], *, folder: Path, 
     asked = {"name": name_of(options), "overwrite": options.overwrite, "skip_bad": options.skip_bad, "raw": options.probabilities}
     done = answer_images(run, plan, mine, folder=folder, how=asked, listener=listener)
     table = folder / f"{name_of(options)}.csv"
-    good = [Answered(row["case"], done.files.get(row["case"], table), row={k: v for k, v in row.items() if k != "case"}) for row in done.rows]
+    said = {row["case"]: {key: value for key, value in row.items() if key != "case"} for row in done.rows}
+    good = [Answered(case, done.files.get(case, table), row=row) for case, row in said.items()]
     return good + [Answered(case, None, problem) for case, problem in done.problems]
 
 

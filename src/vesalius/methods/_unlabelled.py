@@ -44,7 +44,11 @@ class Unlabelled(Method):
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         """(B, 1, *S) how strange each pixel is; the distance between an image and what the method makes of it, unless it knows better."""
-        return (image - self.infer(image)).abs().mean(1, keepdim=True)
+        back = self.infer(image)
+        if back.shape != image.shape:
+            raise VesaliusError(f"{type(self).__name__} gives no images back, so it cannot say where an image is strange. "
+                                "Take an autoencoder or another method with a map.")  # fmt: skip
+        return (image - back).abs().mean(1, keepdim=True)
 
     def gather(self, images: Iterable[Tensor]) -> None:
         """What is counted once with the learned weights: called after learning with every training image, in batches (B, C, *S).

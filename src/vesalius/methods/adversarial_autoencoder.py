@@ -20,7 +20,8 @@ from vesalius.methods._coded import Coded, Holder, missed
 from vesalius.methods._coder import Coder, Kind, fresh, plain_linear
 
 CARD = Card(
-    entry="AdversarialAutoencoder", title="Adversarial autoencoder", paper="Makhzani et al. 2016, ICLR workshop", tasks=("pretrain",),
+    entry="AdversarialAutoencoder", title="Adversarial autoencoder", paper="Makhzani et al. 2016, ICLR workshop",
+    tasks=("pretrain", "anomaly"),
     summary="Codes that a critic cannot tell from draws of a normal distribution.",
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip

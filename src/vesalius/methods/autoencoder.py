@@ -15,7 +15,7 @@ from vesalius.methods._coded import Coded, Holder, missed
 from vesalius.methods._coder import Coder, Kind
 
 CARD = Card(
-    entry="Autoencoder", title="Autoencoder", paper="Hinton & Salakhutdinov 2006, Science 313", tasks=("pretrain",),
+    entry="Autoencoder", title="Autoencoder", paper="Hinton & Salakhutdinov 2006, Science 313", tasks=("pretrain", "anomaly"),
     summary="Images through a narrow code and back: linear, dense or convolutional.", tags=("convolutional", "linear", "dense"),
     facts={"arguments": {"code": 8, "widths": (8, 8)}},
 )  # fmt: skip

@@ -19,7 +19,7 @@ from vesalius.methods._maps import MapCoder, pooled
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
-    entry="AutoencoderKl", title="AutoencoderKL", paper="Rombach et al. 2022, CVPR", tasks=("pretrain",),
+    entry="AutoencoderKl", title="AutoencoderKL", paper="Rombach et al. 2022, CVPR", tasks=("pretrain", "anomaly"),
     summary="Images as small maps with a distribution: the first stage of latent diffusion.",
     facts={"arguments": {"code": 3, "widths": (8, 8)}},
 )  # fmt: skip

@@ -17,7 +17,7 @@ from vesalius.methods._spoil import boxed
 from vesalius.methods._variational import Variational, variational
 
 CARD = Card(
-    entry="ContextVae", title="Context-encoding VAE", paper="Zimmerer et al. 2018, arXiv:1812.05941", tasks=("pretrain",),
+    entry="ContextVae", title="Context-encoding VAE", paper="Zimmerer et al. 2018, arXiv:1812.05941", tasks=("pretrain", "anomaly"),
     summary="A variational autoencoder that also fills in what is missing from an image.",
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip

@@ -17,7 +17,7 @@ from vesalius.methods._coded import missed
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
-    entry="ContractiveAutoencoder", title="Contractive autoencoder", paper="Rifai et al. 2011, ICML", tasks=("pretrain",),
+    entry="ContractiveAutoencoder", title="Contractive autoencoder", paper="Rifai et al. 2011, ICML", tasks=("pretrain", "anomaly"),
     summary="A code that hardly moves with the image, by the exact norm of its Jacobian.",
     facts={"arguments": {"code": 16}},
 )  # fmt: skip

@@ -23,7 +23,7 @@ from vesalius.methods._layers import Beta
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
 
 CARD = Card(
-    entry="ConvolutionalRbm", title="Convolutional RBM", paper="Lee et al. 2009, ICML", tasks=("pretrain",),
+    entry="ConvolutionalRbm", title="Convolutional RBM", paper="Lee et al. 2009, ICML", tasks=("pretrain", "anomaly"),
     summary="A Boltzmann machine whose hidden maps share small filters over the whole image.",
     facts={"arguments": {"maps": 6, "kernel": 5}},
 )  # fmt: skip

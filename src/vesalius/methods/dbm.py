@@ -24,7 +24,7 @@ from vesalius.methods._partition import Estimate, annealed, bootstrapped, conser
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
 
 CARD = Card(
-    entry="Dbm", title="Deep Boltzmann machine", paper="Salakhutdinov & Hinton 2009, AISTATS", tasks=("pretrain",),
+    entry="Dbm", title="Deep Boltzmann machine", paper="Salakhutdinov & Hinton 2009, AISTATS", tasks=("pretrain", "anomaly"),
     summary="Several hidden layers without directions; fills in a channel that is missing from those that are there.",
     facts={"arguments": {"hidden": (24, 12)}},
 )  # fmt: skip

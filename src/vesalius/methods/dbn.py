@@ -25,7 +25,7 @@ from vesalius.methods._partition import Estimate, annealed, bootstrapped
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, within_unit
 
 CARD = Card(
-    entry="Dbn", title="Deep belief network", paper="Hinton, Osindero & Teh 2006, Neural Computation 18", tasks=("pretrain",),
+    entry="Dbn", title="Deep belief network", paper="Hinton, Osindero & Teh 2006, Neural Computation 18", tasks=("pretrain", "anomaly"),
     summary="Restricted Boltzmann machines one upon the other, learned greedily and then together.",
     facts={"arguments": {"hidden": (24, 16), "greedy": 18}},
 )  # fmt: skip

@@ -16,7 +16,7 @@ from vesalius.methods._coder import Coder, Kind
 from vesalius.methods._spoil import Spoil
 
 CARD = Card(
-    entry="DenoisingAutoencoder", title="Denoising autoencoder", paper="Vincent et al. 2010, JMLR 11", tasks=("pretrain",),
+    entry="DenoisingAutoencoder", title="Denoising autoencoder", paper="Vincent et al. 2010, JMLR 11", tasks=("pretrain", "anomaly"),
     summary="Learns codes that bring a clean image back from a spoilt one.",
     facts={"arguments": {"code": 8, "widths": (8, 8)}},
 )  # fmt: skip

@@ -19,7 +19,7 @@ from vesalius.methods._variational import VARIANCE, Variational, variational
 
 CARD = Card(
     entry="GaussianMixtureVae", title="Gaussian-mixture VAE", paper="Jiang et al. 2017, IJCAI; Dilokthanakul et al. 2016",
-    tasks=("pretrain",), summary="A variational autoencoder whose codes fall into groups.",
+    tasks=("pretrain", "anomaly"), summary="A variational autoencoder whose codes fall into groups.",
     facts={"arguments": {"code": 6, "groups": 3, "widths": (8, 8)}},
 )  # fmt: skip
 

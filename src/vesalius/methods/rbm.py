@@ -23,7 +23,8 @@ from vesalius.methods._partition import Estimate, likelihood
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
 
 CARD = Card(
-    entry="Rbm", title="Restricted Boltzmann machine", paper="Hinton 2002, Neural Computation 14; Tieleman 2008, ICML", tasks=("pretrain",),
+    entry="Rbm", title="Restricted Boltzmann machine", paper="Hinton 2002, Neural Computation 14; Tieleman 2008, ICML",
+    tasks=("pretrain", "anomaly"),
     summary="Visible and hidden units that learn the distribution of images, with 0 / 1 or Gaussian pixels.",
     facts={"arguments": {"hidden": 24}},
 )  # fmt: skip

@@ -17,7 +17,7 @@ from vesalius.methods._coder import Coder, Kind
 from vesalius.methods._unlabelled import joint_mean
 
 CARD = Card(
-    entry="SparseAutoencoder", title="Sparse autoencoder", paper="Ng 2011, CS294A lecture notes", tasks=("pretrain",),
+    entry="SparseAutoencoder", title="Sparse autoencoder", paper="Ng 2011, CS294A lecture notes", tasks=("pretrain", "anomaly"),
     summary="Each unit of the code speaks for few images.",
     facts={"arguments": {"code": 12, "kind": "dense", "widths": (16,)}},
 )  # fmt: skip

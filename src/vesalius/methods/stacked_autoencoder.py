@@ -23,7 +23,8 @@ from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
     entry="StackedAutoencoder", title="Stacked autoencoder", paper="Bengio et al. 2007, NeurIPS; Vincent et al. 2010, JMLR 11",
-    tasks=("pretrain",), summary="Layers learned one upon the other, plain or denoising, then together.", tags=("stacked denoising",),
+    tasks=("pretrain", "anomaly"),
+    summary="Layers learned one upon the other, plain or denoising, then together.", tags=("stacked denoising",),
     facts={"arguments": {"hidden": (24, 12), "greedy": 16}},
 )  # fmt: skip
 

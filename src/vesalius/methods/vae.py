@@ -17,7 +17,8 @@ from vesalius.methods._coder import Kind
 from vesalius.methods._variational import VARIANCE, Variational, variational
 
 CARD = Card(
-    entry="Vae", title="Variational autoencoder", paper="Kingma & Welling 2014, ICLR; Higgins et al. 2017, ICLR", tasks=("pretrain",),
+    entry="Vae", title="Variational autoencoder", paper="Kingma & Welling 2014, ICLR; Higgins et al. 2017, ICLR",
+    tasks=("pretrain", "anomaly"),
     summary="Codes with a distribution and a bound on the likelihood of images; beta-VAE by one setting.", tags=("beta-VAE",),
     facts={"arguments": {"code": 6, "widths": (8, 8)}},
 )  # fmt: skip

@@ -20,7 +20,7 @@ from vesalius.methods._maps import MapCoder, pooled
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
-    entry="VqVae", title="VQ-VAE", paper="van den Oord et al. 2017, NeurIPS", tasks=("pretrain",),
+    entry="VqVae", title="VQ-VAE", paper="van den Oord et al. 2017, NeurIPS", tasks=("pretrain", "anomaly"),
     summary="Images as maps of entries of a learned dictionary.",
     facts={"arguments": {"code": 4, "entries": 16, "widths": (8, 8)}},
 )  # fmt: skip

@@ -135,8 +135,9 @@ def learned_by(made: Plan) -> None:
 
 def finished_images(made: Plan, asked: tuple[Task, "Request", dict[str, Any]], left: list[str]) -> Plan:
     """The same where images alone are learned from."""
-    changed = images.settled(made, left)
-    asked[0].loss(made.labels, changed.train.loss)
+    changed, task = images.settled(made, left), cast(ImageTask, asked[0])
+    task.loss(made.labels, changed.train.loss)
+    task.ruled(changed.train.rules)
     return changed
 
 

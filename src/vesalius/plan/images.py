@@ -91,14 +91,19 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     rate, decay = rates(own.method)
     train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else limits.seconds, steps=steps,
                   learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05, seed=asked["seed"],
-                  deterministic=asked["deterministic"])  # fmt: skip
+                  deterministic=asked["deterministic"], rules=rules_of(dataset))  # fmt: skip
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
                         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
                         parameters=chosen.cost.parameters)  # fmt: skip
     made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=Net(name=OWN, ndim=len(chosen.size)),
                 augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
                 predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
-    return made, {**_reasons(chosen, facts, wanted, own), **why}
+    return made, {**_reasons(chosen, facts, wanted, own=own), **why}
+
+
+def rules_of(dataset: Dataset) -> dict[str, Any]:
+    """What the user has said of the data and the task has to know later."""
+    return {"normal": list(dataset.metadata["normal"])} if dataset.metadata.get("normal") else {}
 
 
 def samples_wanted(cases: int) -> int:
@@ -232,7 +237,7 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> 
     return made, {**why, "preparation__normalise": "; ".join(words for _, words in pairs)}
 
 
-def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, own: Own) -> dict[str, str]:
+def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own) -> dict[str, str]:
     fast = f"{chosen.cost.step:.3f} s a step measured on this {device()}"
     images = " x ".join(str(int(v)) for v in np.median(np.array(facts["shapes"]), 0))
     mine, checked = "set by the user", "at which the method was published or checked"
@@ -263,6 +268,8 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, own: Own) ->
 def settled(made: Plan, settings: list[str]) -> Plan:
     """The plan with further settings of the user, and the promise after them."""
     changed = made.with_settings(settings)
+    rules = {**made.train.rules, **changed.train.rules}
+    changed = changed.model_copy(update={"train": changed.train.model_copy(update={"rules": rules})})
     if not any(text.partition("=")[0].strip() == "train.steps" for text in settings):
         return changed
     steps = changed.train.steps

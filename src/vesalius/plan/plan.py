@@ -163,9 +163,9 @@ class Plan(Settings):
         """Whether `a.b=c` changes nothing here; of the network's arguments those that it names count."""
         name, _, text = (part.strip() for part in assignment.partition("="))
         value = parse_value(text)
-        if name in ("net.arguments", "train.arguments") and isinstance(value, dict):
-            kept = self.net.arguments if name == "net.arguments" else self.train.arguments
-            return _within(value, kept)
+        grouped = {"net.arguments": self.net.arguments, "train.arguments": self.train.arguments, "train.rules": self.train.rules}
+        if name in grouped and isinstance(value, dict):
+            return _within(value, grouped[name])
         return self.with_settings([assignment]).values() == self.values()
 
 

@@ -62,6 +62,21 @@ MEASURES = {
     "ece_mass": Measure("Calibration error, even bins", "The calibration error over bins that hold equally many cases.", -1),
     "aurc": Measure("AURC", "Share of wrong answers among the surest cases, averaged over how many are answered.", -1),
     "excess_aurc": Measure("Excess AURC", "That share beyond what is unavoidable at this accuracy.", -1),
+    "strangeness": Measure(
+        "Strangeness", "The score of a method that has seen normal images only; differences alone mean something.", 0, 4
+    ),
+    "pixel_auroc": Measure("Pixel AUC", "The chance that an abnormal pixel is hotter on the map than a normal one."),
+    "pixel_ap": Measure(
+        "Pixel average precision", "Precision of hot pixels averaged over all sensitivities; by chance the share that is abnormal."
+    ),
+    "aupro": Measure(
+        "AUPRO", "How much of each abnormal region the map covers at few false alarms; small regions weigh as much as large ones."
+    ),
+    "best_dice": Measure("Ceiling of Dice", "The best Dice that any one threshold on the map reaches, chosen on the truth itself."),
+    "explained": Measure(
+        "Explained", "How much of what images do not have in common is given back: 1 is all, 0 as much as their mean has."
+    ),
+    "error": Measure("Error", "Mean squared difference between an image, scaled to 0..1, and what is given back.", -1, 4),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

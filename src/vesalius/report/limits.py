@@ -83,7 +83,7 @@ def _patients(facts: Facts) -> Limits:
 def _labels(facts: Facts) -> Limits:
     there = Counter(str(row["label"]) for row in facts.rows if (row.get("state") or "scored") in ("scored", "missed", "right", "wrong"))
     rare = [f"{label} ({there[label]})" for label in labels(facts.rows) if there[label] < FEW_OBJECTS]
-    if rare and facts.grain == "case":
+    if rare and facts.grain != "voxel":
         yield "Rare classes", f"Fewer than {FEW_OBJECTS} cases were there to be scored of {listed(rare)}. Their scores say little."
     elif rare:
         yield "Rare labels", f"Fewer than {FEW_OBJECTS} true structures were there to be scored of {listed(rare)}. Their means say little."

@@ -17,6 +17,7 @@ from vesalius.core.space import Array, Space
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
+from vesalius.data.prepare import Preparation
 from vesalius.data.split import Split
 from vesalius.io.image import Image
 
@@ -139,12 +140,15 @@ class Learned(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """Prepared images of one part in order: `pixels[k]` (C, *S), mapped from disk, is case k; `labels` say what its classes are."""
+    """Prepared images of one part in order: `pixels[k]` (C, *S), mapped from disk, is case k; `labels` say what its classes are, `about`
+    are the plan's train.rules, and `how` the images were brought onto their grid (None: they were made on it)."""
 
     cases: Sequence[Case]
     pixels: Sequence[NDArray[np.floating]]
     labels: Labels
     device: str = "cpu"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    how: Preparation | None = None
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -224,6 +228,14 @@ class ImageTask(Task):
         spread = float(((truth - truth.mean(0)) ** 2).sum())
         return max(0.0, 1 - float(((answer - truth) ** 2).sum()) / spread) if spread else float(np.array_equal(answer, truth))
 
+    def checked(self, dataset: Dataset) -> None:
+        """An error where the data set cannot serve the task; told before anything is read."""
+
+    def ruled(self, rules: Mapping[str, Any]) -> None:
+        """An error where the plan's train.rules hold what the task does not know; told before any work."""
+        if rules:
+            raise UsageError(f"This task has no settings in train.rules; got {', '.join(rules)}.")
+
     def look(self, method: Learned, images: Images) -> float | None:
         """One number in 0..1 for the curve during training, of some validation images; None where the method has none."""
         image = np.concatenate([batch.cpu().numpy() for batch in images.batches()])
@@ -264,7 +276,9 @@ def aimed(dataset: Dataset, task: str = "", *, method: str = "", normal: Sequenc
     if isinstance(chosen, ImageTask):
         if method and method not in chosen.methods:
             raise UsageError(suggest(method, chosen.methods, f"method for the task '{task or dataset.task}'"))
-        return replace(dataset, task=task or dataset.task, alone=True)
+        made = replace(dataset, task=task or dataset.task, alone=True)
+        chosen.checked(made)
+        return made
     if dataset.alone or task != dataset.task:
         able = [name for name in TASKS if issubclass(TASKS[name], ImageTask)]
         what = "nothing" if dataset.alone else f"the task '{dataset.task}'"

@@ -85,4 +85,32 @@ def check_look(card: Card, folder: Path) -> None:
         assert found is None or 0 <= found <= 1
 
 
-CHECKS: tuple[Callable[[Card, Path], None], ...] = (check_methods, check_judges, check_look)
+def check_answers(card: Card, folder: Path) -> None:
+    """A row for each image by name, or an error in words; a map for each of one size with its image, or none."""
+    task = build(card)
+    for ndim in card.ndim:
+        method, some = learned(task, ndim), images(ndim)
+        how = task.calibrate(method, images(ndim, seed=2), trained=images(ndim, normal_only=True), rules={})
+        try:
+            rows = task.answers(method, some, how)
+        except UsageError as problem:
+            assert len(str(problem)) > 20
+        else:
+            assert [row["case"] for row in rows] == some.names and json.loads(json.dumps(rows)) == rows
+        heat = task.heat(method, some)
+        assert heat is None or heat.shape == (12, 1, *check_method.SIDES[ndim])
+
+
+def check_refuses_unknown_rules(card: Card, folder: Path) -> None:
+    """A wrong word in train.rules is an error, never ignored."""
+    try:
+        build(card).ruled({"nonsense": 1})
+    except UsageError as problem:
+        assert "nonsense" in str(problem)
+    else:
+        raise AssertionError(f"{card.name} ignores what train.rules says")
+
+
+CHECKS: tuple[Callable[[Card, Path], None], ...] = (
+    check_methods, check_judges, check_look, check_answers, check_refuses_unknown_rules,
+)  # fmt: skip

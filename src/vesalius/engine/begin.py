@@ -77,7 +77,8 @@ def refuse_strangers(net: nn.Module, source: Path, taken: Mapping[str, Tensor], 
 def said(net: nn.Module, source: Path, left: list[str], *, mended: list[str]) -> str:
     """What was taken and what not; a layer is what has weights of its own."""
     drawn, weights = set(left), dict(net.named_parameters())
-    share = sum(weight.numel() for name, weight in weights.items() if name not in drawn) / sum(weight.numel() for weight in weights.values())
+    total = sum(weight.numel() for weight in weights.values())
+    share = sum(weight.numel() for name, weight in weights.items() if name not in drawn) / total
     layers, lacking = ({name.rpartition(".")[0] for name in names} for names in (weights, drawn & weights.keys()))
     sentence = f"Begins from {source}: {len(layers - lacking)} of {len(layers)} layers, {share:.1%} of the weights are taken."
     if left:

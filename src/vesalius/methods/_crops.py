@@ -58,7 +58,7 @@ def cropped(image: Tensor, views: Crops, chance: Chance, *, onto: Sequence[int] 
     matrix = torch.diag_embed(torch.where(may & (flip < 0.5), -side, side))
     for k, plane in enumerate(planes):
         matrix = turned((2 * lot[:, 1 + 3 * n + k] - 1) * math.radians(views.rotation), plane, n) @ matrix
-    return resampled(image, matrix, (2 * place - 1) * (1 - side) / 2, onto)
+    return resampled(image, matrix, (2 * place - 1) * (1 - side) / 2, onto=onto)
 
 
 def toned(image: Tensor, views: Crops, chance: Chance) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import AdamW, Optimizer
 
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import UsageError
 from vesalius.core.settings import process_rank
 from vesalius.methods._adversaries import BatchNorm, Joined
 from vesalius.methods._coder import fresh, plain_linear
@@ -62,10 +62,6 @@ class Described(Unlabelled):
     def score(self, image: Tensor) -> Tensor:
         usual: Usual = self.net.usual  # type: ignore[assignment]
         return ((self.features(image) - usual.mean) / (usual.spread + TINY)).square().mean(1)
-
-    def anomaly_map(self, image: Tensor) -> Tensor:
-        raise VesaliusError("This method describes images and gives none back, so it knows no map of what is strange. Use models_genesis, "
-                            "inpainting, mae, simmim or an autoencoder.")  # fmt: skip
 
     def gather(self, images: Iterable[Tensor]) -> None:
         """Mean and spread of the features of training images."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from vesalius.methods._trunk import Trunk, dense, encoded
+from vesalius.methods._trunk import Trunk, dense, described
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 
 class Restoring(Unlabelled):
-    """`self.net` is a U-Net whose last layer lies at `pretext`; features are the means of the encoder's last maps."""
+    """`self.net` is a U-Net whose last layer lies at `pretext`; features are the encoder's last maps in blocks."""
 
     def __init__(self, shape: Sequence[int], trunk: Trunk | None, *, learning_rate: float, weight_decay: float, seed: int) -> None:
         super().__init__(shape, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
@@ -28,7 +28,7 @@ class Restoring(Unlabelled):
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
-        return encoded(self.net, self.checked(image).float()).flatten(2).mean(2).float()
+        return described(self.net, self.checked(image).float()).float()
 
     def score(self, image: Tensor) -> Tensor:
         """Mean squared difference between the image and what it should be."""

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from vesalius.core.errors import UsageError
 from vesalius.methods._coder import with_meta
+from vesalius.methods._maps import POOL
 from vesalius.nets import NETS
 from vesalius.nets._blocks import CONV, initialise, whole
 from vesalius.nets._chance import Chance as Drop
 
+HALVES = 2  # of each side, in which the maps of a U-Net are meaned
 ANSWERS = 997  # logits of a network whose answer is taken off: a number that no width has
 SMALL: Mapping[str, Any] = {"name": "compact"}
 WIDTHS = (16, 32, 64, 128)  # of a U-Net that is not described further
@@ -89,9 +91,9 @@ def lean(net: nn.Module, read: Read, shape: Sequence[int]) -> int:
 
 
 def described(net: nn.Module, image: Tensor) -> Tensor:
-    """(B, F): what is before the answer of a classifier; the means of the encoder's last maps of a U-Net."""
+    """(B, F): what is before the answer of a classifier; the encoder's last maps of a U-Net in blocks."""
     if decodes(net):
-        return encoded(net, image).flatten(2).mean(2)
+        return blocks(encoded(net, image))
     features: Tensor = net(image)
     return features
 
@@ -107,6 +109,12 @@ def mapped(net: nn.Module, image: Tensor) -> Tensor:
         raise UsageError(f"A {type(net).__name__} has no maps. Choose another trunk, for instance resnet.")
     maps: Tensor = trunk(image)
     return maps
+
+
+def blocks(maps: Tensor) -> Tensor:
+    """(B, K) means of maps (B, F, *s) over the halves of each side: over the whole of a map that was normalised by itself there is little."""
+    means: Tensor = POOL[maps.ndim - 2](maps, [min(HALVES, side) for side in maps.shape[2:]])
+    return means.flatten(1)
 
 
 def encoded(net: nn.Module, image: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def turned(angle: Tensor, plane: tuple[int, int], n: int) -> Tensor:
     return matrix
 
 
-def resampled(image: Tensor, matrix: Tensor, shift: Tensor, onto: Sequence[int] = ()) -> Tensor:
+def resampled(image: Tensor, matrix: Tensor, shift: Tensor, *, onto: Sequence[int] = ()) -> Tensor:
     """`image` at matrix @ place + shift (in sides) of each voxel's place from the middle; torch counts axes from the last.
 
     The answer has as many voxels as the image, or `onto` that many along each axis, over the same extent."""

@@ -24,8 +24,8 @@ from vesalius.methods._trunk import Trunk, described, fitted
 from vesalius.methods._unlabelled import joint_mean
 
 CARD = Card(
-    entry="DINO", title="DINO", paper="Caron et al. 2021, ICCV, arXiv:2104.14294", tasks=("pretrain",), tags=("views", "momentum", "attention"),
-    summary="Sorts small parts of an image as a slower copy of itself sorts large ones.",
+    entry="DINO", title="DINO", paper="Caron et al. 2021, ICCV, arXiv:2104.14294", tasks=("pretrain",),
+    summary="Sorts small parts of an image as a slower copy of itself sorts large ones.", tags=("views", "momentum"),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)},
            "recipe": {"prototypes": 8, "hidden": 16, "bottleneck": 8, "momentum": 0.9}}},
 )  # fmt: skip

@@ -18,8 +18,8 @@ from vesalius.methods._restoring import Restoring
 from vesalius.methods._trunk import Trunk
 
 CARD = Card(
-    entry="Inpainting", title="Inpainting (context encoder)", paper="Pathak et al. 2016, CVPR, arXiv:1604.07379", tasks=("pretrain",),
-    summary="Fills boxes that were cut out of an image; learns a whole U-Net.", tags=("dense",),
+    entry="Inpainting", title="Inpainting (context encoder)", paper="Pathak et al. 2016, CVPR, arXiv:1604.07379",
+    summary="Fills boxes that were cut out of an image; learns a whole U-Net.", tasks=("pretrain", "anomaly"), tags=("dense",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}, "size": (0.2, 0.4)}},
 )  # fmt: skip
 CELLS, PARTS = 4, 4  # of the grid, along each axis, that is hidden when an image is answered, and in how many turns

@@ -35,8 +35,8 @@ class Jigsaw(Described):
     """`hidden` features of all tiles together. How strange an image is: -log of the probability of its own order."""
 
     def __init__(
-        self, shape: Sequence[int], *, trunk: Trunk | None = None, hidden: int = 256, learning_rate: float = 1e-3, weight_decay: float = 1e-4,
-        seed: int = 0,
+        self, shape: Sequence[int], *, trunk: Trunk | None = None, hidden: int = 256, learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(shape, trunk, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
         self.cuts = CUTS[len(self.shape) - 1]
@@ -96,7 +96,7 @@ class Jigsaw(Described):
 
 
 def affine(size: int) -> list[list[int]]:
-    """The orders x -> a x + b, a not 0, of the field with `size` elements (8 or 9), the identity first; two differ in all places but one."""
+    """The orders x -> a x + b, a not 0, of the field with `size` elements (8 or 9), the identity first; two agree in one place at most."""
     elements = range(size)
     return [[_sum(_product(a, x, size), b, size) for x in elements] for a in elements[1:] for b in elements]
 

@@ -22,8 +22,8 @@ from vesalius.nets._blocks import initialise
 from vesalius.nets._transformer import EPS, Block, Positions
 
 CARD = Card(
-    entry="MAE", title="Masked autoencoder (MAE)", paper="He et al. 2022, CVPR, arXiv:2111.06377", tasks=("pretrain",),
-    summary="A vision transformer that sees a quarter of an image and tells the rest.", tags=("masked", "attention"),
+    entry="MAE", title="Masked autoencoder (MAE)", paper="He et al. 2022, CVPR, arXiv:2111.06377", tasks=("pretrain", "anomaly"),
+    summary="A vision transformer that sees a quarter of an image and tells the rest.", tags=("masked",),
     facts={"arguments": {"trunk": {"name": "vit", "size": "Ti", "scale": 0.0625, "patch": 4}, "mask": 0.5,
            "decoder": {"width": 16, "blocks": 1, "heads": 2}}},
 )  # fmt: skip

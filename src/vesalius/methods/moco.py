@@ -21,8 +21,9 @@ from vesalius.methods._described import Described, Follower, everyone, perceptro
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
-    entry="MoCo", title="MoCo", paper="He et al. 2020, CVPR, arXiv:1911.05722", tasks=("pretrain",), tags=("views", "contrastive", "momentum"),
+    entry="MoCo", title="MoCo", paper="He et al. 2020, CVPR, arXiv:1911.05722", tasks=("pretrain",),
     summary="Tells the two views of an image from a queue of views seen before; small batches will do.",
+    tags=("views", "contrastive", "momentum"),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}, "queue": {"length": 16, "temperature": 0.2, "head": (16, 8)}}},
 )  # fmt: skip
 
@@ -38,7 +39,7 @@ class Queue(Settings):
 
 
 class MoCo(Described):
-    """`queue` as `Queue` or words for one; a momentum of .99 suits runs of some thousand steps, the published .999 some hundred thousand."""
+    """`queue` as `Queue` or words for one; a momentum of .99 suits thousands of steps, the published .999 hundreds of thousands."""
 
     keys: Tensor
     front: Tensor
@@ -63,7 +64,7 @@ class MoCo(Described):
         query = F.normalize(self.net.pretext(described(self.net, one)).float(), dim=1)
         with torch.no_grad():
             key = F.normalize(self.slow.copy.pretext(described(self.slow.copy, other)).float(), dim=1)  # type: ignore[operator]
-        yield "net", {"contrast": info_nce(query, key, self.keys.clone(), self.queue.temperature)}
+        yield "net", {"contrast": info_nce(query, key, self.keys.clone(), temperature=self.queue.temperature)}
         self.slow.follow(self.net, self.queue.momentum)
         self.enqueue(everyone(key))
         self.step += 1
@@ -77,7 +78,7 @@ class MoCo(Described):
         self.front.copy_((self.front + len(key)) % len(self.keys))
 
 
-def info_nce(query: Tensor, key: Tensor, others: Tensor, temperature: float) -> Tensor:
-    """-log of the share that each query's own key has of exp(inner product / temperature) over it and `others` (eq. 1); points of a sphere."""
+def info_nce(query: Tensor, key: Tensor, others: Tensor, *, temperature: float) -> Tensor:
+    """-log of the share that each query's own key has of exp(inner product / temperature) over it and `others` (eq. 1)."""
     alike = torch.cat([(query * key).sum(1, keepdim=True), query @ others.T], 1) / temperature
     return F.cross_entropy(alike, alike.new_zeros(len(alike), dtype=torch.int64))

@@ -22,7 +22,7 @@ from vesalius.methods._restoring import Restoring
 from vesalius.methods._trunk import Trunk
 
 CARD = Card(
-    entry="ModelsGenesis", title="Models Genesis", paper="Zhou et al. 2019, MICCAI, arXiv:1908.06912", tasks=("pretrain",),
+    entry="ModelsGenesis", title="Models Genesis", paper="Zhou et al. 2019, MICCAI, arXiv:1908.06912", tasks=("pretrain", "anomaly"),
     summary="Restores an image from spoilt tones, texture and context; learns a whole U-Net.", tags=("dense",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}}},
 )  # fmt: skip
@@ -33,7 +33,7 @@ TINY = 1e-6
 
 
 class Damage(Settings):
-    """How often an image is spoilt in each way; `inner` is how often painting is inside boxes rather than outside (the authors' figures)."""
+    """How often an image is spoilt in each way; `inner` is how often painting is inside boxes rather than outside (as published)."""
 
     tones: float = Field(0.9, ge=0, le=1)
     texture: float = Field(0.5, ge=0, le=1)
@@ -73,7 +73,7 @@ class ModelsGenesis(Restoring):
 
 
 def curved(image: Tensor, chance: Chance) -> Tensor:
-    """Intensities 0 to 1 along a cubic Bezier curve from (0, 0) to (1, 1) with two drawn points, turned upside down in half of the images."""
+    """Intensities 0 to 1 along a cubic Bezier curve from (0, 0) to (1, 1) with two drawn points, upside down in half of the images."""
     lot, t = chance.uniform((len(image), 5)), torch.linspace(0, 1, POINTS, device=image.device)
     first, second, end = 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
     x = (lot[:, :1] * first + lot[:, 1:2] * second + end).contiguous()

@@ -1,8 +1,8 @@
 """Rotation: by how many quarter turns was the image turned? Who can tell, knows what is up in it.
 
 Gidaris, Singh & Komodakis 2018 (ICLR, arXiv:1803.07728), all four rotations of each image in one step. In 3D ours has the ten of Taleb et
-al. 2020 (NeurIPS, arXiv:2006.03829): none, and one to three quarter turns about each axis; four of them, drawn for each image, are in a step.
-Images whose sides differ are cut to the largest square or cube in the middle. Asks for images that have an upside.
+al. 2020 (NeurIPS, arXiv:2006.03829): none, and one to three quarter turns about each axis; four of them, drawn
+for each image, are in a step. Images whose sides differ are cut to the largest square or cube in the middle. Asks for images that have an upside.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ from vesalius.methods._described import Described, perceptron
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
-    entry="Rotation", title="Rotation", paper="Gidaris, Singh & Komodakis 2018, ICLR, arXiv:1803.07728; Taleb et al. 2020", tasks=("pretrain",),
-    summary="Tells by how many quarter turns an image was turned.", tags=("described",),
+    entry="Rotation", title="Rotation", paper="Gidaris, Singh & Komodakis 2018, ICLR, arXiv:1803.07728; Taleb et al. 2020",
+    summary="Tells by how many quarter turns an image was turned.", tasks=("pretrain",), tags=("described",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}}},
 )  # fmt: skip
 COPIES = 4  # of each image in a step

@@ -20,8 +20,8 @@ from vesalius.methods._trunk import Trunk, headless, mapped, spread, to_pixels
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
-    entry="SimMIM", title="SimMIM", paper="Xie et al. 2022, CVPR, arXiv:2111.09886", tasks=("pretrain",), tags=("masked", "attention"),
-    summary="Tells the intensities of hidden cells by one layer behind any trunk.",
+    entry="SimMIM", title="SimMIM", paper="Xie et al. 2022, CVPR, arXiv:2111.09886", tasks=("pretrain", "anomaly"),
+    summary="Tells the intensities of hidden cells by one layer behind any trunk.", tags=("masked",),
     facts={"arguments": {"trunk": {"name": "unet", "channels": (8, 16)}, "mask": 0.3}},
 )  # fmt: skip
 CELLS = 6  # along each axis

@@ -11,8 +11,8 @@ from typing import Any
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
-from vesalius.plan.plan import Plan
-from vesalius.tasks import Task
+from vesalius.plan.plan import OWN, Plan
+from vesalius.tasks import TASKS, Task
 
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights
@@ -42,13 +42,17 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     if not path.is_dir():
         return tuple(settings)
     before = Plan.load(path / "plan.json")
+    if before.net.name == OWN:
+        raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no run with "
+                         "labels can begin from it. Begin from one of a method with a trunk (simclr, models_genesis, mae ...).")  # fmt: skip
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:
         raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
     values = before.values()
     mine = {named(text) for text in settings}
-    return (*(f"{name}={json.dumps(values[name])}" for name in TAKEN[task.grain] if name not in mine and values[name]), *settings)
+    taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
+    return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
 
 
 def reasons(settings: Sequence[str], mine: Sequence[str]) -> dict[str, str]:

@@ -20,14 +20,14 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import unit
 from vesalius.data.prepare import Preparation
-from vesalius.plan import whole
+from vesalius.plan import trunks, whole
 from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
 from vesalius.plan.methods import built, rates, takes
-from vesalius.plan.plan import OWN, Expected, Net, Patch, Plan, Predict, Train
+from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 
-HEARD = ("train.method", "train.arguments", "patch.size", "patch.batch")  # settings that planning itself goes by
+HEARD = ("train.method", "train.arguments", "net.name", "net.arguments", "patch.size", "patch.batch")  # what planning goes by itself
 LONGEST = {2: (128, 96, 64, 48, 32), 3: (64, 48, 40, 32, 24, 16)}  # sides of the grid that are tried, in voxels
 MULTIPLE = 4  # of sides that are made: methods halve them
 EPOCHS, SAMPLES, MANY_EPOCHS = 30, 60_000, 120  # a plan needs so many epochs, and so many samples, but no more than so many epochs
@@ -69,8 +69,10 @@ class Own:
         method = str(said.get("train.method") or task.method)
         if method not in task.methods:
             raise UsageError(suggest(method, task.methods, "method for this task"))
-        arguments = said.get("train.arguments") or {}
-        known = takes(method)
+        arguments, known = dict(said.get("train.arguments") or {}), takes(method)
+        if named := {name: said[f"net.{name}"] for name in ("name", "arguments") if f"net.{name}" in said}:
+            trunk = {**dict(named.get("arguments") or {}), **({"name": named["name"]} if "name" in named else {})}
+            arguments["trunk"] = {**dict(arguments.get("trunk") or {}), **trunk}
         for name in arguments:
             if name not in known:
                 raise UsageError(suggest(name, known, f"argument of the method {method}"))
@@ -84,7 +86,7 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
         raise UsageError("Learning from images alone is done once: leave --folds out.")
     own = Own.of(settings, task)
     wanted = samples_wanted(facts["cases"])
-    build = builder(own, dataset, channels=sum(facts["channels"].values()))
+    build = builder(own, dataset, facts)
     chosen = search(facts, limits, build=build, wanted=wanted, own=own)
     preparation, why = preparation_rule(facts, chosen.size, own)
     steps = max(LEAST_STEPS, wanted // chosen.batch) if limits.seconds is None else max(1, int(limits.seconds / chosen.cost.step))
@@ -95,10 +97,11 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
                         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
                         parameters=chosen.cost.parameters)  # fmt: skip
-    made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=Net(name=OWN, ndim=len(chosen.size)),
+    net = trunks.net(chosen.arguments, len(chosen.size))
+    made = Plan(task=dataset.task, folds=1, labels=dataset.labels, preparation=preparation, net=net,
                 augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
                 predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
-    return made, {**_reasons(chosen, facts, wanted, own=own), **why}
+    return made, {**_reasons(chosen, facts, wanted, own=own), **trunks.reasons(chosen.arguments), **why}
 
 
 def rules_of(dataset: Dataset) -> dict[str, Any]:
@@ -114,9 +117,9 @@ def samples_wanted(cases: int) -> int:
 Build = Callable[[tuple[int, ...]], tuple[Any, dict[str, Any]]]
 
 
-def builder(own: Own, dataset: Dataset, *, channels: int) -> Build:
-    """Gives for a grid the method on it and the arguments that the plan holds: bounds of what is made, the number of classes."""
-    known, given = takes(own.method), dict(own.arguments)
+def builder(own: Own, dataset: Dataset, facts: dict[str, Any]) -> Build:
+    """Gives for a grid the method on it and the arguments that the plan holds: bounds of what is made, the number of classes, the trunk."""
+    known, given, channels = takes(own.method), dict(own.arguments), sum(facts["channels"].values())
     if "design" in known:
         given["design"] = {"bounds": list(UNIT), **dict(given.get("design") or {})}
     if known.get("classes") is inspect.Parameter.empty and "classes" not in given:
@@ -124,7 +127,12 @@ def builder(own: Own, dataset: Dataset, *, channels: int) -> Build:
             raise UsageError(f"The method {own.method} learns from images with classes, one for each; {dataset.root} has none. "
                              "Choose one that learns from images alone: vesalius shelf methods.")  # fmt: skip
         given["classes"] = len(dataset.labels.names)
-    return lambda size: (built(own.method, (channels, *size), given), given)
+
+    def build(size: tuple[int, ...]) -> tuple[Any, dict[str, Any]]:
+        words = trunks.arguments(own.method, given, dataset=dataset, facts=facts, size=size)
+        return built(own.method, (channels, *size), words), words
+
+    return build
 
 
 def search(facts: dict[str, Any], limits: Limits, *, build: Build, wanted: int, own: Own) -> Candidate:
@@ -228,9 +236,10 @@ def still(ndim: int) -> Augment:
 
 
 def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> tuple[Preparation, dict[str, str]]:
-    """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian."""
+    """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian or a
+    run with labels is to begin from the trunk, which will see them standardised."""
     made, why = whole.preparation_rule(facts, size)
-    if own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian"):
+    if own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian") or "trunk" in takes(own.method):
         return made, why
     pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]
     made = made.model_copy(update={"normalise": tuple(rule for rule, _ in pairs)})

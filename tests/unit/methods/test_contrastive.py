@@ -1,4 +1,4 @@
-"""Losses of views against the formulas of the papers, written as loops or in closed form; queues, followers and schedules by their equations."""
+"""Losses of views against the formulas of the papers, as loops or in closed form; queues, followers, schedules by their equations."""
 
 import math
 
@@ -59,7 +59,7 @@ def test_info_nce_is_the_loop_of_the_paper():
     for q, k in zip(query, key, strict=True):
         alike = [math.exp(float(q @ other) / 0.2) for other in (k, *others)]
         want -= math.log(alike[0] / sum(alike)) / 4
-    assert float(info_nce(query, key, others, 0.2)) == pytest.approx(want, rel=1e-5)
+    assert float(info_nce(query, key, others, temperature=0.2)) == pytest.approx(want, rel=1e-5)
 
 
 def test_the_queue_gives_up_its_oldest_keys_first():

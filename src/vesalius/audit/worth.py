@@ -96,7 +96,8 @@ def worth(method: Unlabelled, cohort: Cohort, *, drawn: Unlabelled | None = None
 
 def described(method: Unlabelled, images: NDArray[np.floating]) -> Rows:
     """(N, F) features of `images` (N, C, *S), a batch at a time, in evaluation mode."""
-    rows = np.concatenate([part.reshape(len(part), -1) for part in _batches(method, images, method.features)] or [np.zeros((0, 1))])
+    parts = [part.reshape(len(part), -1) for part in _batches(method, images, method.features)]
+    rows = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
     if not np.isfinite(rows).all():
         raise VesaliusError("Some features are not finite numbers: learning has gone astray. Train anew with a smaller learning rate.")
     return np.asarray(rows, np.float32)

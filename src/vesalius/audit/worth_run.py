@@ -65,7 +65,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
     def write(beside: Path) -> None:
         with open(beside, "wb") as file:
-            np.savez_compressed(file, **{name: value.astype(np.float16) for name, value in arrays.items()})
+            np.savez_compressed(file, **{name: value.astype(np.float16) for name, value in arrays.items()})  # type: ignore[arg-type]
 
     write_beside(path, write)
 
@@ -79,7 +79,7 @@ def load_arrays(folder: Path) -> Arrays:
 def cohort_of(run: Run, *, seed: int = 0) -> Cohort:
     """Prepared images of the run by part, at most MOST_IMAGES of each, drawn where there are more."""
     labels = run.dataset.labels if run.dataset.labels.grain == "case" else None
-    return Cohort(*(_part(run, name, seed) for name in ("train", "val", "test")), labels)
+    return Cohort(_part(run, "train", seed), _part(run, "val", seed), _part(run, "test", seed), labels)
 
 
 def _part(run: Run, name: str, seed: int) -> Part:

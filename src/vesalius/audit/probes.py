@@ -20,7 +20,7 @@ from vesalius.tasks.classify.baseline import membership, regression
 
 Rows = NDArray[np.float32]
 Probabilities = NDArray[np.float64]
-PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # on squared coefficients of standardised features, per case; the largest first
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)  # on squared coefficients of standardised features, per case; the largest first
 NEIGHBOURS = (1, 3, 5, 10, 20, 50, 100)
 TEMPERATURE = 0.07
 CLIP = 4.0  # standard deviations

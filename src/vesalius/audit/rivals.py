@@ -15,7 +15,7 @@ from vesalius.core.errors import DataError
 from vesalius.data.whole import block_means
 
 Rows = NDArray[np.float32]
-MOST_PIXELS = 16384  # of an image: larger ones are reduced to means of blocks
+MOST_PIXELS = 4096  # of an image: larger ones are reduced to means of blocks
 MOST_FITTED = 2000  # images, where they have more numbers than that
 MOST_CENTRES = 256  # for features; there may be no more of them than a third of the images
 RESTARTS, TURNS = 5, 60

@@ -31,7 +31,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.engine.progress import Listener, Tick
 from vesalius.plan import Plan
 
-WRITTEN = ("asked.json", "splits.json", "plan.json", "transfer.json", "transfer.html")
+WRITTEN = ("asked.json", "dataset.json", "splits.json", "plan.json", "transfer.json", "transfer.html")
 FOLDERS = ("pretrained", "runs", "outcomes", "plans")
 FIXED = ("data", "budget", "settings", "inits", "fix_split")  # what may not change between two sittings
 
@@ -58,7 +58,7 @@ class Within(Listener):
     """A part of a longer work: its stages move one bar from `done` to `done` + 1 of `of`; what it says is not repeated."""
 
     def __init__(self, outer: Listener, tick: Tick, place: tuple[int, int, str]) -> None:
-        self.outer, self.tick, self.place = outer, tick, place
+        self.outer, self.tick, self.place, self.share = outer, tick, place, 0.0
 
     def stage(self, what: str) -> AbstractContextManager[Tick]:
         return _Part(self, what.startswith("learning"))
@@ -78,10 +78,11 @@ class _Part(AbstractContextManager[Tick]):
         return None
 
     def moved(self, done: float, total: float | None = None, note: str = "") -> None:
-        """Only learning moves the bar: the rest is short."""
+        """Only learning moves the bar, and never back: the rest is short."""
         first, of, words = self.within.place
-        share = done / total if self.counts and total else 0.0
-        self.within.tick(first + min(share, 1.0), of, words)
+        if self.counts and total:
+            self.within.share = max(self.within.share, min(done / total, 1.0))
+        self.within.tick(round(first + self.within.share, 2), of, words)
 
 
 def transfer(data: Dataset, folder: Path | str, *, asked: Asked, listener: Listener | None = None,

@@ -15,7 +15,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import examine, mended
 from vesalius.data.fingerprint import fingerprint
-from vesalius.data.split import refuse_leaks, split
+from vesalius.data.split import split
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.methods import METHODS
@@ -26,6 +26,7 @@ from vesalius.plan.methods import takes
 from vesalius.tasks import TASKS, Task
 
 SCRATCH = "scratch"
+HARD = ("leak", "groups", "classes")  # what makes a test worthless
 USUAL = {"case": ("simclr", "rotation", "inpainting"), "voxel": ("models_genesis", "inpainting")}  # methods where none are named
 
 
@@ -95,8 +96,8 @@ def jobs_of(asked: Asked) -> list[Job]:
     return [Job(rival, number, seed) for seed in range(asked.seeds) for number in asked.labels for rival in asked.rivals()]
 
 
-def able(method: str, grain: str) -> str:
-    """`method`; an error where its weights cannot begin a run on cases of this grain."""
+def able(method: str) -> str:
+    """`method`; an error where no run with labels can begin from its weights."""
     if method not in METHODS:
         raise UsageError(suggest(method, [name for name in METHODS if _bears(name)], "method that learns without labels"))
     if not _bears(method):
@@ -111,40 +112,48 @@ def _bears(method: str) -> bool:
 
 
 def prepared(data: Dataset, asked: Asked, *, folder: Path, listener: Listener) -> tuple[Dataset, tuple[Case, ...], tuple[Case, ...]]:
-    """The data set, the cases that labels are given to, and those to test on: the split of the data set, or one made by patient."""
-    file = folder / "splits.json"
+    """The data set, the cases that labels are given to, and those to test on: the split of the data set, or one made by patient. What was
+    examined once is kept."""
     if data.grain == "image":
         raise UsageError(f"{data.root} has no labels, and an audit of few labels needs some to test by. Name a folder of classes or masks.")
     for name in asked.without_labels():
-        able(name, data.grain)
-    with listener.stage("examining") as tick:
-        findings = () if file.exists() and not asked.fix_split else examine(data, progress=tick)
-    if asked.fix_split:
-        data, findings = mended(data, findings)
-    leak = next((f for f in findings if f.severity == "error" and f.check in ("leak", "groups", "classes")), None)
-    if leak is not None:
-        raise DataError(f"{leak.message} {leak.remedy}")
-    if not file.exists():
+        able(name)
+    files = folder / "dataset.json", folder / "splits.json"
+    if not all(file.exists() for file in files):
+        data = _examined(data, asked, listener)
         made = split(data, seed=0)
-        write_json(file, {"pool": sorted({*made.folds[0].train, *made.folds[0].val}), "test": list(made.test), "reason": made.reason})
-    kept = read_json(file)
+        write_json(files[0], data.to_json())
+        write_json(files[1], {"pool": sorted({*made.folds[0].train, *made.folds[0].val}), "test": list(made.test), "reason": made.reason})
+    data, kept = Dataset.from_json(read_json(files[0])), read_json(files[1])
     pool, test = (tuple(data.case(name) for name in kept[side]) for side in ("pool", "test"))
     test = tuple(case for case in test if case.labelled)
     if not test:
         raise DataError(f"{data.root} has no labelled test case. Rivals are told apart on test patients: mark some, "
                         "or leave the splits out.")  # fmt: skip
-    refuse_leaks(data.cases, {**{case.name: "pool" for case in pool}, **{case.name: "test" for case in test}})
     for name, path in asked.inits.items():
         _unseen(name, Path(path), test)
     nested([case for case in pool if case.labelled], seed=0).first(max(asked.labels))
     return data, pool, test
 
 
+def _examined(data: Dataset, asked: Asked, listener: Listener) -> Dataset:
+    """The data set without leaks: mended where that is asked for, refused otherwise."""
+    with listener.stage("examining") as tick:
+        findings = examine(data, progress=tick)
+    if asked.fix_split:
+        data, findings = mended(data, findings)
+    leak = next((f for f in findings if f.severity == "error" and f.check in HARD), None)
+    if leak is not None:
+        raise DataError(f"{leak.message} {leak.remedy}")
+    return data
+
+
 def _unseen(name: str, path: Path, test: Sequence[Case]) -> None:
     """Refuse weights of a run that has learned from an image of the test part."""
-    if not (path / "dataset.json").exists():
+    folder = path if path.is_dir() else path.parent
+    if not ((folder / "dataset.json").exists() and (folder / "plan.json").exists()):
         return
-    run = Run.open(path)
+    run = Run.open(folder)
     learned = {case for fold in run.splits["folds"] for part in ("train", "val") for case in fold[part]}
     theirs = {str(p) for case in run.dataset.cases if case.name in learned for p in case.images.values()}
     seen = [case.name for case in test if any(str(p) in theirs for p in case.images.values())]

@@ -165,9 +165,9 @@ def test_jobs_come_seed_by_seed():
 
 def test_what_cannot_be_asked_is_refused(data, tmp_path):
     with pytest.raises(UsageError, match="network of its own"):
-        able("rbm", "case")
+        able("rbm")
     with pytest.raises(UsageError, match="Did you mean simclr"):
-        able("simcrl", "case")
+        able("simcrl")
     for wrong in ({"labels": (1,)}, {"seeds": 0}, {"inits": {"x": "/nowhere"}}, {"inits": {"scratch": str(tmp_path)}}):
         with pytest.raises(UsageError, match="In settings"):
             asked(**wrong)
@@ -263,3 +263,13 @@ def test_outlines_are_audited_by_dice(tmp_path):
     run = Run.open(folder / "runs" / "scratch" / "labels_6" / "seed_0")
     stated = run.metrics["parts"]["test"]["model"]["summary"]["all"]["dice"]["mean"]
     assert found["tables"]["fine_tuned"]["6"]["scratch"]["value"] == pytest.approx(stated)
+
+
+def test_the_bar_never_moves_back():
+    """Learning without labels, then with them, then a test whose ticks do not count: one job of three."""
+    told = []
+    within = transfer.Within(Listener(), lambda done, total=None, note="": told.append((done, total, note)), (1, 3, "simclr"))
+    for what, done in (("learning", 0.5), ("testing on test", 0.1), ("learning", 0.25), ("learning", 1.0)):
+        with within.stage(what) as tick:
+            tick(done, 1.0)
+    assert told == [(1.5, 3, "simclr"), (1.5, 3, "simclr"), (1.5, 3, "simclr"), (2.0, 3, "simclr")]

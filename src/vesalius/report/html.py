@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from vesalius.core.files import write_text
-from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables
+from vesalius.report import cases, classes, figures, images, limits, numbers, repeat, tables, worth
 from vesalius.report.facts import Facts, gather
 from vesalius.report.glossary import WORDS, measure
 from vesalius.report.shortcuts import shortcuts
@@ -38,11 +38,12 @@ def write(run_folder: Path | str, *, live: bool = False) -> Path:
 
 def render(facts: Facts) -> str:
     """The page as text."""
-    return str(_environment().get_template("report.html.j2").render(context(facts)))
+    return str(environment().get_template("report.html.j2").render(context(facts)))
 
 
 @cache
-def _environment() -> Any:
+def environment() -> Any:
+    """Templates of this room, with the filters that they use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(TEMPLATES)
@@ -60,6 +61,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "refresh": REFRESH if facts.live else None, "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script), "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
         "results": RESULTS[facts.grain](facts) if facts.rows else None, "curves": figures.learning_curves(facts.curves),
+        "worth": worth.results(facts),
         "data": _data(facts),
         "findings": _findings(facts), "shortcuts": shortcuts(facts), "plan": tables.plan_groups(facts.plan), "limits": limits.limits(facts),
         "commands": repeat.commands(facts), "environment": repeat.environment(facts.record),

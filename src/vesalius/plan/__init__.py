@@ -174,10 +174,12 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     shares = [found["share"] for found in facts["classes"].values()]
     bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
     chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
-    first, reasons["net__first"] = rules.both(chosen.steps(limits), prior)
-    if not first and limit is not None:
+    first, second, reasons["net__first"] = networks_rule(wish, (chosen.steps(limits), prior, facts["cases"]))
+    if prior and not second:
+        reasons["net__prior"] = reasons["net__first"]
+    if prior and not (first and second) and limit is not None:
         limit *= 2
-    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first}))
+    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first, "prior": prior if second else 0}))
     made = assemble(dataset, asked, (preparation, chosen, augment), limit=limit)
     return made.because(**{**reasons, **why})
 
@@ -237,6 +239,14 @@ def prior_rule(wish: Request, cases: int, dataset: Dataset) -> tuple[int, str]:
     if said[-1] not in (0, labels):
         raise UsageError(f"net.prior is 0, or {labels}: one number for each label. Got {said[-1]}.")
     return int(said[-1]), "set by the user"
+
+
+def networks_rule(wish: Request, known: tuple[float, int, int]) -> tuple[bool, bool, str]:
+    """Which networks learn: by the steps that each could take, the number of log odds and that of the cases; both where a user has set
+    net.prior."""
+    if known[1] and any(named(text) == "net.prior" for text in wish.settings):
+        return True, True, "set by the user"
+    return rules.networks(*known)
 
 
 def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:

@@ -20,7 +20,8 @@ MIRRORED_SECONDS = 3.0
 ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
 POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
 BEST = 0.005  # by so much an earlier look must be better than the end to be kept
-FEW_CASES, FEW_LABELS = 24, 8  # up to so many, networks correct the shallow baseline
+FEW_CASES, FEW_LABELS = 24, 8  # up to so many, a network may correct the shallow baseline ...
+VERY_FEW_CASES = 12  # ... and up to so many beside one that starts from nothing, if there is time for both
 LEAST_OF_BOTH = 300  # steps, below which a network that starts from nothing is not worth half of the time
 RAREST = 1e-4  # a class that is rarer starts as if it were not
 KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
@@ -120,22 +121,25 @@ def mirror(names: Sequence[str], ndim: int, *, poses: dict[str, Any] | None = No
 
 
 def prior(cases: int, labels: int) -> tuple[int, str]:
-    """How many log odds of the shallow baseline a second network is shown and corrects: one per label where there are few cases to
-    learn from, since a network alone learns those by heart; none otherwise."""
+    """How many log odds of the shallow baseline a network may be shown to correct: one per label where there are few cases to learn from;
+    none otherwise."""
     if cases > FEW_CASES:
         return 0, f"{cases} cases are enough to learn from without the shallow baseline"
     if labels > FEW_LABELS:
         return 0, f"{labels} labels are too many for the shallow baseline to help"
-    return labels, f"only {cases} cases to learn from: a second network starts from the shallow baseline's answer; the mean counts"
+    return labels, f"only {cases} cases to learn from: a network starts from the shallow baseline's answer and corrects it"
 
 
-def both(steps: float, prior: int) -> tuple[bool, str]:
-    """Whether a network that starts from nothing learns beside one that corrects the baseline, where each could take so many `steps`."""
+def networks(steps: float, prior: int, cases: int) -> tuple[bool, bool, str]:
+    """Whether a network that starts from nothing learns, whether one that corrects the baseline does, and why; `steps` are those that each
+    of two could take."""
     if not prior:
-        return True, "the only network"
+        return True, False, "the only network"
     if steps < LEAST_OF_BOTH:
-        return False, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
-    return True, "the mean of two networks that err on different cases is better than either"
+        return False, True, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
+    if cases > VERY_FEW_CASES:
+        return True, False, f"{cases} cases and {2 * steps:.0f} steps are enough for a network that starts from nothing"
+    return True, True, f"{cases} cases: the mean of two networks that err on different cases is better than either"
 
 
 def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...], str]:

@@ -76,6 +76,8 @@ def _evaluated(facts: Facts) -> Verdict:
     tone, headline = _headline(gain, measure(metric))
     if facts.splits.get("leaks"):
         tone, headline = "bad", "The split leaks: these scores are too good."
+    if facts.grain == "image" and not overall(facts.scores("model"), metric):
+        headline = "The model has learned; what it says could not be tested."
     sentences = [_reach(facts, metric), _gain(facts, gain, metric), *_raters(facts, metric), _weakest(facts, metric), _lost(facts)]
     if tone == "bad" and facts.curves and not facts.splits.get("leaks"):
         sentences.append(f"It learned for {_effort(facts.curves)}: more time is the first thing to try.")
@@ -178,6 +180,8 @@ def _lost(facts: Facts) -> str:
     if found["right"] + found["wrong"]:
         were = "was" if found["wrong"] == 1 else "were"
         return f"{found['wrong']} of {plural(found['right'] + found['wrong'], 'case')} {were} named wrongly."
+    if facts.grain == "image":
+        return ""
     there = found["scored"] + found["missed"]
     words = "No structure was missed entirely"
     if found["missed"]:

@@ -2,15 +2,11 @@
 the loop can step, learn, answer, and carry its state through a file.
 
 A method whose card names the task "pretrain" learns from images alone: it is built for the shape of an image, gets no target,
-<<<<<<< HEAD
 and shows that it learns by giving the images back; where it gives none back (tags "views" and "described") its loss has to fall, and two
 views of one image have to come nearer to each other than to those of other images. One whose card names "synthesise" makes images: it is
-built for a shape and a small `Design`, gets images with two classes, and shows that it learns by samples that come nearer to them.
-=======
-and shows that it learns by giving the images back. One whose card names "synthesise" makes images: it is built for a shape and a small
-`Design`, gets images with two classes, and shows that it learns by samples that come nearer to them. One whose card names "anomaly" says
-how strange each pixel is, after it has gathered what it keeps of the training images, and all that survives a file.
->>>>>>> anomaly
+built for a shape and a small `Design`, gets images with two classes, and shows that it learns by samples that come nearer to them. One
+whose card names "anomaly" says how strange each pixel is, after it has gathered what it keeps of the training images, and all that
+survives a file.
 """
 
 from collections.abc import Callable, Iterator

@@ -46,11 +46,11 @@ def begun_from(audit: "Audit", job: Job, listener: Listener) -> Path | str | Non
         return Path(audit.asked.inits[job.rival]).resolve()
     folder = audit.folder / "pretrained" / job.rival / f"seed_{job.seed}"
     if not ((folder / "record.json").exists() and Run.open(folder).finished):
-        _pretrain(audit, job, folder, listener)
+        _pretrain(audit, job, folder, listener=listener)
     return folder.resolve() if Run.open(folder).finished else None
 
 
-def _pretrain(audit: "Audit", job: Job, folder: Path, listener: Listener) -> None:
+def _pretrain(audit: "Audit", job: Job, folder: Path, *, listener: Listener) -> None:
     """The rival's method on every image that is not for testing, with the network, the grid and the intensities of the shared plan."""
     validates = audit.subset(job.seed).validates
     sides = [[case for case in audit.pool if (case.patient in validates) == side] for side in (False, True)]
@@ -75,7 +75,7 @@ def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> d
     plan = plan_of(audit.plan, seed=job.seed, init=init)
     file = audit.folder / "plans" / f"{job.rival}_{job.seed}.json"
     plan.save(file)
-    run = train(sides_of(audit.dataset, learned, checked, audit.test), folder, wish=Request(budget=None, seed=job.seed), plan_file=file,
+    run = train(sides_of(audit.dataset, learned, checked, test=audit.test), folder, wish=Request(budget=None, seed=job.seed), plan_file=file,
                 listener=listener)  # fmt: skip
     if not run.finished:
         return None

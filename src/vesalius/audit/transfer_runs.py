@@ -75,8 +75,8 @@ def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> d
     plan = plan_of(audit.plan, seed=job.seed, init=init)
     file = audit.folder / "plans" / f"{job.rival}_{job.seed}.json"
     plan.save(file)
-    run = train(sides_of(audit.dataset, learned, checked, test=audit.test), folder, wish=Request(budget=None, seed=job.seed), plan_file=file,
-                listener=listener)  # fmt: skip
+    data = sides_of(audit.dataset, learned, checked, test=audit.test)
+    run = train(data, folder, wish=Request(budget=None, seed=job.seed), plan_file=file, listener=listener)
     if not run.finished:
         return None
     made = {"fine_tuned": outcome(run)}

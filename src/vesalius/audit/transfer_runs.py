@@ -58,7 +58,8 @@ def _pretrain(audit: "Audit", job: Job, folder: Path, *, listener: Listener) -> 
     rules = [rule.model_dump(mode="json") for rule in audit.plan.preparation.normalise]
     settings = (f"train.method={job.rival}", f"train.arguments={json.dumps({'trunk': trunk(audit.plan)})}",
                 f"patch.size={json.dumps(audit.plan.patch.size)}", f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
-    wish = Request.checked({"budget": audit.asked.budget, "seed": job.seed, "settings": (*settings, *_steps(audit))}, where="the audit")
+    words = () if (folder / "plan.json").exists() else (*settings, *_steps(audit))  # one that was begun keeps its plan
+    wish = Request.checked({"budget": audit.asked.budget, "seed": job.seed, "settings": words}, where="the audit")
     train(aimed(data, "pretrain", method=job.rival), folder, wish=wish, listener=listener)
 
 

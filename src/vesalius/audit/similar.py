@@ -46,6 +46,7 @@ class Index:
             return cls(str(kept["key"]), *(kept[name] for name in ("names", "patients", "centre", "directions", "usual")))
 
     def save(self, path: Path) -> None:
+        """Whole or not at all."""
         parts = {name: getattr(self, name) for name in ("key", "names", "patients", "centre", "directions", "usual")}
 
         def write(beside: Path) -> None:

@@ -92,7 +92,7 @@ def transfer(data: Dataset, folder: Path | str, *, asked: Asked, listener: Liste
     where, heard = Path(folder), listener or Listener()
     if overwrite:
         clear(where)
-    audit = _begun(data, where, asked, heard)
+    audit = _begun(data, where, asked, listener=heard)
     jobs = jobs_of(asked)
     left = [job for job in jobs if not outcome_file(where, job).exists()]
     if len(left) < len(jobs):
@@ -110,7 +110,7 @@ def transfer(data: Dataset, folder: Path | str, *, asked: Asked, listener: Liste
     return found
 
 
-def _begun(data: Dataset, folder: Path, asked: Asked, listener: Listener) -> Audit:
+def _begun(data: Dataset, folder: Path, asked: Asked, *, listener: Listener) -> Audit:
     """Splits and the shared plan, made once and kept as files."""
     folder.mkdir(parents=True, exist_ok=True)
     now = {**asked.model_dump(mode="json"), "data": digest(*sorted(case.name for case in data.cases))}

@@ -199,7 +199,7 @@ def trunk(plan: Plan) -> dict[str, Any]:
     return {"name": plan.net.name, **{name: value for name, value in planned.items() if value and name in known}, **plan.net.arguments}
 
 
-def sides_of(dataset: Dataset, train: Sequence[Case], val: Sequence[Case], test: Sequence[Case] = ()) -> Dataset:
+def sides_of(dataset: Dataset, train: Sequence[Case], val: Sequence[Case], *, test: Sequence[Case] = ()) -> Dataset:
     """The data set with these cases alone, each with its side."""
     parts: Iterator[tuple[str, Sequence[Case]]] = iter((("train", train), ("val", val), ("test", test)))
     return dataset.with_cases(tuple(replace(case, split=side) for side, cases in parts for case in cases))

@@ -46,11 +46,11 @@ def begun_from(audit: "Audit", job: Job, listener: Listener) -> Path | str | Non
         return Path(audit.asked.inits[job.rival]).resolve()
     folder = audit.folder / "pretrained" / job.rival / f"seed_{job.seed}"
     if not ((folder / "record.json").exists() and Run.open(folder).finished):
-        _pretrain(audit, job, folder, listener)
+        _pretrain(audit, job, folder, listener=listener)
     return folder.resolve() if Run.open(folder).finished else None
 
 
-def _pretrain(audit: "Audit", job: Job, folder: Path, listener: Listener) -> None:
+def _pretrain(audit: "Audit", job: Job, folder: Path, *, listener: Listener) -> None:
     """The rival's method on every image that is not for testing, with the network, the grid and the intensities of the shared plan."""
     validates = audit.subset(job.seed).validates
     sides = [[case for case in audit.pool if (case.patient in validates) == side] for side in (False, True)]
@@ -58,7 +58,8 @@ def _pretrain(audit: "Audit", job: Job, folder: Path, listener: Listener) -> Non
     rules = [rule.model_dump(mode="json") for rule in audit.plan.preparation.normalise]
     settings = (f"train.method={job.rival}", f"train.arguments={json.dumps({'trunk': trunk(audit.plan)})}",
                 f"patch.size={json.dumps(audit.plan.patch.size)}", f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
-    wish = Request.checked({"budget": audit.asked.budget, "seed": job.seed, "settings": (*settings, *_steps(audit))}, where="the audit")
+    words = () if (folder / "plan.json").exists() else (*settings, *_steps(audit))  # one that was begun keeps its plan
+    wish = Request.checked({"budget": audit.asked.budget, "seed": job.seed, "settings": words}, where="the audit")
     train(aimed(data, "pretrain", method=job.rival), folder, wish=wish, listener=listener)
 
 
@@ -75,8 +76,8 @@ def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> d
     plan = plan_of(audit.plan, seed=job.seed, init=init)
     file = audit.folder / "plans" / f"{job.rival}_{job.seed}.json"
     plan.save(file)
-    run = train(sides_of(audit.dataset, learned, checked, audit.test), folder, wish=Request(budget=None, seed=job.seed), plan_file=file,
-                listener=listener)  # fmt: skip
+    data = sides_of(audit.dataset, learned, checked, test=audit.test)
+    run = train(data, folder, wish=Request(budget=None, seed=job.seed), plan_file=file, listener=listener)
     if not run.finished:
         return None
     made = {"fine_tuned": outcome(run)}

@@ -27,7 +27,8 @@ from vesalius.plan import Plan
 from vesalius.plan.budget import device
 from vesalius.tasks import Images, ImageTask, Judged, Task
 
-MOST_LOOKED_AT = 256  # validation images of one look
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 256  # validation images of one look
+LOOK = 1 / 100  # part of the budget that one look may take
 GATHERED = 64  # images at a time
 UNKNOWN = -1  # the label of an image of which nothing is said
 
@@ -55,8 +56,12 @@ def labels_of(target: Tensor) -> Tensor:
 
 
 def look(task: Task, plan: Plan, checked: Sequence[Stored], *, where: str) -> Callable[[nn.Module], float | None]:
-    """What the task sees in some validation images while the method learns."""
-    some = checked[:: max(1, -(-len(checked) // MOST_LOOKED_AT))]
+    """What the task sees in some validation images while the method learns; in none where an answer takes too long to be asked for."""
+    budget = plan.train.seconds or plan.train.steps * plan.expected.step_seconds
+    most = min(MOST_LOOKED_AT, int(budget * LOOK / max(plan.expected.tile_seconds, 1e-9)))
+    if most < min(FEWEST_LOOKED_AT, len(checked)):
+        return lambda method: None
+    some = checked[:: max(1, -(-len(checked) // most))]
     cases = [Case(one.name, one.name, {}, classes=known(plan, one)) for one in some]
     images = Images(cases, [one.image for one in some], plan.labels, where, plan.train.rules)
     return lambda method: cast(ImageTask, task).look(cast(Unlabelled, method), images)

@@ -11,7 +11,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.dataset import Dataset
 from vesalius.engine.state import fill, load_weights
-from vesalius.methods import Method
+from vesalius.methods._unlabelled import Unlabelled
 from vesalius.plan import Plan, build
 from vesalius.plan.budget import device
 from vesalius.plan.methods import built
@@ -85,12 +85,12 @@ class Run:
         fill(net, weights)
         return net.eval()
 
-    def method(self) -> Method:
+    def method(self) -> Unlabelled:
         """What has learned from images alone, with its weights, in evaluation mode where torch can compute."""
         plan, where = self.plan, device()
         shape = (plan.preparation.in_channels, *plan.patch.size)
         rates = {"learning_rate": plan.train.learning_rate, "weight_decay": plan.train.weight_decay, "seed": plan.train.seed}
-        made: Method = built(plan.train.method, shape, plan.train.arguments, **rates)
+        made: Unlabelled = built(plan.train.method, shape, plan.train.arguments, **rates)
         weights, _ = load_weights(self.path / "weights.safetensors")
         fill(made.get_submodule("net"), weights)
         return made.to(where).eval()

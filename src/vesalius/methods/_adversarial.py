@@ -18,12 +18,11 @@ from torch.optim import AdamW, Optimizer
 
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch
-from vesalius.methods._adversaries import Adversaries, Design, Recipe
+from vesalius.methods._adversaries import Adversaries, Design, Recipe, bounded
 from vesalius.methods._chance import Chance
 from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean
 
 Losses = dict[str, Tensor]
-ROUNDING = 1e-3  # of the range, by which intensities may leave the bounds
 TINY = 1e-12
 
 
@@ -138,13 +137,7 @@ class Adversarial(Unlabelled):
 
     def within(self, image: Tensor) -> Tensor:
         """`image` as it is, in float32; refused where intensities lie outside the bounds that the generator can reach."""
-        if self.design.bounds and image.numel():
-            low, high = self.design.bounds
-            least, most = float(image.min()), float(image.max())
-            if least < low - ROUNDING * (high - low) or most > high + ROUNDING * (high - low):
-                raise VesaliusError(f"The generator makes intensities {low:g} to {high:g}, the images have {least:.3g} to {most:.3g}. "
-                                    "Scale them, or build the method with Design(bounds=(least, greatest)) or bounds=None.")  # fmt: skip
-        return image.float()
+        return bounded(image, self.design.bounds)
 
     @torch.no_grad()
     def samples(self, number: int, *, seed: int = 0, label: int | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch import distributed as dist
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.methods._views import Views
 from vesalius.nets._blocks import CONV, TRANSPOSED
 
@@ -25,6 +25,7 @@ COARSEST = 7  # sides are halved until none is above
 NARROWEST, WIDEST = 64, 512  # channels at the finest stage, and the most
 DENSE = (256, 256)
 MOMENTUM, EPS = 0.1, 1e-5  # of batch normalisation
+ROUNDING = 1e-3  # of the range, by which intensities may leave the bounds
 WARM = 20  # power iterations before the first step
 ALONE = {nn.Linear: {}, **{layer: {"kernel_size": 4, "stride": 2, "padding": 1} for layer in (*CONV.values(), *TRANSPOSED.values())}}
 
@@ -112,6 +113,17 @@ class Critic(nn.Module):
         """Features (B, K) and answers (B, answers), in float32."""
         features = self.trunk(image)
         return features.float(), self.answer(features).float()
+
+
+def bounded(image: Tensor, bounds: tuple[float, float] | None) -> Tensor:
+    """`image` as it is, in float32; refused where intensities lie outside the bounds that a generator can reach."""
+    if bounds and image.numel():
+        low, high = bounds
+        least, most = float(image.min()), float(image.max())
+        if least < low - ROUNDING * (high - low) or most > high + ROUNDING * (high - low):
+            raise VesaliusError(f"The generator makes intensities {low:g} to {high:g}, the images have {least:.3g} to {most:.3g}. "
+                                "Scale them, or build the method with Design(bounds=(least, greatest)) or bounds=None.")  # fmt: skip
+    return image.float()
 
 
 def widths_of(shape: Sequence[int], design: Design) -> tuple[int, ...]:

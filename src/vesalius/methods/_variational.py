@@ -59,6 +59,13 @@ class Variational(Coded):
         return self.decoded(code.flatten(0, 1)).reshape(number, steps, *self.shape)
 
     @torch.no_grad()
+    def score(self, image: Tensor) -> Tensor:
+        """Minus the bound on log p(image) with the mean code in place of a draw, in nats per number of the image."""
+        image = self.checked(image).float()
+        mean, log_variance = self.spread(image)
+        return (self.cost(mean, log_variance, mean) - self.log_likelihood(image, mean)) / self.size
+
+    @torch.no_grad()
     def decoded(self, code: Tensor) -> Tensor:
         """Images of codes."""
         return self.coder.decode(code)

@@ -1,11 +1,12 @@
 """Context-encoding VAE: beside its bound, it brings the whole image back from one with a box missing.
 
 Zimmerer et al. 2018 (arXiv:1812.05941): the mean code of the spoilt image, not a draw, is decoded; both branches share the coder and
-weigh alike.
+weigh alike. Its map of anomalies is the product that the authors combine (Zimmerer et al. 2019, MICCAI).
 """
 
 from collections.abc import Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from vesalius.core.card import Card
@@ -44,6 +45,14 @@ class ContextVae(Variational):
         losses = {"reconstruction": -likely.mean(), "divergence": away.mean(), "context": -context.mean()}
         yield "net", {word: loss / (2 * self.size) for word, loss in losses.items()}
         self.step += 1
+
+    def anomaly_map(self, image: Tensor) -> Tensor:
+        """The residual times the size of the divergence's gradient: what is badly given back where the code finds the image unlikely."""
+        with torch.inference_mode(False), torch.enable_grad():
+            asked = self.checked(image).float().detach().clone().requires_grad_()
+            mean, log_variance = self.spread(asked)
+            (slope,) = torch.autograd.grad(self.cost(mean, log_variance, mean).sum(), [asked])
+        return super().anomaly_map(image) * slope.abs().mean(1, keepdim=True)
 
     def samples(self, number: int, *, seed: int = 0) -> Tensor:
         """`number` images decoded from codes of the prior."""

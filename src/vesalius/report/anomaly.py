@@ -149,5 +149,5 @@ def picture(row: dict[str, Any], role: str, pair: NDArray[np.floating], *, top: 
     """One image and the map over it."""
     grey, heat = (np.asarray(one, np.float64) for one in pair)
     views = [View("", grey, None, None, (1.0, 1.0)), View("how strange", overlay(grey, heat, top=top or None), None, None, (1.0, 1.0))]
-    words = [(f"is {row['truth']}, said {row['said'] or DASH}; strangeness", float(row["strangeness"]))]
+    words: list[tuple[str, float | None]] = [(f"is {row['truth']}, said {row['said'] or DASH}; strangeness", float(row["strangeness"]))]
     return Picture(role, str(row["case"]), float(row["strangeness"]), words, "", tuple(draw(view, ()) for view in views))

@@ -74,6 +74,8 @@ def _evaluated(facts: Facts) -> Verdict:
     metric = leading(facts)
     gain = gain_over(facts, "baseline", metric)
     tone, headline = _headline(gain, measure(metric))
+    if facts.grain == "image" and not overall(facts.scores("model"), metric):
+        headline = "The model has learned; what it says could not be tested."
     sentences = [_reach(facts, metric), _gain(facts, gain, metric), *_raters(facts, metric), _weakest(facts, metric), _lost(facts)]
     if tone == "bad" and facts.curves:
         sentences.append(f"It learned for {_effort(facts.curves)}: more time is the first thing to try.")
@@ -176,6 +178,8 @@ def _lost(facts: Facts) -> str:
     if found["right"] + found["wrong"]:
         were = "was" if found["wrong"] == 1 else "were"
         return f"{found['wrong']} of {plural(found['right'] + found['wrong'], 'case')} {were} named wrongly."
+    if facts.grain == "image":
+        return ""
     there = found["scored"] + found["missed"]
     words = "No structure was missed entirely"
     if found["missed"]:

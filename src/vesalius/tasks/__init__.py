@@ -80,6 +80,10 @@ class VoxelTask(Task):
     grain = "voxel"
 
     @abstractmethod
+    def baseline(self, labels: Labels) -> Shallow:
+        """There is one in every case."""
+
+    @abstractmethod
     def score(self, answer: Array, truth: Array, *, space: Space, labels: Labels) -> list[dict[str, Any]]:
         """Rows (one per label) of every metric on the scan's own grid."""
 
@@ -92,6 +96,10 @@ class CaseTask(Task):
     """A task that answers cases as a whole, many at a time, by rows of a table."""
 
     grain = "case"
+
+    @abstractmethod
+    def baseline(self, labels: Labels) -> Shallow:
+        """There is one in every case."""
 
     @abstractmethod
     def calibrate(self, logits: Array, truth: Array, labels: Labels, *, names: Sequence[str] | None = None,

@@ -3,10 +3,12 @@ the loop can step, learn, answer, and carry its state through a file.
 
 A method whose card names the task "pretrain" learns from images alone: it is built for the shape of an image, gets no target,
 and shows that it learns by giving the images back. One whose card names "synthesise" makes images: it is built for a shape and a small
-`Design`, gets images with two classes, and shows that it learns by samples that come nearer to them.
+`Design`, gets images with two classes, and shows that it learns by samples that come nearer to them. One whose card names "anomaly" says
+how strange each pixel is, after it has gathered what it keeps of the training images, and all that survives a file.
 """
 
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ SIDES = {2: (16, 16), 3: (8, 8, 8)}
 
 def unlabelled(card: Card) -> bool:
     """Whether the method of `card` learns from images alone."""
-    return "pretrain" in card.tasks
+    return ("pretrain" in card.tasks or "anomaly" in card.tasks) and not synthesises(card)
 
 
 def synthesises(card: Card) -> bool:
@@ -44,7 +46,7 @@ def build(card: Card, ndim: int = 2, *, seed: int = 0) -> Method:
     """A small method of `card`: for the shape of an image, or around a small network and a segmentation loss (channels-last)."""
     if unlabelled(card) or synthesises(card):
         small = dict((card.facts or {}).get("arguments", {}))
-        if synthesises(card):
+        if "design" in signature(METHODS[card.name]).parameters:
             small["design"] = Design(latent=6, widths=(8, 8), bounds=(0.0, 1.0))
         alone: Method = METHODS[card.name]((1, *SIDES[ndim]), learning_rate=RATE, weight_decay=1e-3, seed=seed, **small)
         return alone
@@ -198,6 +200,7 @@ def check_unlabelled(card: Card, folder: Path) -> None:
     for ndim in card.ndim if unlabelled(card) else ():
         method, image = build(card, ndim).eval(), example(card, ndim)["image"]
         assert isinstance(method, Unlabelled)
+        method.gather([image[:5], image[5:]])
         with torch.inference_mode():
             features, score = method.features(image), method.score(image)
             assert method.infer(image).shape == image.shape
@@ -210,6 +213,22 @@ def check_unlabelled(card: Card, folder: Path) -> None:
             assert "shape" in str(problem)
         else:
             raise AssertionError(f"{card.name} takes an image of another shape than it was made for")
+
+
+def check_anomalies(card: Card, folder: Path) -> None:
+    """A map for every image, each alone; what was gathered is there again in another method that its weights are loaded into."""
+    for ndim in card.ndim if "anomaly" in card.tasks else ():
+        method, other, image = build(card, ndim).eval(), build(card, ndim, seed=1).eval(), example(card, ndim)["image"]
+        assert isinstance(method, Unlabelled) and isinstance(other, Unlabelled)
+        method.gather(image.split(3))
+        save_weights(folder / "weights.safetensors", method.net.state_dict())
+        other.net.load_state_dict(load_weights(folder / "weights.safetensors")[0])
+        other.seed.copy_(method.seed)
+        with torch.inference_mode():
+            score, found = method.score(image), method.anomaly_map(image)
+            assert found.shape == (len(image), 1, *SIDES[ndim]) and bool(found.isfinite().all()) and float(found.std()) > 0
+            torch.testing.assert_close(method.anomaly_map(image[:1]), found[:1], rtol=1e-3, atol=1e-4)
+            assert torch.equal(other.score(image), score) and torch.equal(other.anomaly_map(image), found)
 
 
 def check_repeatable(card: Card, folder: Path) -> None:
@@ -245,7 +264,8 @@ def check_state(card: Card, folder: Path) -> None:
 
 
 CHECKS: tuple[Callable[[Card, Path], None], ...] = (
-    check_optimisers, check_turns, check_learns, check_infer, check_unlabelled, check_samples, check_repeatable, check_state,
+    check_optimisers, check_turns, check_learns, check_infer, check_unlabelled, check_anomalies, check_samples, check_repeatable,
+    check_state,
 )  # fmt: skip
 
 

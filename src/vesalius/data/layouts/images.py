@@ -32,8 +32,9 @@ class Images(Layout):
 
     def read(self, root: Path) -> Dataset:
         """Files of one name with the words of a sequence (a_t1, a_flair) are channels of one case."""
+        channels: tuple[str, ...] = ("image",)
         if found := stacked(root):
-            cases, channels, where = _from_stacks(found[0]), ("image",), found[0].parent
+            cases, where = _from_stacks(found[0]), found[0].parent
         else:
             paired = pair(leaves(root)) if root.is_dir() else None
             cases = [] if paired is None else [case for case in paired.cases if case.images]

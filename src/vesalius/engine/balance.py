@@ -56,7 +56,7 @@ def balance(run: Run | Path | str, data: Dataset | Path | str, folder: Path, *, 
     if not wanted:
         raise UsageError(f"Every class has {int(counts[0])} training images already: nothing is to be balanced.")
     rows = written(run, method, folder, wanted=wanted, seed=seed, listener=listener)
-    write_table(folder / BALANCED, [*(real_row(dataset, case, parts.split) for case in dataset.cases), *rows])
+    write_table(folder / BALANCED, [*(real_row(dataset, case, parts.split) for case in dataset.cases if case.name in parts.split), *rows])
     with listener.stage("trying whether it helps"):
         tried = trial(method, train, images_of(run, [dataset.case(name) for name in parts.test]), wanted=wanted, seed=seed)
     names = dataset.labels.names
@@ -107,7 +107,7 @@ def real_row(dataset: Dataset, case: Case, sides: dict[str, str]) -> dict[str, A
     alone = len(dataset.channels) == 1
     files = {"image" if alone else f"image_{channel}": str(path.resolve()) for channel, path in case.images.items()}
     named = next((name for name, there in (case.classes or {}).items() if there == 1), "")
-    return {"case": case.name, "patient": case.patient, "class": named, "split": sides.get(case.name, "train"), "synthetic": "no", **files}
+    return {"case": case.name, "patient": case.patient, "class": named, "split": sides[case.name], "synthetic": "no", **files}
 
 
 def trial(method: Learned, train: Images, test: Images, *, wanted: Sequence[Wanted], seed: int) -> dict[str, Any]:

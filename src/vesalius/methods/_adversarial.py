@@ -160,7 +160,7 @@ class Adversarial(Unlabelled):
         self.eval()
         made: Tensor = self.net.generator(torch.cat([code, told[:, None].expand(-1, steps, -1)], 2).flatten(0, 1))
         self.train(was)
-        return made.unflatten(0, (number, steps))
+        return made.reshape(number, steps, *self.shape)
 
     def asked(self, number: int, label: int | None) -> Tensor:
         """Labels of samples; here there are none."""

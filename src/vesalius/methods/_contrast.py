@@ -67,10 +67,12 @@ def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: 
         drive, dreamt, after = dream.next(pair, visible, kept=kept, chance=chance)
         gradients, sums = slopes(net, torch.cat([visible, dreamt.to(kind)]), torch.cat([drive, after]), rows=len(data))
         few = [torch.cat([one[:TOLD], other[:TOLD]]) for one, other in ((visible, dreamt.to(kind)), (drive, after))]
-        energies = [part.mean() for part in pair.free_energy(*few).split([min(TOLD, len(data)), min(TOLD, len(dreamt))])]
-        means = joint_sum(sums, len(data)).split([len(b) for b in net.biases])
+        energies = [part.mean() for part in pair.free_energy(*few).tensor_split([min(TOLD, len(data))])]
+        means = joint_sum(sums, len(data)).tensor_split([len(net.biases[0])])
     with torch.enable_grad():
-        told = Known.apply(energies[0], -energies[1], net.weights[0], *net.biases, *gradients)
+        told: tuple[Tensor, Tensor] = Known.apply(  # type: ignore[no-untyped-call]
+            energies[0], -energies[1], net.weights[0], *net.biases, *gradients
+        )
     return dict(zip(("data", "dream"), told, strict=True)), list(means)
 
 
@@ -99,7 +101,7 @@ class Known(Function):
         return one.clone(), other.clone()
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor, also: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor, also: Tensor) -> tuple[Tensor | None, ...]:
         given, ctx.gradients = ctx.gradients, None  # let go of, so that they become the parameters' gradients without a copy
         if float(slope) != 1:
             given = tuple(gradient * slope for gradient in given)

@@ -56,7 +56,7 @@ class Variational(Coded):
         ends = Chance(seed, 1, self.step.device).normal((2, number, self.coder.size))
         angle = torch.linspace(0, 1, steps, device=ends.device)[None, :, None] * torch.pi / 2
         code = torch.cos(angle) * ends[0, :, None] + torch.sin(angle) * ends[1, :, None]
-        return self.decoded(code.flatten(0, 1)).unflatten(0, (number, steps))
+        return self.decoded(code.flatten(0, 1)).reshape(number, steps, *self.shape)
 
     @torch.no_grad()
     def score(self, image: Tensor) -> Tensor:

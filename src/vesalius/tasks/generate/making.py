@@ -1,7 +1,7 @@
 """Images out of a method, whatever it needs to be told to make them: a class, a number of sweeps."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def in_grey(image: Floats) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * np.clip(flat, 0, 1)), np.uint8)
 
 
-def sheet(rows: Sequence[Sequence[Floats]], *, gap: int = 1) -> NDArray[np.uint8]:
+def sheet(rows: Sequence[Iterable[Floats]], *, gap: int = 1) -> NDArray[np.uint8]:
     """Rows of images (C, *S) side by side with thin dark lines between them."""
     strips = [np.concatenate([np.pad(in_grey(one), gap) for one in row], 1) for row in rows]
     return np.concatenate(strips)

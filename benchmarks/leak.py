@@ -6,7 +6,8 @@
 
 The clean run puts copies that lie on two sides together (--fix-split); the leaky one is let (--allow-leaks), and marked. Balanced
 accuracy and area under the curve of the test parts with intervals over patients, the shallow baseline beside them. The test parts
-differ by the cases that were moved; so those of the leaky test that have a copy on another side are counted apart. Without --data: cls_brain_tumour_4class under $VESALIUS_DATA or ../shared/data.
+differ by the cases that were moved; so those of the leaky test that have a copy on another side are counted apart. Without --data:
+cls_brain_tumour_4class under $VESALIUS_DATA or ../shared/data.
 """
 
 import argparse

@@ -240,16 +240,16 @@ def test_few_patients_are_told_and_many_cases_are_drawn_by_patient(tmp_path):
 
 
 def test_the_letter_on_chest_films_is_found_and_nothing_is_without_it(tmp_path):
-    films = [generate((48, 48), seed=k, kind=("normal", "nodule")[k % 2], site=SITES[k // 2 % 2]) for k in range(28)]
+    films = [generate((48, 48), seed=k, kind=("normal", "nodule")[k % 2], site=SITES[k // 2 % 2]) for k in range(40)]
     step = films[0]["space"].spacing[0]
 
     def lettered(k, kind, image):
         return np.rint(burn(films[k]["images"][0], step=step, generator=np.random.default_rng(k))).astype(np.uint8)
 
-    plain = examine(made(tmp_path / "plain", 28, pixels=lambda k, kind, image: films[k]["images"][0].astype(np.uint8)))
-    marked = examine(made(tmp_path / "marked", 28, pixels=lambda k, kind, image: lettered(k, kind, image) if kind else
+    plain = examine(made(tmp_path / "plain", pixels=lambda k, kind, image: films[k]["images"][0].astype(np.uint8)))
+    marked = examine(made(tmp_path / "marked", pixels=lambda k, kind, image: lettered(k, kind, image) if kind else
                           films[k]["images"][0].astype(np.uint8)))  # fmt: skip
-    everywhere = examine(made(tmp_path / "every", 28, pixels=lettered))
+    everywhere = examine(made(tmp_path / "every", pixels=lettered))
     assert not told(plain, "margin") and not told(everywhere, "margin") and told(marked, "margin")
 
 

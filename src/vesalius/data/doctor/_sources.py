@@ -81,7 +81,7 @@ def sentence(one: Told) -> str:
 def telling(values: Sequence[str], target: NDArray[np.float64], patients: Sequence[str], *, question: str = "") -> Told:
     """How well other patients' cases with the same value say yes or no (a value of nobody else says nothing), and the value that goes
     with the answer most."""
-    known = np.flatnonzero(~np.isnan(target))
+    known: list[int] = np.flatnonzero(~np.isnan(target)).tolist()
     yes = target == 1
     total = np.array([[np.sum(~yes[known]), np.sum(yes[known])]])
     by_value: dict[str, Counter[bool]] = defaultdict(Counter)
@@ -131,7 +131,7 @@ def _of_file(one: Look, dataset: Dataset) -> dict[str, str]:
 
 def ending(path: Path) -> str:
     """'.png', '.nii.gz', without what chooses an image within a file."""
-    name = path.name.partition("#")[0].lower()
+    name = str(path).partition("#")[0].lower()
     return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 

@@ -68,6 +68,6 @@ def mixed(batch: Batch, mates: Batch, mix: Mix) -> Batch:
 def _mixed(image: Tensor, mate: Tensor, mix: Mix) -> Tensor:
     if not mix.box:
         return mix.share * image + (1 - mix.share) * mate
-    out = image.clone()
-    out[(..., *mix.box)] = mate[(..., *mix.box)]
+    out, inside = image.clone(), (slice(None), slice(None), *mix.box)
+    out[inside] = mate[inside]
     return out

@@ -94,7 +94,7 @@ def control(row: dict[str, Any]) -> tuple[str, str, str, str]:
     ends = [f"{row[value]:.3f} [{row[low]:.3f}, {row[high]:.3f}]"
             for value, low, high in (("auc", "low", "high"), ("shuffled", "shuffled_low", "shuffled_high"))]  # fmt: skip
     bound = f" (goes with the class: V {row['v']:.2f})" if "v" in row else ""
-    return row["what"], row["tells"] + bound, *ends  # type: ignore[return-value]
+    return row["what"], row["tells"] + bound, *ends
 
 
 def told(finding: "Finding", *, colour: bool) -> str:

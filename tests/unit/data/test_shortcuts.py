@@ -1,6 +1,7 @@
 """What gives a class away without showing it: sources, margins, sites. Each is planted and must be found; without it nothing is said."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from vesalius.core.space import Space
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import _probe, draw, examine, looks
-from vesalius.data.doctor._controls import WORDS, cramer, sampled
+from vesalius.data.doctor._controls import MOST, WORDS, cramer
 from vesalius.data.doctor._draw import veil
-from vesalius.data.doctor._questions import questions
-from vesalius.data.doctor._sources import sources, telling
+from vesalius.data.doctor._questions import questions, sampled
+from vesalius.data.doctor._sources import ending, sources, telling
 from vesalius.data.doctor.duplicates import Pair
 from vesalius.data.labels import Labels
 from vesalius.io import save
@@ -145,6 +146,10 @@ def test_folders_and_names_are_a_note_unless_they_are_the_class_itself(tmp_path)
     assert "every 'ill' image is archive, no other is" in " ".join(f.message for f in found)
 
 
+def test_an_ending_is_what_says_the_format():
+    assert [ending(Path(name)) for name in ("a/1.2.840.DCM", "x.nii.gz", "s.npz#train/3", "IM0")] == [".dcm", ".nii.gz", ".npz", ""]
+
+
 def test_a_value_of_one_patient_tells_nothing_of_others():
     patients = [f"p{k // 4}" for k in range(40)]
     target = (np.arange(40) // 4 % 2).astype(float)
@@ -230,8 +235,8 @@ def test_cramers_v_and_its_p():
 def test_few_patients_are_told_and_many_cases_are_drawn_by_patient(tmp_path):
     note = told(examine(made(tmp_path, 12)), "controls", "note")[0]
     assert "12 patients" in note.message and "rows" not in note.details
-    rows = sampled([f"p{k // 3}" for k in range(2400)])
-    assert len(rows) == 1500 and set(np.bincount(rows // 3).tolist()) == {0, 3}
+    rows = sampled([f"p{k // 3}" for k in range(2400)], MOST)
+    assert len(rows) == MOST == 1500 and set(np.bincount(rows // 3).tolist()) == {0, 3}
 
 
 def test_the_letter_on_chest_films_is_found_and_nothing_is_without_it(tmp_path):

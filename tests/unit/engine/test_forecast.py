@@ -8,6 +8,7 @@ import pytest
 from tests.unit.engine.test_whole import cohort, plan_of
 from tests.unit.engine.tiny import write_run
 from vesalius.engine import forecast, workflow
+from vesalius.engine.forecast import SPARE
 from vesalius.engine.progress import Listener
 from vesalius.engine.sets import DRAWS
 from vesalius.engine.workflow import Session, _with_deadline
@@ -38,20 +39,20 @@ def test_intervals_take_a_thousand_draws_for_each_part(make_run):
     run, done = make_run()
     each = 18 * 1.2 * 0.5
     intervals = 2 * sum(DRAWS + people + forecast.EXAMINED for people in (10, 8)) * 0.01
-    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(forecast.REPORT_CPU + each + intervals, abs=0.05)
-    assert forecast.testing_cases(run, None, busy=3.0) == pytest.approx(3 * forecast.REPORT_CPU + each + intervals, abs=0.05)
+    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + each + intervals), abs=0.05)
+    assert forecast.testing_cases(run, None, busy=3.0) == pytest.approx(SPARE * (3 * forecast.REPORT_CPU + each + intervals), abs=0.05)
     assert set(done[0]) == {"dark", "bright", "all"}, "what was timed are the measures"
 
 
 def test_test_cases_are_answered_by_every_fold_and_patients_with_several_cases_are_drawn_twice(make_run):
     run, _ = make_run(each=0.0, folds=3)
-    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(forecast.REPORT_CPU + (10 + 3 * 8) * 1.2 * 0.5, abs=0.05)
+    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + (10 + 3 * 8) * 1.2 * 0.5), abs=0.05)
 
 
 def test_patients_with_several_cases_are_drawn_once_more(make_run):
     run, _ = make_run(patients=[f"p{k // 2}" for k in range(40)])
     intervals = 2 * sum(DRAWS + people + forecast.EXAMINED for people in (5, 4)) * 0.01 * 1.5
-    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(forecast.REPORT_CPU + 18 * 0.6 + intervals, abs=0.05)
+    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + 18 * 0.6 + intervals), abs=0.05)
 
 
 def test_the_budget_is_what_the_user_waits_and_a_budget_that_is_gone_is_said(make_run, tmp_path):
@@ -65,7 +66,7 @@ def test_the_budget_is_what_the_user_waits_and_a_budget_that_is_gone_is_said(mak
             told.append(text)
 
     session = Session(tmp_path, None, Console(), Request())
-    expected = 100 - 40 - (forecast.REPORT_CPU + 18 * 0.6)
+    expected = 100 - 40 - SPARE * (forecast.REPORT_CPU + 18 * 0.6)
     assert _with_deadline(session, run, left=1).train.seconds == pytest.approx(expected, abs=1.0) and not told
     session.started -= 60
     assert _with_deadline(session, run, left=1).train.seconds == workflow.LEAST_SECONDS and "--budget" in told[0]

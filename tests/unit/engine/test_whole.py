@@ -24,7 +24,7 @@ from vesalius.engine.member import SAMPLES, method_of
 from vesalius.engine.predict import Options, predict
 from vesalius.engine.train import Loop
 from vesalius.engine.whole import logits, look
-from vesalius.io import save
+from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
 from vesalius.tasks import TASKS
@@ -139,6 +139,27 @@ def test_patients_with_several_images_are_scored_as_patients_too(tmp_path, monke
     truth = {r["patient"]: r["truth"] == "bright" for r in rows}
     pairs = [(mean[a] > mean[b]) for a in mean for b in mean if truth[a] and not truth[b]]
     assert by["patients"] == 8 and by["model"]["summary"]["all"]["auc"]["mean"] == pytest.approx(np.mean(pairs))
+
+
+def test_folds_are_an_ensemble_whose_rules_are_fitted_on_what_each_did_not_see(tmp_path, monkeypatch):
+    data = cohort(tmp_path / "pictures")
+    names = [c.name for c in data.cases]
+    parts = [(names[15:30], names[:15]), (names[:15], names[15:30])]
+    plan = plan_of().model_copy(update={"folds": 2, "predict": Predict(batch=5, sensitivities=(0.8,))})
+    nets = [Brightness(3.0, -1.0), Brightness(1.0, -0.5)]
+    made = answering(write_run(tmp_path / "run", data, plan, folds=parts, test=names[30:]), monkeypatch, nets)
+    found, how = evaluate(made)["parts"], read_json(made.path / "calibration.json")
+    images = torch.from_numpy(np.stack([load(c.images["image"]).array for c in data.cases]).astype(np.float32) - 100) / 10
+    both = [net(images)[:, 1].numpy() / how["temperature"] for net in nets]  # logits are (-z, z)
+    expected = {"val": [*both[0][:15], *both[1][15:30]], "test": (both[0][30:] + both[1][30:]) / 2}
+    for part, z in expected.items():
+        said = [row["probabilities"]["bright"] for row in found[part]["model"]["rows"]]
+        assert said == pytest.approx(1 / (1 + np.exp(-2 * np.array(z))), abs=1e-5), part
+    assert how["cases"] == 30 and how["trust"]["calibration"]["patients"] == 15
+    ((point,), (row,)) = how["operating"], found["test"]["model"]["trust"]["operating"]
+    assert row["threshold"] == point["point"]["threshold"] and row["sensitivity"]["whole"] == 5
+    told = predict(made, tmp_path / "pictures", tmp_path / "out")
+    assert [a.probabilities["bright"] for a in told[30:]] == pytest.approx(1 / (1 + np.exp(-2 * expected["test"])), abs=1e-5)
 
 
 def test_new_cases_are_answered_in_one_table_which_a_second_call_continues(run, tmp_path):

@@ -16,7 +16,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding
 from vesalius.data.doctor._look import Look
 from vesalius.data.doctor._probe import REGIONS, Area, cells, probed
-from vesalius.data.doctor._questions import FEWEST, Questions
+from vesalius.data.doctor._questions import FEWEST, Questions, sampled
 
 MOST = 1500  # cases that are looked at
 PEOPLE = 20  # patients, below which nothing can be told
@@ -38,7 +38,7 @@ def controls(dataset: Dataset, asked: Questions) -> Iterator[Finding]:
         yield Finding("controls", "note", f"Whether margin, centre or site give the class away was not looked at: {people} patients, of "
                       f"whom each class needs {FEWEST} with and without it.")  # fmt: skip
         return
-    some = asked.part(sampled(asked.patients))
+    some = asked.part(sampled(asked.patients, MOST))
     thumbs = pictures(dataset, some.seen)
     found = {region: probed(cells(thumbs, region), some.targets, some.patients) for region in REGIONS}
     site, told = _sites(some, thumbs)
@@ -47,14 +47,6 @@ def controls(dataset: Dataset, asked: Questions) -> Iterator[Finding]:
     yield from _margin(found, some)
     yield from _shuffle(found["whole"])
     yield from site
-
-
-def sampled(patients: Sequence[str]) -> NDArray[np.intp]:
-    """Rows of all cases of so many patients, drawn once and for all, that there are no more than MOST."""
-    names, owner = np.unique(np.asarray(patients, str), return_inverse=True)
-    order = np.random.default_rng(0).permutation(len(names))
-    kept = order[np.cumsum(np.bincount(owner)[order]) <= MOST]
-    return np.flatnonzero(np.isin(owner, kept))
 
 
 def pictures(dataset: Dataset, seen: Sequence[Look]) -> NDArray[np.uint8]:

@@ -48,6 +48,14 @@ def together(seen: Sequence[Look], alike: Sequence[tuple[str, str, Pair]]) -> li
     return [people[tied[of[one.case.name]]] for one in seen]
 
 
+def sampled(patients: Sequence[str], most: int) -> NDArray[np.intp]:
+    """Rows of all cases of so many patients, drawn once and for all, that there are at most `most`."""
+    names, owner = np.unique(np.asarray(patients, str), return_inverse=True)
+    order = np.random.default_rng(0).permutation(len(names))
+    kept = order[np.cumsum(np.bincount(owner, minlength=len(names))[order]) <= most]
+    return np.flatnonzero(np.isin(owner, kept))
+
+
 def _people(target: NDArray[np.float64], patients: NDArray[np.str_]) -> tuple[int, int]:
     """Patients with any case of yes, and with any of no."""
     return len(set(patients[target == 1])), len(set(patients[target == 0]))

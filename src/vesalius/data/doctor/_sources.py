@@ -18,7 +18,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding
 from vesalius.data.doctor._look import Look, Picture
 from vesalius.data.doctor._probe import influence
-from vesalius.data.doctor._questions import Questions
+from vesalius.data.doctor._questions import Questions, sampled
 
 TELLS = 0.95  # balanced accuracy, or area, from which a property gives the class away
 HEADER = ("manufacturer", "scanner", "site", "protocol", "kernel", "view", "description", "study_description", "field_strength",
@@ -26,6 +26,7 @@ HEADER = ("manufacturer", "scanner", "site", "protocol", "kernel", "view", "desc
 CLASSES = ("class", "classes", "label", "labels", "diagnosis", "finding", "findings", "group", "grade", "target")  # another word for it
 UNSEEN = ("folder", "beginning of the name")  # what no network sees: good to know, and no shortcut by itself
 OF_FILE = ("size", "kind of numbers", "colour", "file format")
+MOST = 10_000  # cases
 MOST_VALUES = 40
 Flags = NDArray[np.bool_]
 
@@ -44,7 +45,7 @@ class Told:
 
 def sources(dataset: Dataset, asked: Questions) -> Iterator[Finding]:
     """One finding for each property that nearly gives a class away; numbers of the file where no word of it does."""
-    of_file = False
+    asked, of_file = asked.part(sampled(asked.patients, MOST)), False
     for name, values in properties(dataset, asked).items():
         found = [told for k, question in enumerate(asked.names)
                  if (told := telling(values, asked.targets[:, k], asked.patients, question=question)).share >= TELLS]  # fmt: skip
@@ -80,7 +81,7 @@ def sentence(one: Told) -> str:
 def telling(values: Sequence[str], target: NDArray[np.float64], patients: Sequence[str], *, question: str = "") -> Told:
     """How well other patients' cases with the same value say yes or no (a value of nobody else says nothing), and the value that goes
     with the answer most."""
-    known = np.flatnonzero(~np.isnan(target))
+    known: list[int] = np.flatnonzero(~np.isnan(target)).tolist()
     yes = target == 1
     total = np.array([[np.sum(~yes[known]), np.sum(yes[known])]])
     by_value: dict[str, Counter[bool]] = defaultdict(Counter)
@@ -120,12 +121,18 @@ def _of_file(one: Look, dataset: Dataset) -> dict[str, str]:
     p = one.picture
     assert p is not None
     kind = "grey stored as colour" if p.grey else {1: "grey", 3: "colour"}.get(p.components, f"of {p.components} components")
-    found = {"size": times(p.space.shape), "kind of numbers": p.depth, "colour": kind, "file format": "".join(p.path.suffixes[-2:]).lower()}
+    found = {"size": times(p.space.shape), "kind of numbers": p.depth, "colour": kind, "file format": ending(p.path)}
     if p.space.physical:
         found["spacing"] = times(f"{step:.3g}" for step in p.space.spacing) + " mm"
     if len(dataset.channels) > 1:
         found["list of images that are there"] = ", ".join(channel for channel in dataset.channels if channel in one.images)
     return found | stated(one, p)
+
+
+def ending(path: Path) -> str:
+    """'.png', '.nii.gz', without what chooses an image within a file."""
+    name = str(path).partition("#")[0].lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else Path(name).suffix
 
 
 def stated(one: Look, p: Picture) -> dict[str, str]:

@@ -47,11 +47,11 @@ def train(
     Example:
       vesalius train scans/ -o run --budget 20m
       vesalius train xrays.csv -o run --budget 5m --fix-split
-      vesalius train xrays.csv -o run --set net.name=resnet --init older_run
       vesalius train heads.csv -o run --budget 40m --fusion all
       vesalius train xrays.csv -o run --budget 5m --task anomaly --normal healthy --method vae
     """
     from vesalius.cli._listener import Console
+    from vesalius.core.settings import process_rank
     from vesalius.engine.workflow import train as work
     from vesalius.plan import Request
     from vesalius.report import write
@@ -69,14 +69,11 @@ def train(
 
         checked(plan, init)
         if fusion == "all":
-            train_all(dataset, output, wish, overwrite=overwrite, skip_bad=skip_bad, by=by or (), json=json)
-            return
+            return train_all(dataset, output, wish, overwrite=overwrite, skip_bad=skip_bad, by=by or (), json=json)
         from vesalius.engine.fusion import fused
 
         wish = fused(dataset, wish, fusion)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)
-    from vesalius.core.settings import process_rank
-
     if process_rank()[0]:
         return
     page = write(run.path)

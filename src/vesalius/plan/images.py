@@ -23,7 +23,7 @@ from vesalius.data.prepare import Preparation
 from vesalius.plan import trunks, whole
 from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
 from vesalius.plan.methods import METHODS, built, rates, takes
-from vesalius.plan.plan import OWN, Expected, Net, Patch, Plan, Predict, Train
+from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 

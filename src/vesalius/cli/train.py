@@ -1,12 +1,15 @@
 """`vesalius train`: the one command from a folder of scans to a tested model."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer, answer_json
+
+if TYPE_CHECKING:
+    from vesalius.engine.run import Run
 
 
 def train(
@@ -62,24 +65,28 @@ def train(
                             "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,
                             "settings": [*(settings or []), *o.as_settings(init, method)]}, where="the options")  # fmt: skip
     listener = Console(output)
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
-    dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())
+    found = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
+    dataset = aimed(found, task or "", method=method or "", normal=normal or ())
     if fusion:
         from vesalius.cli._fusion import checked, train_all
 
         checked(plan, init)
         if fusion == "all":
-            return train_all(dataset, output, wish, overwrite=overwrite, skip_bad=skip_bad, by=by or (), json=json)
+            train_all(dataset, output, wish, overwrite=overwrite, skip_bad=skip_bad, by=by or (), json=json)
+            return
         from vesalius.engine.fusion import fused
 
         wish = fused(dataset, wish, fusion)
     run = work(dataset, output, wish=wish, plan_file=plan, overwrite=overwrite, skip_bad=skip_bad, by=by or (), listener=listener)
-    if process_rank()[0]:
-        return
-    page = write(run.path)
+    if not process_rank()[0]:
+        _told(run, write(run.path), json=json)
+
+
+def _told(run: "Run", page: Path, *, json: bool) -> None:
+    """The scores of `run`, as a table or as JSON."""
     metrics = run.metrics or {"parts": {}}
     if json:
-        answer_json({"run": run.path, "report": page, **{part: scores["model"]["summary"] for part, scores in metrics["parts"].items()}})
+        answer_json({"run": run.path, "report": page, **{name: part["model"]["summary"] for name, part in metrics["parts"].items()}})
         return
     o.scores_table(metrics)
     answer(f"Report: {page}")

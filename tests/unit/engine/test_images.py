@@ -134,7 +134,7 @@ def test_the_report_shows_the_section(made):
 
 
 def test_stopped_and_continued_it_ends_with_the_same_weights(made, monkeypatch):
-    run, data, folder, _ = made
+    _, data, folder, _ = made
     monkeypatch.setenv("VESALIUS_HOME", str(folder / "home"))
     stopped = train(data, folder / "again", wish=WISH, listener=Noted(steps=3))
     assert not stopped.finished

@@ -15,8 +15,8 @@ from typing import Any
 
 from vesalius.core.errors import UsageError, VesaliusError, suggest
 
-ORDER = ("demo", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "convert", "phantom",
-         "shelf")  # fmt: skip
+ORDER = ("demo", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar", "transfer",
+         "convert", "phantom", "shelf")  # fmt: skip
 HELP = """Usage: vesalius COMMAND [OPTIONS]
 
   From a folder of medical images to a trained, tested and audited model.

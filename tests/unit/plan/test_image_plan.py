@@ -14,7 +14,7 @@ from vesalius.plan.methods import built, rates, takes
 from vesalius.plan.plan import Plan
 from vesalius.tasks import aimed
 
-TINY = ('train.arguments={"code": 4, "widths": [4]}', "patch.batch=4")
+TINY = ("train.method=vae", 'train.arguments={"code": 4, "widths": [4]}', "patch.batch=4")
 
 
 def planned(task="pretrain", *, settings=TINY, **more):
@@ -46,7 +46,7 @@ def test_gaussian_pixels_are_standardised():
 def test_makers_are_told_the_bounds_and_the_number_of_classes():
     small = 'train.arguments={"design": {"latent": 3, "widths": [4]}}'
     made = planned("generate", settings=("train.method=conditional_gan", small, "patch.batch=4"))
-    assert made.train.arguments == {"design": {"bounds": [0.0, 1.0], "latent": 3, "widths": [4]}, "classes": 2}
+    assert made.train.arguments == {"design": {"bounds": [0.0, 1.0], "latent": 3, "widths": [4], "views": {"horizon": images.HORIZON}}, "classes": 2}
     method = built("conditional_gan", (1, 8, 8), made.train.arguments, learning_rate=1e-3, weight_decay=0.0, seed=0)
     assert method.design.bounds == (0.0, 1.0) and method.design.widths == (4,) and method.classes == 2
     assert made.holds(small) and not made.holds('train.arguments={"design": {"latent": 4}}')
@@ -64,7 +64,7 @@ def test_makers_are_told_the_bounds_and_the_number_of_classes():
 def test_wrong_words_are_told(task, setting, words):
     with pytest.raises(UsageError, match=words):
         data = aimed(replace(dataset(), labels=dataset().labels.model_copy(update={"names": ("normal", "ill")})), task)
-        plan(data, facts=facts([(12, 10)] * 9), settings=(*(() if "arguments" in setting else TINY), setting), budget=None)
+        plan(data, facts=facts([(12, 10)] * 9), settings=(*(TINY[:1] if "arguments" in setting else TINY), setting), budget=None)
 
 
 def test_labels_are_not_learned_by_a_method_without_them():

@@ -4,8 +4,8 @@
 
 anomalib's KCenterGreedy (components/sampling/k_center_greedy.py, read in November 2026) is written anew here, not copied: after a sparse
 random projection (Li et al. 2006, as many numbers as the lemma of Johnson and Lindenstrauss asks for at eps = 0.9), each choice takes
-the norm of the difference of every row from the last one chosen, the minimum with what was kept, and the greatest of these. Until 2.0 the
-norm was torch's `pairwise_distance`: the second opponent. Its first choice is random; here both sides are given the same.
+the norm of the difference of every row from the last one chosen, the minimum with what was kept, and the greatest of these. Version 1.2
+took torch's `pairwise_distance`: the second opponent. The first choice is random; here both sides are given the same.
 
 "choices": both sides are given the same projected rows. "whole": each also projects, by its own rule (ours: 128 numbers, as the authors of
 PatchCore do), so that choices differ, and the greatest distance of a row from the nearest chosen one is put beside. Rows are patches of

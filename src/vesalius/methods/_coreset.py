@@ -51,7 +51,7 @@ def centres(rows: Tensor, number: int, *, first: int = 0) -> Tensor:
 def brought_up(bound: Tensor, seen: Tensor, top: Tensor, *, rows: Tensor, chosen: Tensor) -> None:
     """`bound` of the rows `top` with every one of the `chosen`, of which each row has `seen` the first so many; in place."""
     before = seen[top]
-    for number in before.unique().tolist():
+    for number in torch.unique(before).tolist():
         group = top[before == number]
         if number < len(chosen):
             bound[group] = torch.minimum(bound[group], to_nearest(rows[group], rows[chosen[number:]]))
@@ -61,8 +61,8 @@ def brought_up(bound: Tensor, seen: Tensor, top: Tensor, *, rows: Tensor, chosen
 def chosen_among(rows: Tensor, near: Tensor, number: int, *, floor: float) -> list[int]:
     """Positions of the rows chosen one after the other while the farthest is not nearer than `floor`; `near` (N,) are squared distances to
     what was chosen before."""
-    norms, found = rows.square().sum(1), []
-    twice = -2 * rows
+    norms, twice = rows.square().sum(1), -2 * rows
+    found: list[int] = []
     while len(found) < number and len(rows):
         most, place = (x.item() for x in near.max(0))
         if most < floor:

@@ -168,4 +168,5 @@ def whitening(covariance: Tensor, shrinkage: float) -> Tensor:
     level = covariance.diagonal(dim1=1, dim2=2).mean().clamp(min=torch.finfo(torch.float32).tiny)
     eye = torch.eye(covariance.shape[-1], dtype=torch.float64, device=covariance.device)
     lower = torch.linalg.cholesky(covariance + shrinkage * level * eye)
-    return torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+    white: Tensor = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+    return white

@@ -55,9 +55,10 @@ class Anogan(Logistic):
 
     def apart(self, image: Tensor, made: Tensor) -> Tensor:
         """Weighted sums of absolute differences of pixels and of the critic's features: (B,)."""
-        pixels = (image - made).abs().flatten(1).sum(1)
-        features = (self.net.critic(image)[0] - self.net.critic(made)[0]).abs().sum(1)
-        return (1 - self.weight) * pixels + self.weight * features
+        pixels = torch.abs(image - made).flatten(1).sum(1)
+        features = torch.abs(self.net.critic(image)[0] - self.net.critic(made)[0]).sum(1)
+        found: Tensor = (1 - self.weight) * pixels + self.weight * features
+        return found
 
     def infer(self, image: Tensor) -> Tensor:
         """The made image at which the search ends."""

@@ -39,7 +39,7 @@ class FAnogan(Wasserstein):
             raise UsageError(f"The weight of features must not be below 0 and the penalty must be above; got {weight} and {penalty}.")
         self.weight, self.penalty, self.phases = weight, penalty, Phases(gan)
         self.net.encoder = Critic(self.shape, self.design, Recipe(answers=self.design.latent))
-        drawn(self.net.encoder, torch.Generator().manual_seed(seed + 1), spread=None)
+        drawn(self.encoder, torch.Generator().manual_seed(seed + 1), spread=None)
 
     def judge(self, real: Seen, fake: Seen, chance: Chance) -> Losses:
         lot = chance.uniform((len(real.image), *(1,) * (real.image.ndim - 1)))
@@ -49,7 +49,14 @@ class FAnogan(Wasserstein):
 
     def optimisers(self) -> dict[str, Optimizer]:
         """One for each of the three networks."""
-        return {**super().optimisers(), "encoder": self.teacher(self.net.encoder)}
+        return {**super().optimisers(), "encoder": self.teacher(self.encoder)}
+
+    @property
+    def encoder(self) -> Critic:
+        """From an image to a code."""
+        encoder = self.net.encoder
+        assert isinstance(encoder, Critic)
+        return encoder
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, Losses]]:
         if self.phases.first:
@@ -66,7 +73,7 @@ class FAnogan(Wasserstein):
         still = {name: value.detach() for name, value in self.net.generator.named_parameters()}
         was = self.net.generator.training
         self.net.generator.eval()
-        made: Tensor = functional_call(self.net.generator, still, (self.net.encoder(image)[1],))
+        made: Tensor = functional_call(self.net.generator, still, (self.encoder(image)[1],))
         self.net.generator.train(was)
         return made
 

@@ -77,17 +77,22 @@ class Ganomaly(Unlabelled):
         yield "net", {name: weight * term for weight, (name, term) in zip(self.weights, terms.items(), strict=True)}
         self.step += 1
 
+    def through(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Code, decoded image and its code."""
+        found: tuple[Tensor, Tensor, Tensor] = self.net(self.checked(image).float())
+        return found
+
     @torch.no_grad()
     def infer(self, image: Tensor) -> Tensor:
         """The image decoded from its code."""
-        return self.net(self.checked(image).float())[1]
+        return self.through(image)[1]
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
-        return self.net(self.checked(image).float())[0]
+        return self.through(image)[0]
 
     @torch.no_grad()
     def score(self, image: Tensor) -> Tensor:
         """Sum of absolute differences of both codes."""
-        code, _, again = self.net(self.checked(image).float())
-        return (code - again).abs().sum(1)
+        code, _, again = self.through(image)
+        return torch.abs(code - again).sum(1)

@@ -25,6 +25,8 @@ CARD = Card(
 class Padim(Patches):
     """`dimensions` features are chosen of all (100 in the paper); `shrinkage` (0.01 there) times the mean variance is added to each."""
 
+    net: Keeper
+
     def __init__(
         self, shape: Sequence[int], *, dimensions: int = 64, shrinkage: float = 0.01, widths: Sequence[int] = (),
         learning_rate: float = 1e-3, weight_decay: float = 1e-4, seed: int = 0,
@@ -62,7 +64,8 @@ class Padim(Patches):
         """Mahalanobis distance of each place, (B, *s)."""
         mean, white = self.net.kept("mean"), self.net.kept("whitening")
         x = (self.described(image) - mean).transpose(0, 1)
-        return torch.bmm(x, white.transpose(1, 2)).norm(dim=2).T.reshape(len(image), *self.sides)
+        away: Tensor = torch.linalg.vector_norm(torch.bmm(x, white.transpose(1, 2)), dim=2)
+        return away.T.reshape(len(image), *self.sides)
 
     def anomaly_map(self, image: Tensor) -> Tensor:
         return self.on_pixels(self.distances(image))

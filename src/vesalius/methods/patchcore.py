@@ -29,6 +29,8 @@ POOL = 200_000  # patches, drawn from all, among which the memory is chosen
 class Patchcore(Patches):
     """A `share` of all patches, at most `most`, is kept; `neighbours` of the nearest one weigh the score of an image."""
 
+    net: Keeper
+
     def __init__(
         self, shape: Sequence[int], *, share: float = 0.1, most: int = 10_000, neighbours: int = 9, widths: Sequence[int] = (),
         learning_rate: float = 1e-3, weight_decay: float = 1e-4, seed: int = 0,

@@ -135,6 +135,7 @@ class ReverseDistillation(Patches):
             yield "teacher", {"reconstruction": self.restoring(image, chance)}
         if self.phases.second:
             for white, maps in zip(self.net.white, self.maps(image), strict=True):
+                assert isinstance(white, White)
                 white.follow(maps)
             yield "student", {"distillation": torch.stack([apart.mean() for apart in self.apart(image)]).sum()}
         self.step += 1

@@ -265,7 +265,8 @@ def check_anomalies(card: Card, folder: Path) -> None:
     for ndim in card.ndim if "anomaly" in card.tasks else ():
         method, other, image = build(card, ndim).eval(), build(card, ndim, seed=1).eval(), example(card, ndim)["image"]
         assert isinstance(method, Unlabelled) and isinstance(other, Unlabelled)
-        method.gather(image.split(3))
+        assert isinstance(method.net, nn.Module) and isinstance(other.net, nn.Module)
+        method.gather([image[:3], image[3:]])
         save_weights(folder / "weights.safetensors", method.net.state_dict())
         other.net.load_state_dict(load_weights(folder / "weights.safetensors")[0])
         other.seed.copy_(method.seed)

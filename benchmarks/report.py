@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-COMPARISONS = (*USUAL, "export", "processes", "threads", "resume")  # these take long, or every core, and are run when named
+COMPARISONS = (*USUAL, "export", "processes", "threads", "resume", "coreset")  # these take long, or every core, and are run when named
 NOTES = {
     "training": "Why not 3: convolutions are 69 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
     "them 2.5 times as fast on this processor.",

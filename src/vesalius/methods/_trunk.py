@@ -86,8 +86,14 @@ def lean(net: nn.Module, read: Read, shape: Sequence[int]) -> int:
     found = read(twin, torch.zeros(1, *shape))
     found.sum().backward()  # type: ignore[no-untyped-call]
     idle = {name for name, weight in twin.named_parameters() if weight.grad is None}
-    for name in {name.rpartition(".")[0] for name in idle}:
-        _replace(net, name, nn.Identity())
+    owners = sorted({name.rpartition(".")[0] for name in idle}, key=lambda name: -name.count("."))
+    for owner in owners:  # the innermost first
+        inside = {f"{owner}.{name}" for name, _ in net.get_submodule(owner).named_parameters()}
+        if owner and inside <= idle:
+            _replace(net, owner, nn.Identity())
+        else:
+            for name in (name for name in idle if name.rpartition(".")[0] == owner):
+                net.get_submodule(owner).register_parameter(name.rpartition(".")[2], None)
     return found.shape[1]
 
 
@@ -103,7 +109,7 @@ def mapped(net: nn.Module, image: Tensor) -> Tensor:
     """(B, F, *s): the last maps, or the tokens in their places."""
     if decodes(net):
         return encoded(net, image)
-    if hasattr(net, "transformer"):
+    if hasattr(net, "transformer") and hasattr(net, "patch"):
         tokens = looked(net, net.tokens(image))[:, 1:]  # type: ignore[operator]
         return tokens.transpose(1, 2).reshape(*tokens.shape[::2], *net.grid(image.shape[2:])[0])  # type: ignore[operator]
     if not callable(trunk := getattr(net, "trunk", None)):

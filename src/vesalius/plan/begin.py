@@ -42,7 +42,7 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     if not path.is_dir():
         return tuple(settings)
     before = Plan.load(path / "plan.json")
-    if before.net.name == OWN:
+    if before.net.name == OWN and task.grain != "image":
         raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no "
                          "run with labels can begin from it. Begin from a method with a trunk (simclr, models_genesis ...).")  # fmt: skip
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:

@@ -7,7 +7,7 @@ from vesalius.core.errors import UsageError
 from vesalius.engine.begin import begin
 from vesalius.engine.state import save_weights
 from vesalius.methods import METHODS
-from vesalius.methods._trunk import dense, described, fitted, headless, mapped, spread
+from vesalius.methods._trunk import dense, described, fitted, headless, lean, mapped, spread
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 
@@ -104,6 +104,37 @@ def test_sides_are_made_to_suit_the_trunk():
     unet, _ = headless((1, 16, 16), {"name": "unet", **SEGMENTERS["unet"]}, random(), read=described)
     vit, _ = headless((1, 24, 24), {"name": "vit", "size": "Ti", "scale": 0.0625, "patch": 6}, random(), read=described)
     assert fitted(unet, (5.0, 9.0)) == (8, 12) and fitted(vit, (5.0, 12.5)) == (6, 18)
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_every_network_of_the_shelf_is_a_trunk_or_says_why_not(name):
+    """As built by its card, each weight that is left in it has a gradient; those that describe images do so, most have maps."""
+    card = NETS.card(name)
+    ndim = card.ndim[0]
+    small = dict((card.facts or {}).get("small", {})) | ({"patch": 16} if name == "vit" else {})
+    for read in (described, mapped):
+        try:
+            net, width = headless((1,) + (32,) * ndim, {"name": name, **small}, random(), read=read)
+        except UsageError as problem:
+            assert name == "googlenet" or (name == "transmed" and read is mapped), problem
+            continue
+        found = read(net.eval(), drawn(2, 1, *(32,) * ndim))
+        assert found.shape[:2] == (2, width)
+        found.square().sum().backward()
+        assert all(weight.grad is not None for weight in net.parameters())
+
+
+def test_a_weight_of_the_network_itself_is_left_out_beside_layers_that_stay():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = torch.nn.Linear(4, 2)
+            self.idle, self.inner.idle = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+            self.unused = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+
+    net = Odd()
+    assert lean(net, lambda net, image: net.inner(image.flatten(1)), (1, 2, 2)) == 2
+    assert list(net.state_dict()) == ["inner.weight", "inner.bias"]
 
 
 def test_what_is_no_trunk_is_refused():

@@ -17,18 +17,20 @@ Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 
 Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
+Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]
 Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
 Label = Annotated[list[str] | None, typer.Option("--label", metavar="NAME=VALUE", help="What a mask value means (tumour=2+3); repeat.")]
 
 
 def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: list[str] | None, patient: str | None,
-           label: list[str] | None) -> "Dataset":
+           label: list[str] | None, channel: list[str] | None = None) -> "Dataset":
     """The data set at `data`, with what the user said of it."""
     from vesalius.data.dataset import Dataset
 
     said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label}
-    return Dataset.open(data, **{name: value for name, value in said.items() if value})
+    found = Dataset.open(data, **{name: value for name, value in said.items() if value})
+    return found.with_channels(channel) if channel else found
 
 
 def scores_table(metrics: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ def plan(
     settings: Settings = None,
     layout: o.Layout = None,
     image: o.Images = None,
+    channel: o.Channels = None,
     mask: o.Mask = None,
     patient: o.Patient = None,
     label: o.Label = None,
@@ -35,7 +36,7 @@ def plan(
     from vesalius.engine.workflow import promise
     from vesalius.plan import plan as decide
 
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel)
     cases = [case for case in dataset.cases if case.split != "test" and case.labelled]
     with Progress("looking at the scans") as tick:
         facts = fingerprint(dataset, cases, progress=tick)

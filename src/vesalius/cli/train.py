@@ -27,6 +27,7 @@ def train(
     by: Annotated[list[str] | None, typer.Option(metavar="KEY", help="Summarise by this word of the metadata too (sex, site ...).")] = None,
     layout: o.Layout = None,
     image: o.Images = None,
+    channel: o.Channels = None,
     mask: o.Mask = None,
     patient: o.Patient = None,
     label: o.Label = None,
@@ -53,7 +54,7 @@ def train(
                             "deterministic": deterministic, "fix_split": fix_split, "settings": [*(settings or []), *begun]},
                            where="the options")  # fmt: skip
     listener = Console(output)
-    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
+    dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel)
     if fusion:
         from vesalius.cli._fusion import checked, train_all
 

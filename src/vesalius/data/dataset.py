@@ -1,11 +1,12 @@
 """A data set: cases, the task, channel and label names, and how it was recognised."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vesalius.core.errors import DataError
+from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 
@@ -48,6 +49,19 @@ class Dataset:
 
     def with_cases(self, cases: tuple[Case, ...]) -> "Dataset":
         return replace(self, cases=cases)
+
+    def with_channels(self, names: Sequence[str]) -> "Dataset":
+        """These channels alone, in this order; cases that have none of them are left out, and a note says how many."""
+        for name in names:
+            if name not in self.channels:
+                raise UsageError(suggest(name, self.channels, "channel of this data set"))
+        if not names or len(set(names)) < len(names):
+            raise UsageError(f"Name each channel once, of {', '.join(self.channels)}; got {', '.join(names) or 'none'}.")
+        taken = [replace(case, images={name: case.images[name] for name in names if name in case.images}) for case in self.cases]
+        kept = tuple(case for case in taken if case.images)
+        lost = len(taken) - len(kept)
+        note = f"Channels taken: {', '.join(names)}." + (f" {lost} cases have none of them and were left out." if lost else "")
+        return replace(self, cases=kept, channels=tuple(names), notes=(*self.notes, note))
 
     def to_json(self) -> dict[str, Any]:
         return {

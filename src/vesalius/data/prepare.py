@@ -24,6 +24,7 @@ class Preparation(Settings):
     `spacing`    millimetres (pixels where the files state no size) per axis of the RAS+ grid; empty keeps each scan's own
     `fit`        "grid": every scan at `spacing`, of whatever size; or the whole case on one fixed grid (see whole.py), "pad": its
                  proportions are kept and the rest is filled, "stretch": each side fills the grid
+    `lead`       of whole volumes the axis that comes first: networks that look at slices look along the first axis
     """
 
     channels: dict[str, int]
@@ -32,6 +33,7 @@ class Preparation(Settings):
     crop: bool = False
     order: int = 3
     fit: Literal["grid", "pad", "stretch"] = "grid"
+    lead: int = 0
 
     @property
     def in_channels(self) -> int:

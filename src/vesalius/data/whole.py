@@ -5,6 +5,7 @@ tells that it is missing. Where an image shrinks, means of blocks are taken firs
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ Floats = NDArray[np.float32]
 
 
 def read_whole(case: Case, how: Preparation, size: Sequence[int]) -> Floats:
-    """(C, *size): every channel of `case`, normalised, on the fixed grid."""
+    """(C, *size): every channel of `case`, normalised, on the fixed grid whose first axis is `how.lead` of the scan's."""
     if not set(case.images) & set(how.channels):
         raise DataError(f"Case {case.name} has none of the channels {', '.join(how.channels)}.")
     parts, done = [], 0
@@ -37,8 +38,13 @@ def read_whole(case: Case, how: Preparation, size: Sequence[int]) -> Floats:
         pixels, spacing = normalised(image.array, rules), image.space.spacing
         if how.crop:
             pixels = pixels[(slice(None), *nonzero_box(image.array))]
-        parts.append(fitted(pixels, spacing, how, size=size))
+        parts.append(fitted(np.moveaxis(pixels, 1 + how.lead, 1), led(spacing, how.lead), how, size=size))
     return np.concatenate(parts)
+
+
+def led(values: Sequence[Any], lead: int) -> list[Any]:
+    """One value per axis, that of the axis `lead` first and the others in their order."""
+    return [values[lead], *values[:lead], *values[lead + 1 :]]
 
 
 def flat(image: Image, ndim: int) -> Image:

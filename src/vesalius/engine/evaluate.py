@@ -17,7 +17,7 @@ from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images, read_mask
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import ENDINGS, stem
-from vesalius.engine.jobs import jobs_of
+from vesalius.engine.jobs import Baselines, baseline_of, jobs_of
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.scores import summarise
@@ -46,14 +46,15 @@ class Read:
 def evaluate(
     run: Run | Path | str,
     *,
-    baseline: Shallow | None = None,
+    baseline: Baselines = None,
     parts: Sequence[str] = ("val", "test"),
     by: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> dict[str, Any]:
     """Score the run on its validation and test parts; predictions and metrics.json are written into the run folder.
 
-    With several folds each validation case is answered by the network that never saw it, test cases by all together.
+    With several folds each validation case is answered by the network that never saw it (and by that fold's own `baseline`, where one
+    for each is given), test cases by all together.
     `by` names metadata keys to split the summary by. Returns what metrics.json holds.
     """
     run = run if isinstance(run, Run) else Run.open(run)
@@ -67,12 +68,12 @@ def evaluate(
     return found
 
 
-def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+def score_voxels(run: Run, jobs: dict[str, Jobs], *, baseline: Baselines, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     """Scores of each part, scan by scan."""
     return {part: _score_part(run, part, found, baseline=baseline, by=by, listener=listener) for part, found in jobs.items()}
 
 
-def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Baselines, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     where, rows = device(), {"model": list[Any](), "baseline": list[Any]()}
     raters: dict[str, Rows] = {}
     total, done = sum(len(cases) for cases, _ in jobs), 0
@@ -80,6 +81,7 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
         waiting: list[tuple[str, Future[Rows]]] = []
         for cases, members in jobs:
             networks = callables([run.network(run.members[k]) for k in members], run.plan, where) if cases else []
+            shallow = baseline_of(baseline, members)
             for read in ahead(cases, lambda case: read_case(case, run)):
                 said = answer(networks, read.prepared, plan=run.plan, device=where)
                 waiting.append(("model", pool.submit(score, run, read, said)))
@@ -87,8 +89,8 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, by
                     cast(VoxelTask, run.task).written(said, read.image, run.plan.labels),
                     prediction_path(run.path / "predictions" / part, read.image, read.case),
                 )
-                if baseline is not None:
-                    waiting.append(("baseline", pool.submit(score, run, read, shallow_answer(baseline, read.prepared))))
+                if shallow is not None:
+                    waiting.append(("baseline", pool.submit(score, run, read, shallow_answer(shallow, read.prepared))))
                 for rater in list(read.case.masks)[1:]:
                     other = read_mask(read.case.masks[rater], run.plan.labels, read.image.space)
                     waiting.append((rater, pool.submit(score, run, read, other)))

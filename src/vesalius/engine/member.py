@@ -98,7 +98,7 @@ def samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
 
 def whole_samples(plan: Plan, learned: Sequence[Stored], where: str) -> Draw:
     """The same of whole cases."""
-    change = Composed(plan.augment, plan.patch.size, (1.0,) * plan.net.ndim)
+    change = Composed(plan.augment, plan.patch.size, plan.preparation.spacing or (1.0,) * plan.net.ndim)
     return _drawn(plan, Wholes(learned, plan.patch.balance, plan.train.seed, where), change)
 
 

@@ -22,6 +22,7 @@ from vesalius.data.case import Case
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.data.whole import read_whole
 from vesalius.engine.infer import callables
+from vesalius.engine.jobs import Baselines, baseline_of
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.sets import summaries
@@ -128,7 +129,7 @@ def calibration_of(run: Run) -> dict[str, Any]:
     return cast(CaseTask, run.task).calibrate(none, np.zeros((0, 1), np.uint8), run.plan.labels)
 
 
-def heard_of(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, listener: Listener) -> Heard:
+def heard_of(run: Run, part: str, jobs: Jobs, *, baseline: Baselines, listener: Listener) -> Heard:
     """Every labelled case of a part, answered by the members that may."""
     heard, total = Heard(), sum(len(cases) for cases, _ in jobs)
     with listener.stage(f"testing on {part}") as tick:
@@ -136,12 +137,12 @@ def heard_of(run: Run, part: str, jobs: Jobs, *, baseline: Shallow | None, liste
             labelled = [case for case in cases if case.classes is not None]
             networks = callables([run.network(run.members[k]) for k in members], run.plan, device()) if labelled else []
             for some in in_parts(labelled, run.plan):
-                answer(networks, some, run.plan, heard=heard, baseline=baseline)
+                answer(networks, some, run.plan, heard=heard, baseline=baseline_of(baseline, members))
                 tick(len(heard.cases), total, some[-1][0].name)
     return heard
 
 
-def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Shallow | None, by: Sequence[str], listener: Listener) -> dict[str, Any]:
+def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Baselines, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     """Scores of each part; where validation is among them, calibration.json is made from it first."""
     task, labels = cast(CaseTask, run.task), run.plan.labels
     heard = {part: heard_of(run, part, found, baseline=baseline, listener=listener) for part, found in jobs.items()}

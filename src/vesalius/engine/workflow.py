@@ -102,10 +102,10 @@ def train(
         stored = _cached(session, run) if rank == 0 else {}
         meet()
         stored = stored or _cached(session, run)  # mapped from what the first process has written
-        baseline = _baseline(session, run, stored) if rank == 0 else None
+        baselines = _baselines(session, run, stored) if rank == 0 else []
         ended = _learn(session, run, stored)
         if rank == 0:
-            _finish(session, run, baseline, ended=ended)
+            _finish(session, run, baselines, ended=ended)
     return run
 
 
@@ -263,14 +263,15 @@ def _cached(session: Session, run: Run) -> dict[str, Stored]:
     return {item.name: item for item in stored}
 
 
-def _baseline(session: Session, run: Run, stored: dict[str, Stored]) -> Shallow:
-    since = time.monotonic()
-    baseline = session.task.baseline(run.plan.labels)
-    names = sorted({name for fold in run.splits["folds"][:1] for name in fold["train"]})
+def _baselines(session: Session, run: Run, stored: dict[str, Stored]) -> list[Shallow]:
+    """One for each fold, fitted to the cases that its network learns from, so that it never saw those that it is asked about."""
+    since, made = time.monotonic(), []
     with session.listener.stage("fitting the shallow baseline"):
-        baseline.fit((stored[name].image.astype("float32"), stored[name].target) for name in names)
+        for fold in run.splits["folds"]:
+            made.append(session.task.baseline(run.plan.labels))
+            made[-1].fit((stored[name].image.astype("float32"), stored[name].target) for name in sorted(fold["train"]))
     session.clocked("baseline", since)
-    return baseline
+    return made
 
 
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
@@ -335,13 +336,13 @@ def testing_cases(run: Run) -> float:
 TESTING = {"voxel": testing_seconds, "case": testing_cases}
 
 
-def _finish(session: Session, run: Run, baseline: Shallow | None, *, ended: bool) -> None:
+def _finish(session: Session, run: Run, baselines: Sequence[Shallow], *, ended: bool) -> None:
     """Test, record and report."""
     since = time.monotonic()
     if not ended:
         session.listener.say("Stopped before the end: the model so far is kept, tested and usable. The same command continues it.")
     if any(run.splits["test"]) or any(fold["val"] for fold in run.splits["folds"]):
-        evaluate(run, baseline=baseline, by=session.by, listener=session.listener)
+        evaluate(run, baseline=baselines, by=session.by, listener=session.listener)
     session.clocked("test", since)
     seconds = {**session.spent, "whole": round(time.monotonic() - session.started, 2)}
     made = record(data=str(session.dataset.root), ended=ended, seconds=seconds, processes=process_rank()[1])

@@ -11,7 +11,23 @@ from vesalius.core.errors import UsageError, VesaliusError
 
 Sides = Sequence[int]
 
-CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+UNSAFE = 2  # voxels along the first axis
+
+
+class Convolution3d(nn.Conv3d):
+    """As torch's, but in full precision on a processor where the first axis has two voxels.
+
+    There the gradient of a kernel of 3 in bf16 reads memory that nobody has written (torch 2.13 with oneDNN): now and then it is not a
+    number, the step is lost, and no two runs are alike. Maps of that size are the smallest of a network, so nothing is slower."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}

@@ -37,6 +37,7 @@ CONSTANTS = {
     "train.loss": "the task's own",
     "train.most_seconds": "as long as the budget allows",
     "preparation.fit": "every scan keeps its size; the network sees parts of it",
+    "preparation.lead": "axes stay in their order",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",
     "net.ndim": "as the scans",
     "net.bias": "every class alike",

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from vesalius.core.errors import UsageError, suggest
 from vesalius.core.settings import Settings, parse_value
 from vesalius.nets import NETS
@@ -16,6 +18,8 @@ from vesalius.tasks import Task
 
 HEARD = ("net.name", "net.arguments", "patch.size")  # settings that planning itself goes by
 SMALL = {2: 64, 3: 31}  # voxels along the longest side up to which the first layers keep the size
+PUBLISHED = 32  # voxels along a side, from which on the published first layers leave one
+THICK = 1.3  # times the smallest spacing the largest is, from which on slices are known to lie along it
 PATCHES = ((128, 16), (64, 8), (0, 4))  # (longest side from which on, side of a patch)
 LEAST_SCALE = 0.25  # of every width
 RATE, RATE_OF_ATTENTION = 2e-3, 5e-4
@@ -71,8 +75,9 @@ def patch(name: str, size: tuple[int, ...], own: Own) -> tuple[int, ...]:
     return tuple(given) if len(given) == len(size) else (1,) * len(size)  # the network says what is wrong with it
 
 
-def arguments(name: str, size: tuple[int, ...], own: Own, *, scale: float = 1.0) -> dict[str, Any]:
-    """Everything that the network is built with for the grid `size`, every width times `scale`."""
+def arguments(name: str, size: tuple[int, ...], own: Own, *, scale: float = 1.0, quick: bool = False) -> dict[str, Any]:
+    """Everything that the network is built with for the grid `size`, every width times `scale`; with `quick` the published first layers,
+    which shrink the image at once, where it is large enough for them."""
     found, card = takes(name), NETS.card(name)
     made: dict[str, Any] = dict((card.facts or {}).get("volumes", {})) if len(size) == 3 else {}
     if "sides" in found:
@@ -81,7 +86,9 @@ def arguments(name: str, size: tuple[int, ...], own: Own, *, scale: float = 1.0)
         made["patch"] = list(patch(name, size, own))
     if "slices" in found and len(size) == 3:
         made["slices"] = size[0]
-    if "stem" in found and not own.begun and is_small(name, size, own):
+    if "grid" in found and pieces(name, size, own) != found["grid"].default:
+        made["grid"] = pieces(name, size, own)
+    if "stem" in found and not own.begun and is_small(name, size, own) and not (quick and can_hurry(name, size, own)):
         made["stem"] = "small"
     if "scale" in found and scale != 1:
         made["scale"] = scale
@@ -90,11 +97,45 @@ def arguments(name: str, size: tuple[int, ...], own: Own, *, scale: float = 1.0)
 
 def is_small(name: str, size: tuple[int, ...], own: Own) -> bool:
     """Whether what goes through the first layers is so small that they should keep its size."""
+    seen = seen_at_once(name, size, own)
+    return bool(max(seen) <= SMALL[len(seen)])
+
+
+def can_hurry(name: str, size: tuple[int, ...], own: Own) -> bool:
+    """Whether planning may give the published first layers to what is small: they are several times as fast."""
+    return "stem" in takes(name) and "stem" not in own.arguments and not own.begun and min(seen_at_once(name, size, own)) >= PUBLISHED
+
+
+def seen_at_once(name: str, size: tuple[int, ...], own: Own) -> tuple[float, ...]:
+    """Sides of what goes through the first layers: the image, one slice of it, or one of the pieces into which that is cut."""
+    seen = size[1:] if by_slices(name) and len(size) == 3 else size
+    return tuple(side / max(1, pieces(name, size, own)) for side in seen)
+
+
+def pieces(name: str, size: tuple[int, ...], own: Own) -> int:
+    """Into how many pieces a network with a `grid` cuts each side of a picture: its own number, fewer where pieces would be smaller than
+    what published first layers take; 1 for other networks."""
     found = takes(name)
-    by_slice = len(size) == 3 and (NETS.card(name).ndim == (3,) or "slices" in found)
-    seen = size[1:] if by_slice else size
-    cut = own.arguments.get("grid", found["grid"].default if "grid" in found else 1)
-    return bool(max(seen) / max(1, cut) <= SMALL[len(seen)])
+    if "grid" not in found:
+        return 1
+    most = int(found["grid"].default)
+    return int(own.arguments.get("grid", most if own.begun else max(1, min(most, min(size[-2:]) // PUBLISHED))))
+
+
+def by_slices(name: str) -> bool:
+    """Whether the network takes a volume slice by slice, along its first axis."""
+    return NETS.card(name).ndim == (3,) or "slices" in takes(name)
+
+
+def lead(name: str, spacings: Sequence[Sequence[float]]) -> tuple[int, str]:
+    """The axis of the scans that comes first, and why."""
+    middle = np.median(np.array(spacings, float), 0)
+    if len(middle) < 3 or not by_slices(name):
+        return 0, "axes stay in their order"
+    if middle.max() < THICK * middle.min():
+        return 0, "the network looks at slices; voxels are as long along every axis, so they are taken along the first"
+    axis = int(middle.argmax())
+    return axis, f"the network looks at slices, and these are {middle[axis]:.3g} apart along axis {axis}, voxels in them {middle.min():.3g}"
 
 
 def is_scalable(name: str, own: Own) -> bool:

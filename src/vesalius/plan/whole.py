@@ -3,6 +3,7 @@
 The grid is the finest whose epochs fit the time; small images keep theirs. Each value comes with its reason.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from vesalius.core.settings import process_rank
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
+from vesalius.data.whole import led
 from vesalius.plan import classifiers
 from vesalius.plan.budget import Measured, device, measure, precision
 from vesalius.plan.classifiers import Own
@@ -30,6 +32,7 @@ BATCH = {"cpu": 128, "cuda": 256}
 EPOCHS, SAMPLES, MANY_EPOCHS = 10, 40_000, 60  # a plan needs so many epochs, and so many samples, but no more than so many epochs
 MOST = 4  # times as many samples are the most that is learned from: beyond, small data sets are learned by heart
 UNEVEN = 3.0  # the most common class over the rarest, from which on classes are drawn more evenly
+Economy = tuple[float, bool]  # times every width, and whether the first layers shrink a small image at once
 ANYWAY = ("microscopy", "histology", "pathology", "dermatoscopy", "dermoscopy", "blood", "cell")  # turned over they are as likely
 
 
@@ -58,8 +61,10 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
     own = own or Own()
     ends = (sum(facts["channels"].values()), task.out_channels(dataset.labels))
     wanted, name = samples_wanted(facts["cases"]), classifiers.chosen_name(own, task, len(facts["shapes"][0]))
+    lead, why_lead = classifiers.lead(name, facts["spacings"])
+    facts = {**facts, **{key: [led(axes, lead) for axes in facts[key]] for key in ("shapes", "spacings")}}
     chosen = search(facts, limits, ends=ends, net=name, wanted=wanted, own=own)
-    preparation, why = preparation_rule(facts, chosen.size)
+    preparation, why = preparation_rule(facts, chosen.size, lead=lead)
     augment, why_augment = augment_rule(dataset, facts, chosen.size)
     balance, why_balance = balance_rule(facts)
     kind, why_kind = precision(device())
@@ -73,7 +78,8 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False),
                 expected=promise(chosen, steps, facts["cases"], budget=budget))  # fmt: skip
-    reasons = {**_reasons(chosen, facts, wanted), **why, **why_augment, "patch__balance": why_balance, "train__precision": why_kind,
+    reasons = {**_reasons(chosen, facts, wanted), **why, "preparation__lead": why_lead, **why_augment, "patch__balance": why_balance,
+               "train__precision": why_kind,
                "train__learning_rate": why_rate, **classifiers.reasons(name, own, task.nets[0])}  # fmt: skip
     return made, reasons
 
@@ -101,24 +107,40 @@ def promise(chosen: Candidate, steps: int, cases: int, *, budget: float | None) 
 def search(facts: dict[str, Any], limits: Limits, *, ends: tuple[int, int], net: str, wanted: int, own: Own | None = None) -> Candidate:
     """The first grid, from fine to coarse, that leaves time for the samples `wanted` and fits the memory; else the fastest that fits.
 
-    The coarsest is timed first, with ever half the widths where a network has a scale and time does not allow its own; what would take
-    far longer than there is time, by its number of voxels, is not timed at all.
+    The coarsest is timed first, with ever half the widths where a network has a scale and time does not allow its own, then with first
+    layers that shrink the image at once; what would take far longer than there is time, by its number of voxels, is not timed at all.
     """
     own = own or Own()
-    sizes, scale = grids_for(net, facts, own), 1.0
-    least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own)
-    while classifiers.is_scalable(net, own) and least.samples(limits) < wanted and scale > classifiers.LEAST_SCALE:
-        scale = scale / 2 if 8 * least.samples(limits) >= wanted else classifiers.LEAST_SCALE  # half the width is at most 4 times as fast
-        least = timed(sizes[-1], facts["cases"], limits, ends=ends, net=net, own=own, scale=scale)
+    sizes = grids_for(net, facts, own)
+
+    def at(size: tuple[int, ...], economy: Economy) -> Candidate:
+        return timed(size, facts["cases"], limits, ends=ends, net=net, own=own, economy=economy)
+
+    economies = {"narrow": classifiers.is_scalable(net, own), "hurry": classifiers.can_hurry(net, sizes[-1], own)}
+    economy, least = thrifty(lambda economy: at(sizes[-1], economy), limits, wanted, **economies)
     for size in sizes[:-1]:
         if limits.seconds is not None and least.samples(limits) * np.prod(least.size) / np.prod(size) < wanted / 2.5:
             continue
-        candidate = timed(size, facts["cases"], limits, ends=ends, net=net, own=own, scale=scale)
+        candidate = at(size, economy)
         if candidate.fits(limits) and candidate.samples(limits) >= wanted:
             return candidate
     if not least.fits(limits):
         raise DataError(f"Not even the smallest plan fits into {(limits.memory or 0) / 2**30:.1f} GiB. Allow more with --memory.")
     return least
+
+
+def thrifty(at: Callable[[Economy], Candidate], limits: Limits, wanted: int, *, narrow: bool, hurry: bool) -> tuple[Economy, Candidate]:
+    """The first of ever cheaper networks that leaves time for the samples `wanted`, or the cheapest: half the widths where they may be made
+    `narrow`, and where it may `hurry` the same with first layers that shrink the image at once."""
+    for quick in (False, True)[: 1 + hurry]:
+        scale, least = 1.0, at((1.0, quick))
+        while narrow and least.samples(limits) < wanted and scale > classifiers.LEAST_SCALE:
+            half = 8 * least.samples(limits) >= wanted  # half the width is at most 4 times as fast
+            scale = scale / 2 if half else classifiers.LEAST_SCALE
+            least = at((scale, quick))
+        if least.samples(limits) >= wanted:
+            break
+    return (scale, quick), least
 
 
 def grids_for(net: str, facts: dict[str, Any], own: Own) -> list[tuple[int, ...]]:
@@ -150,14 +172,15 @@ def fit(facts: dict[str, Any]) -> Literal["pad", "stretch"]:
     return "stretch" if extents.shape[1] == 2 and (high / low).max() < ALIKE else "pad"
 
 
-def preparation_rule(facts: dict[str, Any], size: tuple[int, ...]) -> tuple[Preparation, dict[str, str]]:
-    """How a case comes onto the grid."""
+def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], *, lead: int = 0) -> tuple[Preparation, dict[str, str]]:
+    """How a case comes onto the grid, whose first axis is the scans' axis `lead`."""
     extents = np.array(facts["shapes"], float) * np.array(facts["spacings"])
     pairs = [choose(name, stats, facts["cropped"]) for name, stats in facts["intensities"].items()]
     how = fit(facts)
     scaled = len(size) == 3 and facts["physical"]
     spacing = tuple(float(v) for v in np.percentile(extents, 75, axis=0) / size) if scaled else ()
-    made = Preparation(channels=facts["channels"], normalise=tuple(rule for rule, _ in pairs), spacing=spacing, fit=how, order=1)
+    made = Preparation(channels=facts["channels"], normalise=tuple(rule for rule, _ in pairs), spacing=spacing, fit=how, order=1,
+                       lead=lead)  # fmt: skip
     words = "the images have one shape, or nearly: each fills the grid" if how == "stretch" else "proportions are kept, the rest is filled"
     return made, {
         "preparation__fit": words,
@@ -170,11 +193,12 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...]) -> tuple[Prep
     }  # fmt: skip
 
 
-def timed(size: tuple[int, ...], cases: int, limits: Limits, *, ends: tuple[int, int], net: str, own: Own, scale: float = 1.0) -> Candidate:
+def timed(size: tuple[int, ...], cases: int, limits: Limits, *, ends: tuple[int, int], net: str, own: Own,
+          economy: Economy = (1.0, False)) -> Candidate:  # fmt: skip
     """The candidate on the grid `size`; its batch is halved until it fits the memory. A network whose step is slow with few samples
     learns from so few, and is not timed with many."""
     made = Net(name=net, ndim=len(size), channels=channels(size) if "channels" in classifiers.takes(net) else (),
-               arguments=classifiers.arguments(net, size, own, scale=scale))  # fmt: skip
+               arguments=classifiers.arguments(net, size, own, scale=economy[0], quick=economy[1]))  # fmt: skip
     batch, few = batch_rule(size, cases), max(4, process_rank()[1])
     if classifiers.is_large(net) and batch > few:
         cost = measured(made, (few, ends[0], *size), ends)

@@ -1,1 +1,1 @@
-"""Measurements of what was segmented: volumes, shapes, texture. Nothing stands here yet."""
+"""Measurements of what was segmented: volumes, thickness, what a heart ejects."""

@@ -1,5 +1,7 @@
 """Classes of whole cases, from folders, tables, stacks and a dataset.json: who is of which class, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from tests.unit.io.dicom_maker import AXIAL, plain
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import write_json
 from vesalius.core.space import Space
+from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.labels import IGNORE, Labels
@@ -181,3 +184,19 @@ def test_two_phases_of_a_heart_are_two_channels_of_one_case(tmp_path):
     facts = fingerprint(found, found.cases[:2])
     how, _ = preparation_rule(facts, grids(facts)[-1])
     assert read_whole(found.cases[0], how, grids(facts)[-1]).shape == (2, *grids(facts)[-1])
+
+
+def test_channels_are_taken_by_name_and_in_the_order_asked_for():
+    cases = tuple(Case(f"c{k}", f"p{k}", {name: Path(f"{name}{k}.png") for name in views}, classes={"a": 1})
+                  for k, views in enumerate((("front", "side"), ("front",), ("side",))))  # fmt: skip
+    data = Dataset("d", Path("."), "classify", cases, ("front", "side"),
+                   Labels(names=("a", "b"), values=((0,), (1,)), kind="classes"))  # fmt: skip
+    turned = data.with_channels(["side", "front"])
+    assert turned.channels == ("side", "front") and len(turned.cases) == 3 and list(turned.cases[0].images) == ["side", "front"]
+    alone = data.with_channels(["side"])
+    assert [case.name for case in alone.cases] == ["c0", "c2"] and list(alone.cases[0].images) == ["side"]
+    assert "1 cases have none" in alone.notes[-1]
+    with pytest.raises(UsageError, match="Did you mean side"):
+        data.with_channels(["sied"])
+    with pytest.raises(UsageError, match="once"):
+        data.with_channels(["side", "side"])

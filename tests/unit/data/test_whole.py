@@ -31,6 +31,18 @@ def test_an_image_of_the_size_of_the_grid_is_left_as_it_is():
     assert np.array_equal(fitted(pixels, (1, 1), how("stretch"), size=(7, 9)), pixels)
 
 
+@pytest.mark.parametrize("lead", [0, 1, 2])
+def test_the_axis_of_the_slices_comes_first(tmp_path, lead):
+    """Slice k of a scan is picture k of the network, upright as before; millimetres go with their axes."""
+    pixels = np.random.default_rng(4).normal(size=(1, 6, 8, 4)).astype(np.float32)
+    save(Image(pixels, Space.of((6, 8, 4), (1, 2, 5))), tmp_path / "scan.nii.gz")
+    sides, steps = ([axes[lead], *np.delete(axes, lead)] for axes in ((6, 8, 4), (1.0, 2.0, 5.0)))
+    made = read_whole(Case("a", "p", {"image": tmp_path / "scan.nii.gz"}),
+                      how(spacing=tuple(map(float, steps))).model_copy(update={"lead": lead}), tuple(map(int, sides)))  # fmt: skip
+    assert made.shape == (1, *sides)
+    assert all(np.allclose(made[:, k], np.take(pixels, k, 1 + lead), atol=1e-5) for k in range(sides[0]))
+
+
 @pytest.mark.parametrize(("ratio", "side"), [(0.5, 20), (0.73, 14), (1.31, 8)])
 def test_resampling_is_linear_about_the_same_centre(ratio, side):
     line = np.random.default_rng(1).normal(size=(1, 11)).astype(np.float32)

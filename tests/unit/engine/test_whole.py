@@ -110,6 +110,25 @@ def test_the_baseline_answers_the_same_cases_and_is_compared_by_pairs(run):
     assert set(part["model"]["groups"]["sex"]) == {"F", "M"}
 
 
+def test_each_fold_has_a_baseline_that_never_saw_whom_it_is_asked_about(tmp_path, monkeypatch):
+    data = cohort(tmp_path / "pictures")
+    names = [c.name for c in data.cases]
+    folds = [(names[8:16], names[:8]), (names[:8], names[8:16])]
+    run = write_run(tmp_path / "run", data, plan_of(settings=["folds=2"]), folds=folds, test=names[16:])
+
+    class Sure:
+        def __init__(self, bright):
+            self.bright = bright
+
+        def predict(self, image):
+            return np.array([1 - self.bright, self.bright])
+
+    parts = evaluate(answering(run, monkeypatch, [Brightness(), Brightness()]), baseline=[Sure(0.25), Sure(0.75)])["parts"]
+    said = {part: {r["case"]: r["said"] for r in parts[part]["baseline"]["rows"]} for part in parts}
+    assert said["val"] == {**dict.fromkeys(names[:8], "dark"), **dict.fromkeys(names[8:16], "bright")}
+    assert set(said["test"].values()) == {"dark"}, "test cases are answered by the first"
+
+
 def test_patients_with_several_images_are_scored_as_patients_too(tmp_path, monkeypatch):
     data = cohort(tmp_path / "pictures", patients=[f"p{k // 4 * 2 + k % 2}" for k in range(40)])
     names = [c.name for c in data.cases]

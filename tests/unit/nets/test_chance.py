@@ -8,7 +8,7 @@ from torch import nn
 
 from vesalius.core.errors import UsageError
 from vesalius.nets import NETS
-from vesalius.nets._blocks import initialise
+from vesalius.nets._blocks import CONV, initialise
 from vesalius.nets._chance import Dropout, DropPath, drop_rates
 
 
@@ -84,3 +84,20 @@ def test_a_module_that_draws_its_own_has_the_last_word():
     assert float(head[4].weight.detach().std()) == pytest.approx(0.01, rel=0.02)
     block = drawn(NETS["convnext"](2, 1, 2, scale=0.125)).stages[1][0]
     assert float(block.scale.detach().unique()) == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("sides", [(2, 1, 1), (2, 2, 2), (2, 4, 4)])
+def test_the_gradient_of_a_small_volume_does_not_depend_on_what_the_memory_held(sides):
+    """In bf16 as without; before each turn freed memory is left full of what is not a number."""
+    layer = CONV[3](32, 32, 3, padding=1, bias=False).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(8, 32, *sides, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last_3d)
+    layer(x).square().mean().backward()
+    expected = layer.weight.grad.clone()
+    for _ in range(8):
+        rubbish = [torch.full((layer.weight.numel(),), math.nan) for _ in range(3)]
+        del rubbish
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            said = layer(x)
+        said.float().square().mean().backward()
+        torch.testing.assert_close(layer.weight.grad, expected)

@@ -173,7 +173,25 @@ def test_features_are_joined():
     image[1, 1] = 0
     joined = torch.cat([t(image[:, k : k + 1]).mean((2, 3)) for k, t in enumerate(net.encoders.trunks)], 1)
     joined[1, joined.shape[1] // 2 :] = 0
-    torch.testing.assert_close(net(image), F.linear(joined, net.head[2].weight, net.head[2].bias))
+    hidden = F.relu(F.linear(joined, net.head[1].weight, net.head[1].bias))
+    torch.testing.assert_close(net(image), F.linear(hidden, net.head[4].weight, net.head[4].bias))
+
+
+def interaction(net, first, second):
+    """f(a, c) + f(b, d) - f(a, d) - f(b, c) of two images (1, 2, *S) whose modalities are exchanged: 0 for any sum of what each says."""
+    mixed = [torch.stack([one[:, 0], other[:, 1]], 1) for one, other in ((first, second), (second, first))]
+    return float((net(first) + net(second) - net(mixed[0]) - net(mixed[1])).abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "more", "told"), [("feature_fusion", {}, True), ("feature_fusion", {"joint": "linear"}, False),
+                                                    ("decision_fusion", {}, False), ("transmed", {"size": "T"}, True),
+                                                    ("resnet", {}, True)])  # fmt: skip
+def test_what_only_two_modalities_together_tell(name, more, told):
+    """An exclusive or has an interaction, so a fusion whose answer is a sum over modalities cannot learn it at any length."""
+    net = drawn(NETS[name](2, 2, 3, stem="small", scale=0.125, **more))
+    found = interaction(net, noise(1, 2, 16, 16), 3 * noise(1, 2, 16, 16).flip(-1))
+    assert found > 1e-3 if told else found < 1e-5
 
 
 @pytest.mark.parametrize("name", ["transmed", "feature_fusion", "decision_fusion"])

@@ -67,6 +67,39 @@ def test_small_images_keep_their_size_through_the_first_layers_and_large_ones_do
     assert classifiers.is_small("slice_lstm", (90, 64, 64), Own()) and not classifiers.is_small("slice_lstm", (9, 96, 96), Own())
 
 
+def test_pieces_are_no_smaller_than_what_published_first_layers_take():
+    for size, pieces in (((24, 224, 224), 2), ((24, 64, 64), 2), ((24, 63, 80), 1), ((9, 22, 22), 1), ((64, 64), 2), ((32, 90), 1)):
+        assert classifiers.pieces("transmed", size, Own()) == pieces
+        assert classifiers.arguments("transmed", size, Own()).get("grid", 2) == pieces
+    assert classifiers.pieces("transmed", (24, 32, 32), Own(arguments={"grid": 3})) == 3
+    assert classifiers.pieces("transmed", (24, 32, 32), Own(begun=True)) == 2 and classifiers.pieces("resnet", (32, 32), Own()) == 1
+
+
+def test_slices_are_taken_along_the_thick_axis_by_networks_that_look_at_slices():
+    thick, even = [[1.5, 1.5, 10.0]] * 3, [[1.0, 1.1, 1.2]] * 3
+    assert classifiers.lead("transmed", thick)[0] == classifiers.lead("slice_lstm", thick)[0] == 2
+    for name, spacings in (("resnet", thick), ("transmed", even), ("transmed", [[1.0, 9.0]]), ("feature_fusion", thick)):
+        assert classifiers.lead(name, spacings)[0] == 0
+    known = {**facts([(80, 72, 9)] * 5, counts=(20, 20), physical=True), "spacings": thick + thick[:2]}
+    made = plan(dataset(), facts=known, budget="10m", settings=["net.name=transmed", 'net.arguments={"size": "T", "scale": 0.125}'])
+    assert made.preparation.lead == 2 and made.patch.size[0] == made.net.arguments["slices"] == 9
+    assert made.preparation.spacing[0] == pytest.approx(10) and "along axis 2" in made.reasons["preparation.lead"]
+
+
+def test_where_time_is_short_the_first_layers_shrink_the_image_at_once(monkeypatch):
+    def cost(net, shape, *, where, kind):
+        return Measured(1.0 if any(m.stride == (1, 1) and m.kernel_size == (3, 3) and m.in_channels == 3 for m in net.modules()
+                                   if isinstance(m, torch.nn.Conv2d)) else 0.01, 1e-3, 1 << 20, 1)  # fmt: skip
+
+    monkeypatch.setattr(whole, "measure", cost)
+    known = facts([(24, 40, 40)] * 5, counts=(100, 100))
+    for budget, stem in (("1m", None), ("10h", "small")):
+        made = plan(dataset(), facts=known, budget=budget, settings=["net.name=transmed"])
+        assert made.net.arguments.get("stem") == stem
+    own = plan(dataset(), facts=known, budget="1m", settings=["net.name=transmed", 'net.arguments={"stem": "small"}'])
+    assert own.net.arguments["stem"] == "small" and own.net.arguments["scale"] == 0.25
+
+
 @pytest.mark.parametrize(("size", "grid", "patch"), [((28, 28), (28, 28), (4, 4)), ((97, 65), (104, 72), (8, 8)),
                                                     ((224, 224), (224, 224), (16, 16)), ((5, 70, 70), (5, 72, 72), (5, 8, 8))])  # fmt: skip
 def test_a_vision_transformer_gets_a_grid_of_whole_patches(size, grid, patch):

@@ -1,6 +1,7 @@
 """Every method that finds anomalies, learned from normal images alone and tested on both kinds, with distances in raw pixels beside.
 
-    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--seconds 45] [--out anomaly.json]
+    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--seconds 45] [--turns 50]
+                                 [--phantoms 1] [--out anomaly.json]
 
 FOLDER holds pneumoniamnist.npz (28 x 28: normal, pneumonia; test images that are in the training part byte for byte are left out). The
 other sets are phantoms, made here: chest films of 64 x 64 pixels without and with a nodule, and heads (T2, 28 x 36 x 32 voxels) without
@@ -37,6 +38,7 @@ from vesalius.tasks.anomaly import PIXEL_METRICS
 
 LABELS = Labels(names=("normal", "abnormal"), values=((0,), (1,)), kind="classes")
 BATCH = {2: 32, 3: 8}
+WIDTHS = (32, 64)  # of generators and critics
 FEW = {"train": 160, "val": 40, "test": 80}  # phantoms of each part; half of val and test are abnormal
 
 
@@ -55,6 +57,7 @@ def main():
     words.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     words.add_argument("--methods", nargs="+", default=list(TASKS["anomaly"]().methods))
     words.add_argument("--seconds", type=float, default=45.0, help="of learning, per method and set")
+    words.add_argument("--turns", type=int, default=50, help="of the search for each image (anogan; the paper has 500)")
     words.add_argument("--phantoms", type=float, default=1.0, help="times as many phantoms as usual")
     words.add_argument("--out", type=Path, default=Path("anomaly.json"))
     words.add_argument("--seed", type=int, default=0)
@@ -112,7 +115,9 @@ def learned(name, part, options):
     shape = part.images.shape[1:]
     ndim = len(shape) - 1
     rate, decay = rates(name)
-    arguments = {"design": {"bounds": [0.0, 1.0]}} if "design" in takes(name) else {}
+    known = takes(name)
+    arguments = {"design": {"bounds": [0.0, 1.0], "widths": list(WIDTHS), "latent": 64}} if "design" in known else {}
+    arguments |= {"turns": options.turns} if "turns" in known else {}
     method = built(name, shape, arguments, learning_rate=rate, weight_decay=decay, seed=options.seed)
     train = Train(method=name, seconds=options.seconds, steps=1, learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05,
                   validations=0, seed=options.seed)  # fmt: skip

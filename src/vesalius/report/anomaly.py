@@ -146,8 +146,9 @@ def pictures(facts: Facts) -> list[Picture]:
 
 
 def picture(row: dict[str, Any], role: str, pair: NDArray[np.floating], *, top: float | None) -> Picture:
-    """One image and the map over it."""
-    grey, heat = (np.asarray(one, np.float64) for one in pair)
-    views = [View("", grey, None, None, (1.0, 1.0)), View("how strange", overlay(grey, heat, top=top or None), None, None, (1.0, 1.0))]
+    """One image, outlined what its mask marks, and the map over it."""
+    grey, heat = (np.asarray(one, np.float64) for one in pair[:2])
+    truth = pair[2:] > 0.5 if len(pair) > 2 else None
+    views = [View("", grey, truth, None, (1.0, 1.0)), View("how strange", overlay(grey, heat, top=top or None), None, None, (1.0, 1.0))]
     words: list[tuple[str, float | None]] = [(f"is {row['truth']}, said {row['said'] or DASH}; strangeness", float(row["strangeness"]))]
-    return Picture(role, str(row["case"]), float(row["strangeness"]), words, "", tuple(draw(view, ()) for view in views))
+    return Picture(role, str(row["case"]), float(row["strangeness"]), words, "", tuple(draw(view, ("abnormal",)) for view in views))

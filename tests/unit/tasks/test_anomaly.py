@@ -65,7 +65,7 @@ def test_abnormal_patients_of_training_are_tested_on_unless_the_split_was_given(
     split = Split((Fold(("a", "b", "c", "d", "e"), ("v",)),), ("t",), "")
     made, words = parted(cohort(), split)
     assert made.folds[0].train == ("a", "b", "e") and made.test == ("t", "c")  # d is of the patient of e, who stays
-    assert "3 normal images (class healthy lung)" in words and "1 abnormal" in words and "1 that are not known" in words
+    assert "3 normal images (class healthy lung)" in words and "1 abnormal" in words and "1 others, abnormal" in words
     given, _ = parted(cohort(c="train"), split)
     assert given.test == ("t",)
 
@@ -148,9 +148,13 @@ def test_the_gallery_shows_the_nearest_misses_first():
     assert {"typical normal", "typical abnormal"} <= set(roles.values())
 
 
-def test_of_a_volume_the_hottest_slice_is_shown():
+def test_of_a_volume_the_slice_with_most_of_the_mask_or_the_heat_is_shown():
     heat = np.zeros((10, 12, 4))
     heat[3, 5, 2] = 1
     image = np.arange(480, dtype=float).reshape(1, 10, 12, 4)
     grey, hot = cut(image, heat)
     assert grey.shape == hot.shape == (12, 10) and hot.sum() == 1 and grey[hot == 1][0] == image[0, 3, 5, 2]
+    mask = np.zeros(heat.shape, bool)
+    mask[4, 6, 1] = True
+    grey, hot, marked = cut(image, heat, mask)
+    assert hot.sum() == 0 and grey[marked == 1][0] == image[0, 4, 6, 1]

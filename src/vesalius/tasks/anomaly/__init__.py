@@ -110,7 +110,7 @@ class Anomaly(ImageTask):
     def judge(self, method: Learned, seen: Images, *, trained: Images, calibration: Mapping[str, Any], folder: Path) -> Judged:
         truth = truth_of(seen.cases, seen.labels, seen.about)
         scores, limits = everyone(method, seen, Pixels(trained)), calibration.get("thresholds", {})
-        rows = {who: _rows(seen, found, truth, limits.get(who)) for who, found in scores.items()}
+        rows = {who: _rows(seen, found, truth, limit=limits.get(who)) for who, found in scores.items()}
 
         def measure(who: str, index: Index) -> Table:
             return {"all": measures(scores[who][index], truth[index], limits.get(who))}
@@ -118,7 +118,7 @@ class Anomaly(ImageTask):
         maps = self.heat(method, seen)
         more: dict[str, Any] = {"areas": areas(scores, truth, seen.patients), "pixels": pixels(maps, seen)}
         if maps is not None:
-            keep_gallery(folder, seen, maps[:, 0], gallery(rows["model"]))
+            keep_gallery(folder, seen, maps[:, 0], roles=gallery(rows["model"]))
         return Judged(rows, measure, more)
 
     def answers(self, method: Learned, images: Images, calibration: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -152,7 +152,7 @@ def _said(score: float, limit: float | None) -> str:
     return "" if limit is None else WORDS[float(score > limit)]
 
 
-def _rows(seen: Images, scores: Floats, truth: Floats, limit: float | None) -> list[dict[str, Any]]:
+def _rows(seen: Images, scores: Floats, truth: Floats, *, limit: float | None) -> list[dict[str, Any]]:
     """A row for each image, with what it is and what is said, where these are known."""
     made = []
     for case, score, known in zip(seen.cases, scores, truth, strict=True):
@@ -216,10 +216,13 @@ def gallery(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return made
 
 
-def keep_gallery(folder: Path, seen: Images, maps: NDArray[np.float32], roles: Mapping[str, str]) -> None:
-    """gallery.npz in `folder`: "role/case" -> (2, rows, columns), picture and heat, for the report."""
-    number = {name: k for k, name in enumerate(seen.names)}
-    flat = {f"{role}/{name}": np.stack(cut(seen.pixels[number[name]], maps[number[name]])) for name, role in roles.items()}
+def keep_gallery(folder: Path, seen: Images, maps: NDArray[np.float32], *, roles: Mapping[str, str]) -> None:
+    """gallery.npz in `folder`: "role/case" -> (2 or 3, rows, columns), picture, heat, and what the mask marks, for the report."""
+    number, flat = {name: k for k, name in enumerate(seen.names)}, {}
+    for name, role in roles.items():
+        k = number[name]
+        mask = abnormal(seen.cases[k], seen.labels, seen.how, size=maps.shape[1:]) if seen.how else None
+        flat[f"{role}/{name}"] = cut(seen.pixels[k], maps[k], mask)
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(beside: Path) -> None:

@@ -66,7 +66,7 @@ def parted(dataset: Dataset, split: Split) -> tuple[Split, str]:
     left = len(names) - len(normal) - len(moved)
     words = f"Learned from are {len(normal)} normal images ({_how(dataset)})."
     words += f" {len(moved)} abnormal ones of the training part are tested on instead." if moved else ""
-    return made, words + (f" {left} that are not known to be normal are left out." if left else "")
+    return made, words + (f" {left} others, abnormal or of unknown kind, are left out." if left else "")
 
 
 def _how(dataset: Dataset) -> str:

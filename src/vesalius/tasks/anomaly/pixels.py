@@ -52,13 +52,14 @@ def abnormal(case: Case, labels: Labels, how: Preparation, *, size: tuple[int, .
     return np.asarray(fitted(image.array, image.space.spacing, how, size=size)[0] > 0.5)
 
 
-def cut(image: Array, heat: Array) -> tuple[Array, Array]:
-    """Image (C, *S) and heat (*S) as one grey picture and the heat over it: of a volume the slice that holds most heat, across its
-    shortest axis; rows down, columns right."""
-    grey = np.asarray(image, np.float32).mean(0)
-    if grey.ndim == 2:
-        return grey, heat
-    axis = int(np.argmin(grey.shape)) if min(grey.shape) < 0.75 * max(grey.shape) else 2
-    index = int(heat.sum(tuple(a for a in range(3) if a != axis)).argmax())
-    flat_grey, flat_heat = (np.take(volume, index, axis)[::-1, ::-1].T for volume in (grey, heat))
-    return np.ascontiguousarray(flat_grey), np.ascontiguousarray(flat_heat)
+def cut(image: Array, heat: Array, mask: Array | None = None) -> NDArray[np.float32]:
+    """Image (C, *S), heat (*S) and mask (*S) as flat pictures, (2 or 3, rows, columns): grey, heat, mask. Of a volume the slice that holds
+    most of the mask, else most heat, across its shortest axis; rows down, columns right."""
+    parts = [np.asarray(image, np.float32).mean(0), heat, *([] if mask is None else [mask])]
+    volume = np.stack([np.asarray(part, np.float32) for part in parts])
+    if heat.ndim == 2:
+        return volume
+    axis = int(np.argmin(heat.shape)) if min(heat.shape) < 0.75 * max(heat.shape) else 2
+    where = mask if mask is not None and mask.any() else heat
+    index = int(where.sum(tuple(a for a in range(3) if a != axis)).argmax())
+    return np.ascontiguousarray(np.take(volume, index, 1 + axis)[:, ::-1, ::-1].swapaxes(1, 2))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _side_by_side import OURS, Turn, alone, in_turns, keep, rows, timed
+from _side_by_side import OURS, alone, in_turns, keep, rows
 from sklearn.neural_network import BernoulliRBM
 
 from vesalius.data.batch import Batch, Kind
@@ -89,17 +89,6 @@ def pseudo_likelihood(machine, data, hidden):
     return float(np.mean([judge.score_samples(data).mean() for _ in range(5)]))
 
 
-def reach(data, hidden, *, wanted, most):
-    """scikit-learn in float32, epoch by epoch, until its pseudo-likelihood is `wanted` or after `most` epochs: the turn, and words."""
-    machine, typed = BernoulliRBM(hidden, learning_rate=RATE, random_state=0), data.astype("f4")
-    turn, epochs, found = Turn(0.0, 0.0), 0, -np.inf
-    while found < wanted and epochs < most:
-        part, _ = timed(lambda: [machine.partial_fit(typed[start : start + BATCH]) for start in range(0, ROWS, BATCH)])
-        turn.wall, turn.cpu, epochs = turn.wall + part.wall, turn.cpu + part.cpu, epochs + 1
-        found = pseudo_likelihood(machine, data[::5], hidden)
-    return turn, f"{epochs} epochs of it, which reach {found:.1f}"
-
-
 def compare(data, hidden, options):
     epochs = options.epochs
     sides = {
@@ -121,12 +110,6 @@ def compare(data, hidden, options):
     made = rows(work, judged, check=told)
     for row in made:
         row["goal"] = 5 if row["opponent"].startswith("scikit") else None
-    if options.reach:
-        name = "scikit-learn, float32"
-        turn, words = reach(data, hidden, wanted=reached[OURS], most=options.reach)
-        whole = Turn(*(sum(getattr(one, key) for one in turns[OURS]) / options.rounds * epochs for key in ("wall", "cpu")))
-        told = f"{epochs} epochs of ours, which reach {reached[OURS]:.1f}, beside {words}"
-        made += rows(f"{work}: until the pseudo-likelihood is as good", {OURS: [whole], name: [turn]}, check=told, goal=5)
     return [*made, *(alone(f"{work}: {name}", turns[name], check="five products a step") for name in list(sides)[4:])]
 
 
@@ -136,7 +119,6 @@ def main():
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--epochs", type=int, default=5)
     words.add_argument("--threads", type=int, default=1)
-    words.add_argument("--reach", type=int, default=0, help="epochs at most of scikit-learn until it is as good; 0 leaves that out")
     words.add_argument("--data", type=Path)
     options = words.parse_args()
     if options.threads != int(os.environ.get("OMP_NUM_THREADS", "1")):

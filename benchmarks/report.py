@@ -20,6 +20,9 @@ PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
 COMPARISONS = (*USUAL, "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
 NOTES = {
+    "rbm_speed": "Why not 5: scikit-learn's epoch in float32 is four times the five products alone in bfloat16, so that no step of these "
+    "products could be much faster than that; the rest of ours is many small operations, which hardly grow with the machine. The "
+    "pseudo-likelihoods are not equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many epochs.",
     "training": "Why not 3: convolutions are 69 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
     "them 2.5 times as fast on this processor.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "

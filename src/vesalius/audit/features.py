@@ -28,7 +28,7 @@ def describer(run: Run) -> Describe:
     if run.task.grain == "case":
         return of_classifier(run.network(run.members[0]), run.task.out_channels(run.plan.labels), where=device())
     method, where = run.method(), device()
-    return lambda images: _in_batches(images, method.features, where=where)  # type: ignore[arg-type]
+    return lambda images: _in_batches(images, method.features, where=where)
 
 
 def of_classifier(net: nn.Module, classes: int, *, where: str = "cpu") -> Describe:

@@ -1,7 +1,7 @@
 """Was it worth it, of a run folder: images as the run has prepared them, answers kept in worth.json, pictures in worth.npz."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def worth_of(run: Run, *, seed: int = 0, tick: Tick = lambda _: None) -> dict[st
     key = key_of(run)
     if (kept := read_worth(run.path)) and kept["key"] == key:
         return kept
-    method, cohort = cast(Unlabelled, run.method()), cohort_of(run, seed=seed)
+    method, cohort = run.method(), cohort_of(run, seed=seed)
     made = worth(method, cohort, drawn=drawn(run), seed=seed, tick=tick)
     tick("drawing")
     looked = cohort if len(cohort.test) else Cohort(cohort.train, cohort.val, cohort.val, cohort.labels)

@@ -235,7 +235,7 @@ class Loop:
             return None
         with averaged(self.method, self.average) as method:
             score = validate(method)
-        if self.train.best and score > self._best_score():
+        if self.train.best and score is not None and score > self._best_score():
             words = {"score": score, "step": self.step}
             self._write(lambda: save_weights(self.folder / BEST, self.average, words))
         return score

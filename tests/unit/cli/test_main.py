@@ -13,8 +13,8 @@ from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
 PROMISED = (
-    "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar", "transfer",
-    "convert", "shelf",
+    "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar",
+    "transfer", "convert", "shelf",
 )  # fmt: skip
 
 

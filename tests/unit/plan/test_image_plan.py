@@ -46,7 +46,8 @@ def test_gaussian_pixels_are_standardised():
 def test_makers_are_told_the_bounds_and_the_number_of_classes():
     small = 'train.arguments={"design": {"latent": 3, "widths": [4]}}'
     made = planned("generate", settings=("train.method=conditional_gan", small, "patch.batch=4"))
-    assert made.train.arguments == {"design": {"bounds": [0.0, 1.0], "latent": 3, "widths": [4], "views": {"horizon": images.HORIZON}}, "classes": 2}
+    design = {"bounds": [0.0, 1.0], "latent": 3, "widths": [4], "views": {"horizon": images.HORIZON}}
+    assert made.train.arguments == {"design": design, "classes": 2}
     method = built("conditional_gan", (1, 8, 8), made.train.arguments, learning_rate=1e-3, weight_decay=0.0, seed=0)
     assert method.design.bounds == (0.0, 1.0) and method.design.widths == (4,) and method.classes == 2
     assert made.holds(small) and not made.holds('train.arguments={"design": {"latent": 4}}')

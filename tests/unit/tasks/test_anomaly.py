@@ -144,7 +144,7 @@ def test_the_gallery_shows_the_nearest_misses_first():
     rows = [{"case": f"{kind}{k}", "truth": kind, "strangeness": float(k)} for kind in ("normal", "abnormal") for k in range(9)]
     roles = gallery(rows)
     assert [name for name, role in roles.items() if role == "most strange normal"] == ["normal8", "normal7", "normal6", "normal5"]
-    assert [name for name, role in roles.items() if role == "least strange abnormal"][0] == "abnormal0"
+    assert next(name for name, role in roles.items() if role == "least strange abnormal") == "abnormal0"
     assert {"typical normal", "typical abnormal"} <= set(roles.values())
 
 

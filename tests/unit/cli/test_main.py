@@ -13,7 +13,7 @@ from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
 PROMISED = (
-    "demo", "phantom", "inspect", "plan", "train", "predict", "evaluate", "compare", "report", "explain", "convert", "shelf",
+    "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "convert", "shelf",
 )  # fmt: skip
 
 

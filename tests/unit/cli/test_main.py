@@ -13,12 +13,8 @@ from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
 PROMISED = (
-<<<<<<< HEAD
     "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar",
     "transfer", "convert", "shelf",
-=======
-    "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "convert", "shelf",
->>>>>>> generate
 )  # fmt: skip
 
 

@@ -288,7 +288,7 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
     steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
     train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
                   precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic,
-                  best=rules.BEST)  # fmt: skip
+                  best=rules.best(wish.folds)[0])  # fmt: skip
     expected = Expected(
         device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,
@@ -321,7 +321,7 @@ def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
         "net__channels": stages, "net__strides": stages,
         "train__precision": why_precision, "train__seconds": ends, "train__steps": fast, "expected__step_seconds": fast,
         "folds": "as asked for", "train__seed": "as asked for", "train__deterministic": "as asked for",
-        "expected__budget_seconds": "as asked for",
+        "expected__budget_seconds": "as asked for", "train__best": rules.best(made.folds)[1],
     }  # fmt: skip
     published = {f"augment__{name}": "the published range and frequency of nnU-Net" for name in type(made.augment).model_fields}
     return published | {name.replace(".", "__"): why for name, why in CONSTANTS.items()} | here

@@ -130,6 +130,14 @@ def prior(cases: int, labels: int) -> tuple[int, str]:
     return labels, f"only {cases} cases to learn from: a network starts from the shallow baseline's answer and corrects it"
 
 
+def best(folds: int) -> tuple[float, str]:
+    """By how much an earlier look must be better than the end to be kept; never in cross-validation, where the cases that are looked at are
+    those that count as unseen."""
+    if folds > 1:
+        return 0.0, "never: in cross-validation the validation cases of a fold count as unseen"
+    return BEST, "the last weights count, unless those of an earlier look were clearly better on validation cases"
+
+
 def networks(steps: float, prior: int, cases: int) -> tuple[bool, bool, str]:
     """Whether a network that starts from nothing learns, whether one that corrects the baseline does, and why; `steps` are those that each
     of two could take."""

@@ -75,7 +75,7 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
     rate, why_rate = classifiers.rate(name)
     train = Train(seconds=None if asked["deterministic"] else limits.seconds, most_seconds=most, steps=steps, learning_rate=rate,
                   weight_decay=1e-2, precision="bf16" if kind == "bf16" else "fp32", seed=asked["seed"],
-                  deterministic=asked["deterministic"], best=rules.BEST)  # fmt: skip
+                  deterministic=asked["deterministic"], best=rules.best(asked["folds"])[0])  # fmt: skip
     made = Plan(task=dataset.task, folds=asked["folds"], labels=dataset.labels, preparation=preparation, net=chosen.net, augment=augment,
                 patch=Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground, balance=balance), train=train,
                 predict=Predict(batch=max(1, min(256, 4 * chosen.batch)), overlap=0.0, skip_air=False,

@@ -82,7 +82,7 @@ def planned(dataset: Dataset, task: Task, facts: dict[str, Any], *, limits: Limi
                                 sensitivities=WISHED, specificities=WISHED),
                 expected=promise(chosen, steps, facts["cases"], budget=budget))  # fmt: skip
     reasons = {**_reasons(chosen, facts, wanted), **why, "preparation__lead": why_lead, **why_augment, "patch__balance": why_balance,
-               "train__precision": why_kind,
+               "train__precision": why_kind, "train__best": rules.best(asked["folds"])[1],
                "train__learning_rate": why_rate, **classifiers.reasons(name, own, task.nets[0])}  # fmt: skip
     return made, reasons
 

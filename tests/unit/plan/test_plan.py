@@ -138,6 +138,7 @@ def test_deterministic_counts_the_steps_that_the_budget_allows(machine):
 
 def test_the_budget_is_shared_by_the_folds(machine):
     made = plan_of(budget="10m", folds=5)
+    assert made.train.best == 0 and "unseen" in made.reasons["train.best"]
     assert made.folds == 5 and made.train.seconds == pytest.approx(0.85 * 600 / 5 / 2) and made.expected.budget_seconds == 600
 
 

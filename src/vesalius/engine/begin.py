@@ -7,7 +7,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from vesalius.core.errors import VesaliusError
-from vesalius.engine.run import CORRECTED
 from vesalius.engine.state import load_weights
 from vesalius.nets._names import borrow
 
@@ -39,7 +38,7 @@ def weights_of(source: Path) -> Path:
     """The file of weights: the one given, or that of a run (of several members the first that has one)."""
     if not source.is_dir():
         return source
-    found = [path for path in (source / FILE, source / CORRECTED / FILE, *sorted(source.glob(f"fold_*/**/{FILE}"))) if path.exists()]
+    found = [path for path in (source / FILE, *sorted(source.glob(f"fold_*/{FILE}"))) if path.exists()]
     if not found:
         raise VesaliusError(f"{source} has no weights to begin from. Name a run that has learned, or a .safetensors file.")
     return found[0]

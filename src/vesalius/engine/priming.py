@@ -18,7 +18,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.data.cache import Stored, mapped
 from vesalius.engine.progress import Tick
-from vesalius.engine.run import CORRECTED, Run
+from vesalius.engine.run import Run
 from vesalius.nets._prior import LIMIT
 from vesalius.tasks import Prior, VoxelTask
 
@@ -34,7 +34,7 @@ def stored_odds(prior: Prior, image: NDArray[np.floating]) -> Floats:
 
 def priors_of(run: Run, voices: Sequence[Path]) -> list[Prior]:
     """The prior of each network that corrects one, in the order of the folders `voices`."""
-    found = [voice for voice in voices if voice.name == CORRECTED]
+    found = [voice for voice in voices if run.corrects(voice)]
     return [cast(VoxelTask, run.task).prior(run.plan.labels, voice / FILE) for voice in found]
 
 

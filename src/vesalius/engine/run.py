@@ -68,9 +68,12 @@ class Run:
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
 
     def voices(self, member: Path) -> list[Path]:
-        """The folders of the networks that answer together in one fold: the first and one that corrects the baseline, as planned."""
-        net = self.plan.net
-        return [member] * (net.first or not net.prior) + [member / CORRECTED] * bool(net.prior)
+        """The folders of the networks that answer together in one fold: that of the fold, and one inside it where there are two."""
+        return [member, member / CORRECTED] if self.plan.net.networks == 2 else [member]
+
+    def corrects(self, voice: Path) -> bool:
+        """Whether the network in the folder `voice` is one that corrects the baseline."""
+        return self.plan.net.prior > 0 and (voice.name == CORRECTED or not self.plan.net.first)
 
     def trained(self, members: Sequence[Path] | None = None) -> list[Path]:
         """The folders of all networks that have weights, of `members` or of all, without those that are not to answer."""
@@ -98,7 +101,7 @@ class Run:
         if self.task.grain == "image":
             raise VesaliusError(f"{self.path} learned from images alone (task {self.plan.task}): it has no network that answers with "
                                 "classes. Train one, or ask it what it knows: vesalius predict.")  # fmt: skip
-        planned = self.plan.net if voice.name == CORRECTED else self.plan.net.alone()
+        planned = self.plan.net if self.corrects(voice) else self.plan.net.alone()
         net: nn.Module = build(planned, self.plan.preparation.in_channels, self.task.out_channels(self.plan.labels))
         weights, _ = load_weights(voice / "weights.safetensors")
         fill(net, weights)

@@ -25,7 +25,8 @@ from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
 from vesalius.engine.forecast import TESTING
 from vesalius.engine.member import Sides, learn
-from vesalius.engine.priming import fit_priors, forget_odds, primed
+from vesalius.engine.priming import FILE as PRIOR
+from vesalius.engine.priming import SHOWN, fit_priors, forget_odds, primed
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import CORRECTED, Run
 from vesalius.engine.settle import SETTLERS
@@ -315,7 +316,7 @@ def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
         if _final(voice):
             continue
         what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
-        sides, corrects = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]]), voice.name == CORRECTED
+        sides, corrects = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]]), run.corrects(voice)
         if corrects:
             sides, what = _primed(session, run, voice, sides=sides), f"{what} to correct the baseline"
         since = time.monotonic()
@@ -386,8 +387,8 @@ def _clear(folder: Path) -> None:
     import shutil
 
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
-                 "weights.safetensors", "metrics.json", "calibration.json", "report.html"):  # fmt: skip
+                 "weights.safetensors", PRIOR, "metrics.json", "calibration.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
-    for path in [folder / "checkpoint", folder / CORRECTED, folder / "predictions", folder / "events", *folder.glob("fold_*")]:
+    for path in [folder / "checkpoint", folder / CORRECTED, folder / SHOWN, folder / "predictions", folder / "events", *folder.glob("fold_*")]:
         if path.is_dir():
             shutil.rmtree(path)

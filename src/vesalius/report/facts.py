@@ -118,7 +118,7 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
         doctor=_json(folder / "doctor.json", None), fingerprint=_json(folder / "fingerprint.json", {}),
         metrics=_json(folder / "metrics.json", {}), curves=tuple(read_log(path, name) for name, path in logs),
         calibration=_json(folder / "calibration.json", {}),
-        trained=any(any(folder.glob(f"{place}weights.safetensors")) for place in ("", "corrected/", "fold_*/", "fold_*/corrected/")),
+        trained=any(any(folder.glob(f"{place}weights.safetensors")) for place in ("", "fold_*/")),
     )  # fmt: skip
 
 

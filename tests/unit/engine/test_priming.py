@@ -110,11 +110,11 @@ def test_the_correcting_network_may_answer_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("VESALIUS_HOME", str(tmp_path / "home"))
     tiny_plan(["net.prior=1", "net.first=false"], steps=3).save(tmp_path / "plan.json")
     run = train(write_scans(tmp_path / "scans", 7), tmp_path / "run", plan_file=tmp_path / "plan.json")
-    assert run.finished and not (run.path / "weights.safetensors").exists()
+    assert run.finished and not (run.path / CORRECTED).exists() and (run.path / FILE).exists()
     (net,) = run.networks()
     assert net.prior == 1 and run.metrics["parts"]["test"]["model"]["rows"]
     again = evaluate(Run(run.path), parts=("test",))["parts"]["test"]["model"]["rows"]
     assert again == run.metrics["parts"]["test"]["model"]["rows"]
     from vesalius.engine.begin import weights_of
 
-    assert weights_of(run.path) == run.path / CORRECTED / "weights.safetensors"
+    assert weights_of(run.path) == run.path / "weights.safetensors"

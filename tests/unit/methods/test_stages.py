@@ -46,7 +46,7 @@ def test_the_groups_of_a_transformer_are_its_patches_its_blocks_and_its_head():
 def test_encoders_side_by_side_are_as_deep_as_each_other():
     made = net("feature_fusion")
     found = layers(made)
-    assert len(found) == 5 + 1
+    assert len(found) == 5 + 2  # the encoders, the hidden layer on joined features, the answer
     for k in range(5):
         assert set(map(id, found[k])) == {id(w) for trunk in made.encoders.trunks for w in trunk[k].parameters()}
 

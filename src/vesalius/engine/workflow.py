@@ -389,6 +389,7 @@ def _clear(folder: Path) -> None:
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
                  "weights.safetensors", PRIOR, "metrics.json", "calibration.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
-    for path in [folder / "checkpoint", folder / CORRECTED, folder / SHOWN, folder / "predictions", folder / "events", *folder.glob("fold_*")]:
+    places = ("checkpoint", CORRECTED, SHOWN, "predictions", "events")
+    for path in [*(folder / place for place in places), *folder.glob("fold_*")]:
         if path.is_dir():
             shutil.rmtree(path)

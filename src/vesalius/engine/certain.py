@@ -3,8 +3,9 @@
 A connected outline stays where its most certain voxel reaches a level (two thresholds, as of edges: Canny 1986, TPAMI 8:679, section VIII):
 a network that has to outline something in every image is seldom sure of it where there is nothing. The level of each label is the one
 with the best mean Dice on validation cases, smoothed by a Gaussian of one unit of log odds; of those within a standard
-error of it the lowest (Breiman et al. 1984, section 3.4.3), so that no single case decides; none is set where the gain is less than .01
-or than a standard error. Kept in calibration.json, applied by everything that answers later.
+error of it the lowest (Breiman et al. 1984, section 3.4.3), so that no single case decides, and never within two units of the least certain
+outline that is right: to miss a lesion is worse than to draw one too many. None is set where the gain is less than .01 or than a
+standard error. Kept in calibration.json, applied by everything that answers later.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from vesalius.plan.budget import device
 
 LEVELS = np.arange(EVEN, 256)  # codes of log odds from even on; the lowest keeps everything
 LEAST_GAIN, LEAST_CASES = 0.01, 4
+ROOM = 2 * CODES_PER_UNIT  # between a level and the least certain outline that is right
 Floats = NDArray[np.float64]
 
 
@@ -107,7 +109,7 @@ def chosen(rows: Sequence[tuple[list[Outline], int]]) -> dict[str, float] | None
     """{"log_odds", "dice", "dice_without", "cases"} of the level with the best mean Dice, or None where none is clearly better."""
     table = dice_by_level(rows)
     smooth = ndimage.gaussian_filter1d(table, CODES_PER_UNIT, axis=1, mode="nearest")
-    top = int(smooth.mean(0).argmax())
+    top = int(smooth.mean(0)[: 1 + max(0, least_right(rows) - ROOM - EVEN)].argmax())
     behind = smooth[:, [top]] - smooth[:, : top + 1]
     best = next(k for k in range(top + 1) if behind[:, k].mean() <= standard_error(behind[:, k]))
     gains = table[:, best] - table[:, 0]
@@ -120,3 +122,9 @@ def chosen(rows: Sequence[tuple[list[Outline], int]]) -> dict[str, float] | None
 def standard_error(values: Floats) -> float:
     """Of the mean of `values`."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
+
+
+def least_right(rows: Sequence[tuple[list[Outline], int]]) -> int:
+    """The peak of the least certain outline among those that hold most of a case's truth; the highest code where there is none."""
+    found = [max(parts, key=lambda part: part.right) for parts, true in rows if true and any(part.right for part in parts)]
+    return min((part.peak for part in found), default=int(LEVELS[-1]))

@@ -80,6 +80,11 @@ def test_the_lowest_of_equal_levels_within_the_error_is_taken():
     assert found is not None and found["log_odds"] < 4
 
 
+def test_room_is_left_below_what_is_right():
+    found = chosen(rows_of([(12, True)] * 5 + [(5, True)] + [(4, False)] * 6 + [(2, False)] * 6))
+    assert found is not None and 2 < found["log_odds"] <= 3, "those at 4 stay: one that is right is as certain as 5"
+
+
 def test_certainty_is_the_log_odds_of_what_is_said():
     random = torch.Generator().manual_seed(0)
     values = torch.randn(4, 3, 5, 5, generator=random) * 2

@@ -174,12 +174,10 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     shares = [found["share"] for found in facts["classes"].values()]
     bias, reasons["net__bias"] = rules.start(shares, exclusive=dataset.labels.exclusive)
     chosen = replace(chosen, net=chosen.net.model_copy(update={"bias": bias}))
-    first, second, reasons["net__first"] = networks_rule(wish, (chosen.steps(limits), prior, facts["cases"]))
-    if prior and not second:
-        reasons["net__prior"] = reasons["net__first"]
-    if prior and not (first and second) and limit is not None:
+    first, reasons["net__first"] = networks_rule(wish, chosen.steps(limits), prior)
+    if not first and limit is not None:
         limit *= 2
-    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first, "prior": prior if second else 0}))
+    chosen = replace(chosen, net=chosen.net.model_copy(update={"first": first}))
     made = assemble(dataset, asked, (preparation, chosen, augment), limit=limit)
     return made.because(**{**reasons, **why})
 
@@ -241,12 +239,12 @@ def prior_rule(wish: Request, cases: int, dataset: Dataset) -> tuple[int, str]:
     return int(said[-1]), "set by the user"
 
 
-def networks_rule(wish: Request, known: tuple[float, int, int]) -> tuple[bool, bool, str]:
-    """Which networks learn: by the steps that each could take, the number of log odds and that of the cases; both where a user has set
-    net.prior."""
-    if known[1] and any(named(text) == "net.prior" for text in wish.settings):
-        return True, True, "set by the user"
-    return rules.networks(*known)
+def networks_rule(wish: Request, steps: float, prior: int) -> tuple[bool, str]:
+    """Whether a network that starts from nothing learns beside one that corrects the baseline, by the `steps` that each could take; it does
+    where a user has set net.prior."""
+    if prior and any(named(text) == "net.prior" for text in wish.settings):
+        return True, "set by the user"
+    return rules.networks(steps, prior)
 
 
 def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:

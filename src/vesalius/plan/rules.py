@@ -20,9 +20,8 @@ MIRRORED_SECONDS = 3.0
 ALIKE = 0.1  # mean correlation of two cases from which on a data set has a pose
 POSED = 0.75  # an axis along which mirroring leaves less than this of it is not mirrored
 BEST = 0.005  # by so much an earlier look must be better than the end to be kept
-FEW_CASES, FEW_LABELS = 24, 8  # up to so many, a network may correct the shallow baseline ...
-VERY_FEW_CASES = 18  # ... and up to so many beside one that starts from nothing, if there is time for both
-LEAST_OF_BOTH = 300  # steps, below which a network that starts from nothing is not worth half of the time
+FEW_CASES, FEW_LABELS = 18, 8  # up to so many, a network corrects the shallow baseline ...
+LEAST_OF_BOTH = 700  # ... alone, where two would take fewer steps each: a network that starts from nothing is not worth half of the time
 RAREST = 1e-4  # a class that is rarer starts as if it were not
 KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
 LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
@@ -138,16 +137,13 @@ def best(folds: int) -> tuple[float, str]:
     return BEST, "the last weights count, unless those of an earlier look were clearly better on validation cases"
 
 
-def networks(steps: float, prior: int, cases: int) -> tuple[bool, bool, str]:
-    """Whether a network that starts from nothing learns, whether one that corrects the baseline does, and why; `steps` are those that each
-    of two could take."""
+def networks(steps: float, prior: int) -> tuple[bool, str]:
+    """Whether a network that starts from nothing learns, and why; `steps` are those that each of two could take."""
     if not prior:
-        return True, False, "the only network"
+        return True, "the only network"
     if steps < LEAST_OF_BOTH:
-        return False, True, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
-    if cases > VERY_FEW_CASES:
-        return True, False, f"{cases} cases and {2 * steps:.0f} steps are enough for a network that starts from nothing"
-    return True, True, f"{cases} cases: the mean of two networks that err on different cases is better than either"
+        return False, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
+    return True, "the mean of two networks that err on different cases is better than either"
 
 
 def start(shares: Sequence[float], *, exclusive: bool) -> tuple[tuple[float, ...], str]:

@@ -143,19 +143,17 @@ def test_the_budget_is_shared_by_the_folds(machine):
 
 
 def test_few_cases_get_a_second_network_that_corrects_the_baseline():
-    few = make_plan(tiny_dataset(), facts=facts(), budget="2m")
-    many = make_plan(tiny_dataset(), facts=facts(cases=200), budget="2m")
+    few = make_plan(tiny_dataset(), facts=facts(), budget="10m")
+    many = make_plan(tiny_dataset(), facts=facts(cases=200), budget="10m")
     assert few.net.prior == 1 and many.net.prior == 0
     assert "baseline" in few.reasons["net.prior"] and "200 cases" in many.reasons["net.prior"]
     assert few.train.seconds == pytest.approx(many.train.seconds / 2)
-    some = make_plan(tiny_dataset(), facts=facts(cases=20), budget="2m")
+    some = make_plan(tiny_dataset(), facts=facts(cases=20), budget="10m")
     assert some.net.prior == 0 and "20 cases" in some.reasons["net.prior"] and some.train.seconds == many.train.seconds
-    hurried = make_plan(tiny_dataset(), facts=facts(cases=20), budget="20s")
-    assert hurried.net.prior == 1 and not hurried.net.first
     short = make_plan(tiny_dataset(), facts=facts(), budget="20s")
     assert short.net.prior == 1 and not short.net.first and short.net.networks == 1, "too short for a network that starts from nothing"
     assert short.train.seconds == pytest.approx(0.85 * 20)
-    own = make_plan(tiny_dataset(), facts=facts(), budget="2m", settings=("net.prior=0",))
+    own = make_plan(tiny_dataset(), facts=facts(), budget="10m", settings=("net.prior=0",))
     assert own.net.prior == 0 and own.train.seconds == pytest.approx(many.train.seconds), "the whole time is the one network's"
 
 

@@ -112,9 +112,9 @@ class Cache:
         coded = read_mask(case.mask, self.labels, image.space) if case.mask else np.zeros((1, *image.space.shape), np.uint8)
         target = prepared.target(coded)
         seed = np.random.default_rng(int(self.key(case), 16))
-        _save(files["image"], prepared.image.astype(np.float16))
-        _save(files["target"], target)
-        _save(files["places"], foreground_places(self.labels.masks(target), seed))
+        save_array(files["image"], prepared.image.astype(np.float16))
+        save_array(files["target"], target)
+        save_array(files["places"], foreground_places(self.labels.masks(target), seed))
 
 
 def forget(folder: Path, *, days: float) -> None:
@@ -133,7 +133,8 @@ def _files(path: Path) -> list[Path]:
     return [path] if not path.is_dir() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _save(path: Path, array: Array) -> None:
+def save_array(path: Path, array: Array) -> None:
+    """`array` in the .npy file at `path`, written beside and then renamed."""
     def write(beside: Path) -> None:
         with open(beside, "wb") as file:
             np.save(file, array, allow_pickle=False)

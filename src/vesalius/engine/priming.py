@@ -9,14 +9,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.errors import VesaliusError
-from vesalius.core.files import write_beside
-from vesalius.data.cache import Stored, mapped
+from vesalius.data.cache import Stored, mapped, save_array
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import Run
 from vesalius.nets._prior import LIMIT
@@ -62,7 +61,7 @@ def fit_priors(run: Run, voice: Path, learned: Sequence[Stored], *, patients: Ma
             others = [case for i, case in enumerate(learned) if i not in part]
             prior = _fitted(run, others or learned)
             for case in missing:
-                _save(_file(voice, case), np.concatenate([case.image, stored_odds(prior, case.image).astype(np.float16)]))
+                save_array(_file(voice, case), np.concatenate([case.image, stored_odds(prior, case.image).astype(np.float16)]))
         tick(done, len(parts), "fitting the baseline that is to be corrected")
 
 
@@ -95,11 +94,3 @@ def named(cases: Sequence[Stored]) -> str:
 
 def _file(voice: Path, case: Stored) -> Path:
     return voice / SHOWN / f"{case.name}.npy"
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    def write(beside: Path) -> None:
-        with open(beside, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-
-    write_beside(path, write)

@@ -137,18 +137,9 @@ def check_nonsense(card: Card, folder: Path) -> None:
             raise AssertionError(f"{card.name} accepted nonsense number {number}")
 
 
-def check_count(card: Card, folder: Path) -> None:
-    """The published number of parameters, to the last one."""
-    facts = card.facts or {}
-    assert "parameters" in facts, f"{card.name}: the card states no published number of parameters"
-    with torch.device("meta"):
-        net = NETS[card.name](**facts["arguments"])
-    assert sum(p.numel() for p in net.parameters()) == facts["parameters"]
-
-
 Check = Callable[[Card, Path], None]
 CHECKS: tuple[Check, ...] = (
-    check_shapes, check_depths, check_gradient, check_context, check_layout, check_saved, check_seeds, check_nonsense, check_count,
+    check_shapes, check_depths, check_gradient, check_context, check_layout, check_saved, check_seeds, check_nonsense, check_classifier.check_count,
 )  # fmt: skip
 
 BY_TASK: dict[str, tuple[Check, ...]] = {"segment": CHECKS, "classify": check_classifier.CHECKS}

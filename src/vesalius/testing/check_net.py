@@ -139,7 +139,8 @@ def check_nonsense(card: Card, folder: Path) -> None:
 
 Check = Callable[[Card, Path], None]
 CHECKS: tuple[Check, ...] = (
-    check_shapes, check_depths, check_gradient, check_context, check_layout, check_saved, check_seeds, check_nonsense, check_classifier.check_count,
+    check_shapes, check_depths, check_gradient, check_context, check_layout, check_saved, check_seeds, check_nonsense,
+    check_classifier.check_count,
 )  # fmt: skip
 
 BY_TASK: dict[str, tuple[Check, ...]] = {"segment": CHECKS, "classify": check_classifier.CHECKS}

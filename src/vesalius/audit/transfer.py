@@ -33,7 +33,7 @@ from vesalius.plan import Plan
 
 WRITTEN = ("asked.json", "dataset.json", "splits.json", "plan.json", "transfer.json", "transfer.html")
 FOLDERS = ("pretrained", "runs", "outcomes", "plans")
-FIXED = ("data", "budget", "settings", "inits", "fix_split")  # what may not change between two sittings
+FIXED = ("data", "budget", "unlabelled", "settings", "inits", "fix_split")  # what may not change between two sittings
 
 
 @dataclass
@@ -125,7 +125,8 @@ def _same_audit(folder: Path, now: dict[str, Any]) -> None:
     """What an audit was begun with is kept; labels, seeds and rivals may be added."""
     if (file := folder / "asked.json").exists():
         before = read_json(file)
-        unlike = [name for name in FIXED if before.get(name) != now.get(name) and not (name == "inits" and _grown(before[name], now[name]))]
+        unlike = [name for name in FIXED if before.get(name, "") != now.get(name)
+                  and not (name == "inits" and _grown(before[name], now[name]))]  # fmt: skip
         if unlike:
             raise UsageError(f"{folder} holds an audit with another {', '.join(unlike)}. "
                              "Choose another folder, or start again with --overwrite.")  # fmt: skip

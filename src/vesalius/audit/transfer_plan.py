@@ -32,11 +32,13 @@ USUAL = {"case": ("simclr", "rotation", "inpainting"), "voxel": ("models_genesis
 
 class Asked(Settings):
     """`labels` counts labelled cases, those to validate on included; `methods` learn without labels and may hold "scratch" (which is
-    there in any case); `inits` are further weights; `budget` is the time of one run, `settings` values of the shared plan set by hand."""
+    there in any case); `inits` are further weights; `budget` is the time of one run, `unlabelled` that of learning without labels where it
+    is another (a time, or a number of steps), `settings` values of the shared plan set by hand."""
 
     labels: tuple[int, ...] = (10, 20, 50, 100)
     seeds: int = 3
     budget: str | float | None = "30s"
+    unlabelled: str = ""
     methods: tuple[str, ...] = ()
     inits: dict[str, str] = {}
     settings: tuple[str, ...] = ()

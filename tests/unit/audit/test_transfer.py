@@ -197,7 +197,7 @@ def audited(data, tmp_path_factory):
     plan.save(folder / "other.json")
     elsewhere = train(other, folder / "elsewhere", wish=Request(budget=None), plan_file=folder / "other.json").path
     begun(folder / "audit", plan_of(steps=4))
-    wish = asked(labels=(10,), seeds=1, inits={"elsewhere": str(elsewhere)}, settings=("train.steps=4",))
+    wish = asked(labels=(10,), seeds=1, inits={"elsewhere": str(elsewhere)}, settings=("train.steps=4",), unlabelled="6")
     return folder / "audit", transfer.transfer(data, folder / "audit", asked=wish)
 
 
@@ -217,6 +217,7 @@ def test_no_test_image_was_looked_at_while_learning_without_labels(audited):
     run = Run.open(folder / "pretrained" / "simclr" / "seed_0")
     fold = run.splits["folds"][0]
     assert len(fold["train"]) + len(fold["val"]) == 40 and not run.splits["test"]
+    assert run.plan.train.steps == 6, "learning without labels has the steps asked for it, not those of a run with labels"
     assert not {*fold["train"], *fold["val"]} & set(read_json(folder / "splits.json")["test"])
 
 

@@ -21,7 +21,7 @@ from vesalius.audit import transfer_runs
 from vesalius.audit.rivals import Rows
 from vesalius.audit.rounds import Outcome
 from vesalius.audit.subsets import Nested, nested
-from vesalius.audit.transfer_plan import Asked, Job, jobs_of, prepared, steps_alike
+from vesalius.audit.transfer_plan import Asked, Job, able_to_teach, jobs_of, prepared, steps_alike
 from vesalius.audit.transfer_table import tabled
 from vesalius.core.errors import UsageError
 from vesalius.core.files import read_json, write_json
@@ -117,6 +117,7 @@ def _begun(data: Dataset, folder: Path, asked: Asked, *, listener: Listener) -> 
     _same_audit(folder, now)
     dataset, pool, test = prepared(data, asked, folder=folder, listener=listener)
     plan = steps_alike(dataset, pool, asked, folder=folder, listener=listener)
+    able_to_teach(asked.without_labels(), plan)
     write_json(folder / "asked.json", now)
     return Audit(asked, folder, dataset, pool, test, plan, listener)
 

@@ -175,6 +175,13 @@ def test_what_cannot_be_asked_is_refused(data, tmp_path):
         prepared(data, asked(labels=(10, 50)), folder=tmp_path, listener=Listener())
 
 
+def test_a_method_that_cannot_teach_the_network_is_refused_before_any_work(data, tmp_path, monkeypatch):
+    jobs = Jobs(monkeypatch, gains={"scratch": 0, "inpainting": 0})
+    with pytest.raises(UsageError, match=r"inpainting cannot teach the network of this audit, compact: .*gives no image.*--methods"):
+        transfer.transfer(data, begun(tmp_path / "audit", plan_of()), asked=asked(methods=("inpainting",)))
+    assert not jobs.calls
+
+
 def test_weights_that_have_seen_the_test_are_refused(data, tmp_path):
     """An in-domain run that was trained on the whole data set would win by memory."""
     from tests.unit.engine.tiny import write_run

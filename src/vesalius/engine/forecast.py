@@ -61,7 +61,7 @@ def _of_intervals(run: Run, cases: Sequence[Case]) -> float:
     truth, patients = truths(cases, labels), [case.patient for case in cases]
     said = draw.dirichlet(np.ones(len(labels.names)), len(cases)) if labels.one_of else draw.random((len(cases), len(labels.names)))
     none = task.calibrate(np.zeros((0, labels.out_channels)), np.zeros((0, 1), np.uint8), labels)
-    judged = Judged(task, labels, patients, truth, {"model": said}, {"model": none})
+    judged = Judged(task, labels, patients, truth, {"model": said}, {"model": none.get("thresholds", {})})
     rows: NDArray[np.intp] = draw.integers(len(cases), size=len(cases))
     people = len(set(patients))
     draws = (DRAWS if len(cases) <= LARGE else FEWER) + min(GROUPS, people) + EXAMINED

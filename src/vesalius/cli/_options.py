@@ -16,6 +16,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, ma
 Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
 Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
+Members = Annotated[int, typer.Option(min=1, help="Networks that answer together, each learned from another seed; they share the time.")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]

@@ -39,6 +39,17 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
     return found.with_channels(channel) if channel else found
 
 
+def by_channel(pairs: list[str]) -> dict[str, Path]:
+    """The files of one case that CHANNEL=FILE texts name."""
+    named = {}
+    for pair in pairs:
+        channel, found, file = pair.partition("=")
+        if not found:
+            raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
+        named[channel] = Path(file)
+    return named
+
+
 def not_both(given: dict[str, bool]) -> None:
     """Options that undo each other are refused."""
     if all(given.values()):

@@ -58,8 +58,9 @@ def train_all(dataset: Dataset, output: Path, *, wish: Request, listener: Listen
     for number, (name, one) in enumerate(wishes.items(), 1):
         heard.say(f"Fusion {number} of {len(wishes)}: {name}.")
         since = time.monotonic()
+        heard.started = since if number > 1 else heard.started  # each has a share of its own, which begins when it does
         one = one.model_copy(update={"budget": share})
-        runs[name] = train(dataset, output / f"fusion_{name}", wish=one, listener=listener, **how)
+        runs[name] = train(dataset, output / f"fusion_{name}", wish=one, listener=heard, **how)
         heard.say(f"Fusion {name}: {time.monotonic() - since:.0f} s.")
         write_json(output / "fusion.json", compared(runs, share))
         if heard.stop():

@@ -10,7 +10,7 @@ from vesalius.core.errors import DataError, VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.labels import Labels
 from vesalius.engine.run import Run
-from vesalius.metrics._answers import Answers
+from vesalius.metrics._answers import Answers, Cut
 from vesalius.tasks.classify.scores import answers_of
 
 Rows = dict[str, dict[str, Any]]
@@ -70,9 +70,15 @@ def answers_in(rows: list[dict[str, Any]], labels: Labels, run: Run, *, patients
     """Rows of scores as the shelf of metrics takes them."""
     p = np.array([[row["probabilities"][name] for name in labels.names] for row in rows])
     truth = np.stack([target(str(row["truth"]), labels, unknown=row.get("unknown") or []) for row in rows])
+    return answers_of(p, labels, thresholds=limits_of(rows, run), truth=truth, patients=patients)
+
+
+def limits_of(rows: list[dict[str, Any]], run: Run) -> dict[str, Cut]:
+    """From which probability on each class was said of each case, (N,); those of the whole run where rows of before do not tell."""
     file = run.path / "calibration.json"
-    limits = read_json(file).get("thresholds", {}) if file.exists() else {}
-    return answers_of(p, labels, thresholds=limits, truth=truth, patients=patients)
+    kept = read_json(file).get("thresholds", {}) if file.exists() else {}
+    names = dict.fromkeys([*kept, *(name for row in rows for name in row.get("thresholds", {}))])
+    return {name: np.array([row.get("thresholds", {}).get(name, kept.get(name, 0.5)) for row in rows], float) for name in names}
 
 
 def target(words: str, labels: Labels, *, unknown: list[str]) -> np.ndarray:

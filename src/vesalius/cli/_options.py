@@ -16,6 +16,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, ma
 Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
 Folds = Annotated[int | None, typer.Option(help="Cross-validation folds (1: one training and one validation part); planned if not given.")]
+Members = Annotated[int, typer.Option(min=1, help="Networks that answer together, each learned from another seed; they share the time.")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]
@@ -36,6 +37,17 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
     said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label, "unlabelled": unlabelled}
     found = Dataset.open(data, **{name: value for name, value in said.items() if value})
     return found.with_channels(channel) if channel else found
+
+
+def by_channel(pairs: list[str]) -> dict[str, Path]:
+    """The files of one case that CHANNEL=FILE texts name."""
+    named = {}
+    for pair in pairs:
+        channel, found, file = pair.partition("=")
+        if not found:
+            raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
+        named[channel] = Path(file)
+    return named
 
 
 def not_both(given: dict[str, bool]) -> None:

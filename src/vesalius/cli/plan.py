@@ -15,6 +15,7 @@ def plan(
     budget: o.Budget = "20m",
     memory: o.Memory = None,
     folds: o.Folds = None,
+    members: o.Members = 1,
     deterministic: Annotated[bool, typer.Option(help="Plan for a fixed number of steps.")] = False,
     task: o.Task = None,
     method: o.Method = None,
@@ -45,7 +46,7 @@ def plan(
     cases = [case for case in dataset.learnable if case.split != "test"]
     with Progress("looking at the scans") as tick:
         facts = fingerprint(dataset, cases, progress=tick)
-    made = decide(dataset, facts=facts, budget=None if budget == "none" else budget, memory=memory, folds=folds,
+    made = decide(dataset, facts=facts, budget=None if budget == "none" else budget, memory=memory, folds=folds, members=members,
                   deterministic=deterministic, settings=[*(settings or []), *([f"train.method={method}"] if method else [])])  # fmt: skip
     if output:
         made.save(output)

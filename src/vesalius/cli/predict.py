@@ -40,7 +40,7 @@ def predict(
     from vesalius.engine.predict import Options, row_of
     from vesalius.engine.predict import predict as work
 
-    named = _named(image or [])
+    named = o.by_channel(image or [])
     if (inputs is None) == (not named):
         raise UsageError("Name the scans: vesalius predict RUN SCANS, or --image CHANNEL=FILE for each channel of one case.")
     changes = [*(settings or []), *(["predict.mirror=true"] if mirror else [])]
@@ -56,16 +56,6 @@ def predict(
         table(("case", "file", what), [(a.case, str(a.path or a.problem), words) for a, words in zip(done, shown, strict=True)])
     if any(a.problem for a in done):
         raise VesaliusError(f"{sum(bool(a.problem) for a in done)} of {len(done)} cases could not be answered; they are listed above.")
-
-
-def _named(pairs: list[str]) -> dict[str, Path]:
-    named = {}
-    for pair in pairs:
-        channel, found, file = pair.partition("=")
-        if not found:
-            raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
-        named[channel] = Path(file)
-    return named
 
 
 def _said(said: str, probabilities: dict[str, float] | None) -> str:

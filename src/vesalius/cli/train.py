@@ -18,6 +18,7 @@ def train(
     budget: o.Budget = "20m",
     memory: o.Memory = None,
     folds: o.Folds = None,
+    members: o.Members = 1,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights, the samples and the augmentation.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="A fixed number of steps and bit-identical weights, resumed or not.")] = False,
     task: o.Task = None,
@@ -61,7 +62,7 @@ def train(
     from vesalius.tasks import aimed
 
     o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
-    wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "seed": seed,
+    wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "members": members, "seed": seed,
                             "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,
                             "settings": [*(settings or []), *o.as_settings(init, method)]}, where="the options")  # fmt: skip
     listener = Console(output)

@@ -38,7 +38,7 @@ def testing_cases(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     found = [[case for case in map(run.dataset.case, names) if case.classes is not None] for names in parts]
     answers = len(found[0]) + len(found[1]) * len(splits["folds"])
     each = _of_a_case(run, [case for part in found for case in part], baseline)
-    each += 1.2 * run.plan.expected.tile_seconds * (2 ** sum(run.plan.augment.mirror) if run.plan.predict.mirror else 1)
+    each += run.plan.members * 1.2 * run.plan.expected.tile_seconds * (2 ** sum(run.plan.augment.mirror) if run.plan.predict.mirror else 1)
     return SPARE * (REPORT_CPU * busy + answers * each + sum(_of_intervals(run, part) for part in found if part))
 
 
@@ -61,7 +61,7 @@ def _of_intervals(run: Run, cases: Sequence[Case]) -> float:
     truth, patients = truths(cases, labels), [case.patient for case in cases]
     said = draw.dirichlet(np.ones(len(labels.names)), len(cases)) if labels.one_of else draw.random((len(cases), len(labels.names)))
     none = task.calibrate(np.zeros((0, labels.out_channels)), np.zeros((0, 1), np.uint8), labels)
-    judged = Judged(task, labels, patients, truth, {"model": said}, {"model": none})
+    judged = Judged(task, labels, patients, truth, {"model": said}, {"model": none.get("thresholds", {})})
     rows: NDArray[np.intp] = draw.integers(len(cases), size=len(cases))
     people = len(set(patients))
     draws = (DRAWS if len(cases) <= LARGE else FEWER) + min(GROUPS, people) + EXAMINED
@@ -89,7 +89,7 @@ def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     sides = shapes * own / np.array(spacing) if spacing else shapes
     stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
     tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
-    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks
+    tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks * plan.members
     return float(REPORT_SECONDS * busy + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
 
 

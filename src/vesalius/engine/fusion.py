@@ -58,8 +58,9 @@ def train_all(dataset: Dataset, output: Path, *, wish: Request, listener: Listen
     for number, (name, one) in enumerate(wishes.items(), 1):
         heard.say(f"Fusion {number} of {len(wishes)}: {name}.")
         since = time.monotonic()
+        heard.started = since if number > 1 else heard.started  # each has a share of its own, which begins when it does
         one = one.model_copy(update={"budget": share})
-        runs[name] = train(dataset, output / f"fusion_{name}", wish=one, listener=listener, **how)
+        runs[name] = train(dataset, output / f"fusion_{name}", wish=one, listener=heard, **how)
         heard.say(f"Fusion {name}: {time.monotonic() - since:.0f} s.")
         write_json(output / "fusion.json", compared(runs, share))
         if heard.stop():
@@ -86,7 +87,7 @@ def row(name: str, run: Run) -> dict[str, Any]:
     scores = {measure: {key: (summary.get(measure) or {}).get(key) for key in ("mean", "low", "high")} for measure in SHOWN}
     return {"fusion": name, "run": run.path.name, "net": run.plan.net.name, "arguments": run.plan.net.arguments, "part": part,
             "cases": len(parts[part]["model"]["rows"]) if part else 0, **scores, "parameters": weights, "steps": steps_of(run),
-            "epochs": steps_of(run) * run.plan.patch.batch / max(1, sum(len(fold["train"]) for fold in run.splits["folds"])),
+            "epochs": steps_of(run) * run.plan.patch.batch / max(1, run.plan.members * sum(len(fold["train"]) for fold in run.splits["folds"])),
             "seconds": (record.get("seconds") or {}).get("whole"), "learned_seconds": (record.get("seconds") or {}).get("learn"),
             "baseline_auc": _baseline(parts.get(part) or {})}  # fmt: skip
 
@@ -98,10 +99,10 @@ def _baseline(part: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def steps_of(run: Run) -> int:
-    """Steps that were taken, of all members together."""
+    """Steps that were taken, of all networks together."""
     from vesalius.engine.state import load_weights
 
-    return sum(int(load_weights(member / "weights.safetensors")[1].get("step", 0)) for member in run.members)
+    return sum(int(load_weights(voice / "weights.safetensors")[1].get("step", 0)) for voice in run.trained())
 
 
 def short(rows: Sequence[dict[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from vesalius.core.errors import DataError, FormatError, UsageError, VesaliusErr
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts._stacks import stacks
+from vesalius.data.layouts.class_table import listed
 from vesalius.data.layouts.images import stacked
 from vesalius.engine.dicoms import is_one, loose
 from vesalius.io import recognise
@@ -19,7 +20,7 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
     """Cases behind `path` for a network that wants `channels`.
 
     One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series).
-    Several: a data set in any layout, a folder of `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
+    Several: a data set in any layout, a table with a column `image_<channel>` for each (it need not say what a case shows), a folder of `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
     """
     if images:
         return [_named(images, channels)]
@@ -31,7 +32,9 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
         return single
     if path.is_dir() and not _is_series(path):
         return _folder(path, channels)
-    if path.suffix.lower() in (".csv", ".tsv") or stacks(path):
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _of_dataset(listed(path) or Dataset.open(path), path, channels)
+    if stacks(path):
         return _of_dataset(Dataset.open(path), path, channels)
     if len(channels) > 1:
         raise UsageError(

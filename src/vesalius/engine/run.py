@@ -68,8 +68,10 @@ class Run:
         return [self.path / f"fold_{k}" for k in range(self.plan.folds)]
 
     def voices(self, member: Path) -> list[Path]:
-        """The folders of the networks that answer together in one fold: that of the fold, and one inside it where there are two."""
-        return [member, member / CORRECTED] if self.plan.net.networks == 2 else [member]
+        """The folders of the networks that answer together in one fold: of each seed (the first has that of the fold, others one inside
+        it) its own, and one inside it where there are two."""
+        seats = [member, *(member / f"seed_{k}" for k in range(1, self.plan.members))]
+        return [voice for seat in seats for voice in ((seat, seat / CORRECTED) if self.plan.net.networks == 2 else (seat,))]
 
     def corrects(self, voice: Path) -> bool:
         """Whether the network in the folder `voice` is one that corrects the baseline."""

@@ -28,7 +28,7 @@ def settle_voices(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict
         return {}
     (run.path / CALIBRATION).unlink(missing_ok=True)
     jobs = [(member, [stored[n] for n in fold["val"] if n in stored]) for member, fold in zip(run.members, run.splits["folds"], strict=True)
-            if len(run.trained([member])) == 2]  # fmt: skip
+            if run.trained([member]) == run.voices(member)]  # fmt: skip
     total, rows = sum(len(cases) for _, cases in jobs), list[list[float]]()
     for member, cases in jobs:
         for case in cases:
@@ -42,11 +42,12 @@ def settle_voices(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict
 
 
 def scores(run: Run, member: Path, case: Stored) -> list[float]:
-    """The quick score of each network of `member` and of their mean."""
+    """The quick score of the first networks of `member`, of those that correct, and of all."""
     plan, where, folders = run.plan, device(), run.trained([member])
     networks = callables(run.networks([member]), plan, where)
     image = with_odds(np.asarray(case.image, np.float32), priors_of(run, folders))
-    asked = [networks[:1], networks[1:], networks]
+    corrects = [run.corrects(folder) for folder in folders]
+    asked = [[n for n, c in zip(networks, corrects, strict=True) if not c], [n for n, c in zip(networks, corrects, strict=True) if c], networks]
     answers = [classes(some, image, image.shape[1:], plan=plan, device=where) for some in asked]
     return [run.task.quick_score(said, case.target, plan.labels) for said in answers]
 

@@ -27,9 +27,11 @@ from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.sets import summaries
 from vesalius.engine.table import write_table
+from vesalius.metrics._answers import Cut
 from vesalius.plan.budget import device
 from vesalius.plan.plan import Plan
 from vesalius.tasks import CaseTask, Shallow, Task
+from vesalius.tasks._rules import Index, Rules, sliced
 
 AT_ONCE = 256 << 20  # bytes of prepared cases that are in memory at a time, twice
 MOST_AT_ONCE = 512
@@ -41,9 +43,11 @@ Jobs = list[tuple[list[Case], list[int]]]
 
 @dataclass
 class Heard:
-    """What was answered: cases with their logits (N, K) by who answered, and (case, problem) of those that could not be read."""
+    """What was answered: cases with their logits (N, K) by who answered, by which fold each was held back (`folds`, where that is known),
+    and (case, problem) of those that could not be read."""
 
     cases: list[Case] = field(default_factory=list)
+    folds: list[int] = field(default_factory=list)
     logits: dict[str, list[Floats]] = field(default_factory=dict)
     problems: list[tuple[Case, str]] = field(default_factory=list)
 
@@ -135,9 +139,10 @@ def heard_of(run: Run, part: str, jobs: Jobs, *, baseline: Baselines, listener: 
     with listener.stage(f"testing on {part}") as tick:
         for cases, members in jobs:
             labelled = [case for case in cases if case.classes is not None]
-            networks = callables([run.network(run.members[k]) for k in members], run.plan, device()) if labelled else []
+            networks = callables(run.networks([run.members[k] for k in members]), run.plan, device()) if labelled else []
             for some in in_parts(labelled, run.plan):
                 answer(networks, some, run.plan, heard=heard, baseline=baseline_of(baseline, members))
+                heard.folds += [members[0]] * (len(heard.cases) - len(heard.folds))
                 tick(len(heard.cases), total, some[-1][0].name)
     return heard
 
@@ -149,22 +154,42 @@ def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Baselines, by: Seq
     heard = {part: found for part, found in heard.items() if found.cases}
     for found in heard.values():
         found.logits["majority"] = [np.tile(as_logits(usual(run), labels), (len(found.cases), 1))]
-    calibrations: dict[str, Mapping[str, Any]] = {}
-    for who in ("model", "baseline", "majority"):
-        seen = heard.get("val")
-        if seen and who in seen.logits:
-            calibrations[who] = task.calibrate(seen.of(who), truths(seen.cases, labels), labels, names=seen.names, patients=seen.patients,
-                                               targets=run.plan.predict.targets)  # fmt: skip
-    if "val" in heard:
-        write_json(run.path / "calibration.json", calibrations["model"])
-    calibrations.setdefault("model", calibration_of(run))
     none = task.calibrate(np.zeros((0, labels.out_channels)), np.zeros((0, 1), np.uint8), labels)
-    calibrations["majority"] = none
+    kept: dict[str, Mapping[str, Any]] = {"baseline": none}
+    seen = heard.get("val")
+    if seen:
+        kept |= {who: fitted(run, seen, np.arange(len(seen.cases)), who=who) for who in ("model", "baseline") if who in seen.logits}
+        write_json(run.path / "calibration.json", kept["model"])
+    kept.setdefault("model", calibration_of(run))
+    made = {}
     with listener.stage("drawing patients for the intervals"):
-        made = {part: scored(task, labels, found, calibrations={"baseline": none, **calibrations}, by=by) for part, found in heard.items()}
+        for part, found in heard.items():
+            rules = {who: Rules.one(how, len(found.cases)) for who, how in {**kept, "majority": none}.items()}
+            if part == "val":
+                rules |= {who: left_out(run, found, rules[who], who=who) for who in ("model", "baseline") if who in found.logits}
+            made[part] = scored(task, labels, found, rules=rules, by=by)
     for part in made:
         write_table(run.path / "predictions" / part, made[part]["model"]["rows"], labels)
     return made
+
+
+def fitted(run: Run, heard: Heard, rows: Index, *, who: str) -> dict[str, Any]:
+    """What is set on the cases `rows` of `heard`."""
+    cases = [heard.cases[int(k)] for k in rows]
+    return cast(CaseTask, run.task).calibrate(
+        heard.of(who)[rows], truths(cases, run.plan.labels), run.plan.labels, names=[case.name for case in cases],
+        patients=[case.patient for case in cases], targets=run.plan.predict.targets)  # fmt: skip
+
+
+def left_out(run: Run, heard: Heard, rules: Rules, *, who: str) -> Rules:
+    """Rules for the cases that all `rules` were fitted on: of several folds each is judged by what is set on the others, so that no
+    case has a say in what is said of it. Of one fold there are no others, and `rules` stand."""
+    folds, patients = np.asarray(heard.folds), np.asarray(heard.patients)
+    numbers = np.unique(folds)
+    if len(numbers) < 2:
+        return rules
+    others = [np.flatnonzero((folds != k) & ~np.isin(patients, patients[folds == k])) for k in numbers]
+    return Rules([fitted(run, heard, rows, who=who) for rows in others], np.searchsorted(numbers, folds))
 
 
 def usual(run: Run) -> Floats:
@@ -179,39 +204,57 @@ def usual(run: Run) -> Floats:
 
 @dataclass(frozen=True)
 class Judged:
-    """Answers beside the truth: `said` holds probabilities (N, K) by who answered, `calibrations` how each decides."""
+    """Answers beside the truth: `said` holds probabilities (N, K) by who answered, `thresholds` from where on each says yes."""
 
     task: CaseTask
     labels: Labels
     patients: Sequence[str]
     truth: NDArray[np.uint8]
     said: Mapping[str, Floats]
-    calibrations: Mapping[str, Mapping[str, Any]]
+    thresholds: Mapping[str, Mapping[str, Cut]]
 
     def measure(self, who: str, index: NDArray[np.intp]) -> dict[str, dict[str, float]]:
         """The measures of the cases `index`."""
-        return self.task.measures(self.said[who][index], self.truth[index], self.labels, calibration=self.calibrations[who])
+        limits = sliced(self.thresholds[who], index)
+        return self.task.measures(self.said[who][index], self.truth[index], self.labels, thresholds=limits)
 
 
-def scored(task: CaseTask, labels: Labels, heard: Heard, *, calibrations: Mapping[str, Mapping[str, Any]],
+def scored(task: CaseTask, labels: Labels, heard: Heard, *, rules: Mapping[str, Rules],
            by: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
     """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "by_patient",
     "raters": {}} of one part."""
-    said = {who: task.probabilities(heard.of(who), labels, calibrations[who]) for who in heard.logits}
-    judged = Judged(task, labels, heard.patients, truths(heard.cases, labels), said, calibrations)
+    told = {who: heard.of(who) for who in heard.logits}
+    said = {who: probabilities(task, values, labels, rules=rules[who]) for who, values in told.items()}
+    limits = {who: rules[who].thresholds for who in told}
+    judged = Judged(task, labels, heard.patients, truths(heard.cases, labels), said, limits)
     summary, difference = summaries([who for who in ("model", "baseline") if who in said], judged.patients, judged.measure)
     alone = summaries(["majority"], judged.patients, judged.measure, draws=1)[0] if "majority" in said else {}
     made: dict[str, Any] = {"baseline": None, "raters": {}}
     for who, table in {**summary, **alone}.items():
         made[who] = {"rows": [], "summary": table, "groups": {}}
         if who != "majority":
-            rows = task.rows(heard.of(who), labels, calibrations[who], names=heard.names, truth=judged.truth)
+            rows = rows_of(judged, told[who], rules=rules[who], names=heard.names)
             made[who]["rows"] = [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
                                  for case, row in zip(heard.cases, rows, strict=True)]  # fmt: skip
-            made[who]["trust"] = task.examined(heard.of(who), judged.truth, labels, calibration=calibrations[who], names=heard.names,
+            made[who]["trust"] = task.examined(told[who], judged.truth, labels, rules=rules[who], names=heard.names,
                                                patients=heard.patients)  # fmt: skip
     made["model"]["groups"] = {key: _by_value(heard.cases, key, judged.measure) for key in by}
     return {**made, "difference": difference or None, "by_patient": by_patient(judged)}
+
+
+def probabilities(task: CaseTask, logits: Floats, labels: Labels, *, rules: Rules) -> Floats:
+    """(N, K) by the rules of each case."""
+    return rules.told(lambda k, rows: task.probabilities(logits[rows], labels, rules.each[k]))
+
+
+def rows_of(judged: Judged, logits: Floats, *, rules: Rules, names: Sequence[str]) -> list[dict[str, Any]]:
+    """What is said of each case, called `names`, by its rules."""
+    made: dict[int, dict[str, Any]] = {}
+    for k, cases in rules.parts:
+        called = [names[int(n)] for n in cases]
+        rows = judged.task.rows(logits[cases], judged.labels, rules.each[k], names=called, truth=judged.truth[cases])
+        made |= dict(zip(cases.tolist(), rows, strict=True))
+    return [made[n] for n in range(len(names))]
 
 
 def by_patient(judged: Judged) -> dict[str, Any] | None:
@@ -226,7 +269,8 @@ def by_patient(judged: Judged) -> dict[str, Any] | None:
         return None
     mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in judged.said.items() if who != "majority"}
     first = [int(group[0]) for group in kept]
-    whole = replace(judged, patients=[judged.patients[k] for k in first], truth=judged.truth[first], said=mean)
+    limits = {who: sliced(cuts, np.asarray(first)) for who, cuts in judged.thresholds.items()}
+    whole = replace(judged, patients=[judged.patients[k] for k in first], truth=judged.truth[first], said=mean, thresholds=limits)
     summary, difference = summaries(list(mean), whole.patients, whole.measure)
     made: dict[str, Any] = {who: {"rows": [], "summary": table} for who, table in summary.items()}
     return {**made, "difference": difference or None, "raters": {}, "patients": len(kept), "left_out": len(groups) - len(kept)}

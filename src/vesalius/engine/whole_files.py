@@ -15,6 +15,7 @@ from vesalius.engine.table import read_table
 from vesalius.engine.whole import Heard, answer, as_logits, calibration_of, in_parts, scored
 from vesalius.plan.budget import device
 from vesalius.tasks import CaseTask
+from vesalius.tasks._rules import Rules
 
 
 def score_table(run: Run, predictions: Path | None, truth: Dataset, *, by: Sequence[str], listener: Listener) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def score_table(run: Run, predictions: Path | None, truth: Dataset, *, by: Seque
             for some in in_parts(cases, run.plan):
                 answer(networks, some, run.plan, heard=heard)
                 tick(len(heard.cases), len(cases), some[-1][0].name)
-    return scored(cast(CaseTask, run.task), labels, heard, calibrations={"model": how}, by=by)
+    return scored(cast(CaseTask, run.task), labels, heard, rules={"model": Rules.one(how, len(heard.cases))}, by=by)
 
 
 def _from_table(path: Path, heard: Heard, run: Run) -> Heard:

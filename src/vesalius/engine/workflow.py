@@ -193,8 +193,9 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
     session.clocked("fingerprint", since)
     since = time.monotonic()
     made = _planned(session, dataset, facts)
-    if made.folds != len(parts.folds):
-        raise UsageError(f"The plan has {made.folds} folds, the split {len(parts.folds)}. Say --folds {made.folds}.")
+    for word, planned, asked in (("folds", made.folds, len(parts.folds)), ("members", made.members, session.wish.members)):
+        if planned != asked:
+            raise UsageError(f"The plan has {planned} {word}, asked for are {asked}. Say --{word} {planned}.")
     made.save(folder / "plan.json")
     session.clocked("plan", since)
     listener.say(promise(made))
@@ -232,8 +233,9 @@ def promise(plan: Plan) -> str:
     """What the plan says will be reached, in one line."""
     e = plan.expected
     size = "x".join(map(str, plan.patch.size))
+    many = "" if plan.members == 1 else f"{plan.members} times "
     return (
-        f"Plan: {plan.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
+        f"Plan: {many}{plan.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
         f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, {e.memory_bytes / 2**30:.1f} GiB."
     )
 
@@ -250,6 +252,7 @@ def _same_plan(session: Session) -> None:
     """A run keeps the plan that it was begun with; wishes that it does not hold are refused."""
     kept = Plan.load(session.folder / "plan.json")
     unlike = [text for text in session.wish.settings if not kept.holds(text)]
+    unlike += [f"--members {session.wish.members}"] if session.wish.members not in (1, kept.members) else []
     if unlike:
         raise UsageError(f"{session.folder} was planned otherwise than {', '.join(unlike)}. Leave that out, edit "
                          f"{session.folder / 'plan.json'}, or start again with --overwrite.")  # fmt: skip
@@ -311,18 +314,20 @@ def _baselines(session: Session, run: Run, stored: dict[str, Stored]) -> list[Sh
 
 
 def _learn(session: Session, run: Run, stored: dict[str, Stored]) -> bool:
-    """Each fold in turn; True if all ran to their end."""
+    """Each fold in turn, and in it each member; True if all ran to their end."""
     folds = run.splits["folds"]
-    turns = [(k, voice, fold) for k, (member, fold) in enumerate(zip(run.members, folds, strict=True)) for voice in run.voices(member)]
-    for done, (k, voice, fold) in enumerate(turns):
+    turns = [(k, number, voice) for k, member in enumerate(run.members) for number, voice in enumerate(run.voices(member))]
+    for done, (k, number, voice) in enumerate(turns):
+        fold, seed = folds[k], number // run.plan.net.networks
         if _final(voice):
             continue
         what = "learning" if len(folds) == 1 else f"learning, fold {k + 1} of {len(folds)}"
+        what += f", member {seed + 1} of {run.plan.members}" if run.plan.members > 1 else ""
         sides, corrects = Sides([stored[name] for name in fold["train"]], [stored[name] for name in fold["val"]]), run.corrects(voice)
         if corrects:
             sides, what = _primed(session, run, voice, sides=sides), f"{what} to correct the baseline"
         since = time.monotonic()
-        plan = _with_deadline(session, run, left=len(turns) - done)
+        plan = _with_deadline(session, run, left=len(turns) - done).of_member(seed)
         with session.listener.stage(what) as tick:
             ended = learn(session.task, plan if corrects else plan.alone(), voice, sides=sides, listener=session.listener, tick=tick)
         session.clocked("learn", since)
@@ -392,6 +397,6 @@ def _clear(folder: Path) -> None:
                  "weights.safetensors", PRIOR, "metrics.json", "calibration.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
     places = ("checkpoint", CORRECTED, SHOWN, "predictions", "events")
-    for path in [*(folder / place for place in places), *folder.glob("fold_*")]:
+    for path in [*(folder / place for place in places), *folder.glob("fold_*"), *folder.glob("seed_*")]:
         if path.is_dir():
             shutil.rmtree(path)

@@ -17,6 +17,7 @@ from vesalius.data.labels import IGNORE
 from vesalius.metrics._curves import Curve, Flags, Floats
 
 Indices = NDArray[np.intp]
+Cut = float | Floats  # a threshold for all cases, or (N,) one for each
 SLACK = 1e-2  # how far probabilities of half precision may miss a sum of 1
 
 
@@ -52,14 +53,14 @@ class Answers:
     """`probabilities` (N, K); `truth` (N,) indices if `exclusive`, else (N, K) of 0 / 1 / 255; `patients` (N,) are whose each case is.
 
     `thresholds`: one for two classes that exclude each other (class 1 is said from there on), one per finding for findings;
-    of more classes the most probable one is said.
+    of more classes the most probable one is said. Each is one number, or a number for each case (N,).
     """
 
     probabilities: Floats
     truth: Indices
     exclusive: bool
     patients: NDArray[np.str_]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[Cut, ...]
 
     @classmethod
     def of(cls, probabilities: ArrayLike, truth: ArrayLike, *, patients: Sequence[object] | None = None,
@@ -82,7 +83,8 @@ class Answers:
 
     def take(self, rows: Indices) -> "Answers":
         """The cases `rows`, in that order and as often as they are named."""
-        return Answers(self.probabilities[rows], self.truth[rows], self.exclusive, self.patients[rows], self.thresholds)
+        cuts = tuple(cut if isinstance(cut, float) else cut[rows] for cut in self.thresholds)
+        return Answers(self.probabilities[rows], self.truth[rows], self.exclusive, self.patients[rows], cuts)
 
     @property
     def classes(self) -> int:
@@ -92,7 +94,7 @@ class Answers:
     def said(self) -> Indices:
         """The class of each case (N,), or 0 / 1 of each finding (N, K)."""
         if not self.exclusive:
-            return (self.probabilities >= np.array(self.thresholds)).astype(np.intp)
+            return np.stack([self.probabilities[:, k] >= cut for k, cut in enumerate(self.thresholds)], 1).astype(np.intp)
         if self.classes == 2:
             return (self.probabilities[:, 1] >= self.thresholds[0]).astype(np.intp)
         return np.asarray(self.probabilities.argmax(1))

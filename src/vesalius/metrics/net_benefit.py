@@ -11,7 +11,7 @@ from math import nan
 import numpy as np
 
 from vesalius.core.card import Card
-from vesalius.metrics._answers import Answers, Binary, macro
+from vesalius.metrics._answers import Answers, Binary, Cut, macro
 from vesalius.metrics._curves import Curve, Flags, Floats
 
 CARD = Card(
@@ -45,8 +45,13 @@ def net_benefit(answers: Answers) -> dict[str, float]:
     return {"net_benefit": macro([_at(problem, cut) for problem, cut in zip(asked, cuts, strict=True)])}
 
 
-def _at(problem: Binary, cut: float) -> float:
-    return float(decision_curve(problem.score, problem.truth, [cut]).model[0]) if len(problem.truth) and cut < 1 else nan
+def _at(problem: Binary, cut: Cut) -> float:
+    """Where each case has a threshold of its own, false alarms are priced one by one."""
+    where = np.broadcast_to(cut if isinstance(cut, float) else cut[problem.rows], problem.score.shape)
+    if not len(where) or (where >= 1).any():
+        return nan
+    said = problem.score >= where
+    return float(((said & problem.truth) - (said & ~problem.truth) * where / (1 - where)).sum() / len(where))
 
 
 def decision_curve(score: Floats, truth: Flags, thresholds: Sequence[float] | Floats) -> DecisionCurve:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, cast
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError, UsageError, suggest
@@ -85,15 +85,16 @@ CONSTANTS = {
 
 
 class Request(Settings):
-    """What the user asks of a plan: a time and a memory contract, single values set by hand, the number of folds (planned where None),
-    whether a given split that tears copies apart is mended (or learned from and tested on as it is, leaks and all), and whether the doctor
-    looks for shortcuts of classes."""
+    """What the user asks of a plan: a time and a memory contract, single values set by hand, the number of folds (planned where None), how
+    many networks answer together, each from a seed of its own (`members`), whether a given split that tears copies apart is mended (or
+    learned from and tested on as it is, leaks and all), and whether the doctor looks for shortcuts of classes."""
 
     budget: str | float | None = "20m"
     memory: str | None = None
     settings: tuple[str, ...] = ()
     folds: int | None = None
     why_folds: str = "as asked for"
+    members: int = Field(default=1, ge=1)
     deterministic: bool = False
     seed: int = 0
     fix_split: bool = False
@@ -108,7 +109,7 @@ class Request(Settings):
 
 def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:
     """The plan for `data` (a Dataset or the path of one). Wishes: `budget="20m"`, `memory="8G"`,
-    `settings=["train.learning_rate=0.001"]`, `folds`, `deterministic`, `seed` (see Request).
+    `settings=["train.learning_rate=0.001"]`, `folds`, `members`, `deterministic`, `seed` (see Request).
     `facts` is the fingerprint of the training cases; without it every case that is not for testing is looked at."""
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     wish = Request.checked({**wishes, "settings": tuple(wishes.get("settings", ()))}, where="the request")
@@ -120,6 +121,7 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     wish, mine = decided(wish, dataset), wish.settings
     wish = wish.model_copy(update={"settings": begin.with_network(mine, task, ndim=len(facts["shapes"][0]))})
     made = begin.tuned(PLANNERS[task.grain](dataset, (task, wish, facts)), wish.settings).because(folds=wish.why_folds)
+    made = made.model_copy(update={"members": wish.members}).because(members="as asked for; they share the time")
     left = [text for text in wish.settings if named(text) not in HEARD[task.grain]]
     if not left:
         return made
@@ -198,6 +200,8 @@ def plan_cases(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) 
 def plan_images(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]]) -> Plan:
     """The plan where images alone are learned from: one grid for all, a method that is measured."""
     task, wish, facts = asked
+    if wish.members != 1:
+        raise UsageError("Learning from images alone is done once: leave --members out.")
     budget = None if wish.budget is None else seconds(wish.budget)
     memory = None if wish.memory is None else size_in_bytes(wish.memory)
     made, reasons = images.planned(dataset, cast(ImageTask, task), facts, limits=Limits(learning_seconds(wish), memory), budget=budget,
@@ -227,8 +231,8 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
 
 
 def learning_seconds(wish: Request, *, networks: int = 1) -> float | None:
-    """Seconds for learning, for each of so many `networks` per fold; None without a budget."""
-    return None if wish.budget is None else seconds(wish.budget) * LEARNING / ((wish.folds or 1) * networks)
+    """Seconds for learning, for each of so many `networks` of each member of each fold; None without a budget."""
+    return None if wish.budget is None else seconds(wish.budget) * LEARNING / ((wish.folds or 1) * wish.members * networks)
 
 
 def prior_rule(wish: Request, cases: int, dataset: Dataset) -> tuple[int, str]:

@@ -34,6 +34,8 @@ def by_patients(wish: "Request", dataset: Dataset) -> tuple[int, str]:
     """Folds and the reason, for a data set whose masks are learned; one fold for everything else."""
     if TASKS[dataset.task]().grain != "voxel":
         return 1, "one training and one validation part; --folds makes more"
+    if wish.members > 1:
+        return 1, f"one training and one validation part: {wish.members} networks were asked for, which differ by their seeds"
     patients = learnable(dataset)
     if patients > FEW:
         return 1, f"{patients} patients are enough for one training and one validation part; --folds makes more"

@@ -122,11 +122,13 @@ class Expected(Settings):
 
 
 class Plan(Settings):
-    """All decisions of a run."""
+    """All decisions of a run. In each of `folds` parts of the data `members` networks learn from the same cases, each from a seed of its
+    own, and answer together."""
 
     version: int = VERSION
     task: str
     folds: int = 1
+    members: int = Field(default=1, ge=1)
     labels: Labels
     preparation: Preparation
     patch: Patch
@@ -140,6 +142,10 @@ class Plan(Settings):
     def alone(self) -> "Plan":
         """The plan of the first network."""
         return self.model_copy(update={"net": self.net.alone()})
+
+    def of_member(self, number: int) -> "Plan":
+        """The plan of member `number` of a fold, counted from 0: all else alike, another seed."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"seed": self.train.seed + number})})
 
     @property
     def answers_by(self) -> str:

@@ -162,8 +162,9 @@ def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
     part = shape / shape.max() if fit(facts) == "stretch" or ndim == 3 else np.ones(ndim)
     sides = [longest] * (longest <= LONGEST[ndim][0]) + [side for side in LONGEST[ndim] if side < longest]
     found = [tuple(round(side * p) if side == longest else max(8, 8 * round(side * p / 8)) for p in part) for side in sides]
-    if ndim == 3:  # a thick axis is not made finer than it is
+    if ndim == 3:  # a thick axis is not made finer than it is, and no axis of a small volume coarser
         found = [tuple(min(side, max(1, int(o))) for side, o in zip(size, own, strict=True)) for size in found]
+        found[:1] = [tuple(max(1, int(o)) for o in own)] if sides[0] == longest else found[:1]
     return list(dict.fromkeys(found))
 
 

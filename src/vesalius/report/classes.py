@@ -8,15 +8,17 @@ import numpy as np
 from vesalius.core.errors import DataError, VesaliusError
 from vesalius.report import explained, tables
 from vesalius.report.cases import Picture
-from vesalius.report.curves import confusion, curves
+from vesalius.report.curves import confusion, curves, decisions
 from vesalius.report.facts import Facts
 from vesalius.report.numbers import DASH, number
 from vesalius.report.pictures import Drawing, View, draw
-from vesalius.report.promises import promises
+from vesalius.report.promises import left_out, promises
 from vesalius.report.tables import Cell
 
 SHOWN = ("auc", "average_precision", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "ppv", "npv", "f1", "kappa",
          "kappa_quadratic", "mcc", "brier", "ece")  # fmt: skip
+IN_TURN = (" That is what new cases are judged by. Those shown here were judged in turn: each fold by a temperature, thresholds and "
+           "promises that were set on the other folds.")  # fmt: skip
 EACH = 4  # cases of a kind in the gallery
 
 
@@ -34,7 +36,8 @@ def results(facts: Facts) -> dict[str, Any]:
         "template": "_classes.html.j2", "columns": columns, "metric": tables.leading(facts), "labels": names, "lines": lines,
         "left_out": left_out, "parts": [(name, tables.results(part, columns)) for name, part in facts.parts.items()],
         "by_patient": by_patient(facts, columns), "groups": tables.groups(facts.scores("model"), columns),
-        "curves": curves(facts.rows, baseline, names), "shown": names[-1:] if len(names) == 2 else names[:6],
+        "curves": [*curves(facts.rows, baseline, names), *decisions(facts.rows, baseline, names)],
+        "shown": names[-1:] if len(names) == 2 else names[:6],
         "confusion": confusion(facts.rows, names), "confusion_baseline": confusion(baseline, names),
         "calibration": calibration_words(facts), "pictures": shown,
         "explained": explained.results(facts, shown),
@@ -61,7 +64,7 @@ def calibration_words(facts: Facts) -> str:
     half = " (one half of their patients for this, the other for the promises below)" if how.get("trust") else ""
     where = f"On {how['cases']} validation cases, and on no others{half},"
     nats = f"cross entropy {number(before)} before, {number(after)} after"
-    return f"{where} the temperature {number(how['temperature'], 2)} was set ({nats}).{said}"
+    return f"{where} the temperature {number(how['temperature'], 2)} was set ({nats}).{said}{IN_TURN if left_out(facts) else ''}"
 
 
 def doubt(row: dict[str, Any]) -> float:

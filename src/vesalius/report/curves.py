@@ -1,6 +1,7 @@
 """Curves of a classifier from the rows of its scores: ROC, precision and recall, reliability; and the table of what was said for what."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 from vesalius.metrics._curves import Curve
 from vesalius.metrics.calibration import reliability as bins
+from vesalius.metrics.net_benefit import decision_curve
 from vesalius.report.figures import Frame, Line, chart
 
 Rows = Sequence[dict[str, Any]]
 Floats = NDArray[np.float64]
 SQUARE = {"width": 330.0, "height": 300.0, "left": 50.0, "x_range": (0.0, 1.0)}
+ACTS = np.linspace(0.01, 0.99, 99)  # probabilities from which on one might act
 POINTS = 300  # of a curve: more cannot be seen
 
 
@@ -59,6 +62,32 @@ def curves(model: Rows, baseline: Rows, names: Sequence[str]) -> list[tuple[str,
         frame = Frame(title, x_title=x_title, marks=(), **SQUARE)  # type: ignore[arg-type]
         made.append((title, chart([*edge, *lines, Line((0.0, 0.0), (0.0, 1.0), "rater", faint=True)], frame)))
     return made
+
+
+def decisions(model: Rows, baseline: Rows, names: Sequence[str]) -> list[tuple[str, Markup]]:
+    """The decision curve as a (title, drawing): net benefit over the probability from which on one acts, in the colours of `curves`, beside
+    acting on everybody (grey, where one class is drawn) and on nobody (0). What lies far below nobody is left out."""
+    shown = names[-1:] if len(names) == 2 else names[:6]
+    lines = [_worth(benefit(model, name), _kind(k, len(shown)), name) for k, name in enumerate(shown)]
+    if len(shown) == 1:
+        there, _ = truth_and_probability(model, shown[0])
+        lines.append(replace(_worth(decision_curve(np.ones(len(there)), there, ACTS).model, "rater", "acting on everybody"), faint=True))
+        if baseline:
+            lines.append(_worth(benefit(baseline, shown[0]), "baseline", f"{shown[0]}, shallow baseline"))
+    lines.append(Line((0.0, 1.0), (0.0, 0.0), "rater", faint=True, name="acting on nobody"))
+    title = "Decision curve: net benefit over the probability to act from"
+    return [(title, chart(lines, Frame(title, x_title="probability to act from", marks=(), **SQUARE)))]  # type: ignore[arg-type]
+
+
+def benefit(rows: Rows, label: str) -> Floats:
+    """Net benefit of acting on what is said of a class, at each of `ACTS`."""
+    there, probability = truth_and_probability(rows, label)
+    return decision_curve(probability, there, ACTS).model
+
+
+def _worth(found: Floats, kind: str, name: str) -> Line:
+    kept = found >= -max(0.0, float(found.max())) / 5
+    return Line(ACTS[kept].tolist(), found[kept].tolist(), kind, name=name)
 
 
 def _kind(k: int, count: int) -> str:

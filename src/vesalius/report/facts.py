@@ -127,14 +127,11 @@ def _json(path: Path, empty: Any) -> Any:
 
 
 def _logs(folder: Path) -> Iterator[tuple[str, Path]]:
-    if (folder / "log.csv").is_file():
-        yield "", folder / "log.csv"
-    if (folder / "corrected" / "log.csv").is_file():
-        yield "corrects the baseline", folder / "corrected" / "log.csv"
-    found = [*folder.glob("fold_*/log.csv"), *folder.glob("fold_*/corrected/log.csv")]
+    places = [f"{fold}{seed}{second}log.csv" for fold in ("", "fold_*/") for seed in ("", "seed_*/") for second in ("", "corrected/")]
+    found = [path for place in places for path in folder.glob(place) if path.is_file()]
     for path in sorted(found, key=lambda p: (len(str(p)), str(p))):
-        words = path.parent.relative_to(folder).as_posix().replace("_", " ")
-        yield words.replace("/corrected", ", corrects the baseline"), path
+        words = path.parent.relative_to(folder).as_posix().replace("_", " ").replace("/", ", ").replace("corrected", "corrects the baseline")
+        yield "" if words == "." else words, path
 
 
 def read_log(path: Path, name: str = "") -> Curve:

@@ -16,7 +16,12 @@ def promises(facts: Facts) -> dict[str, Any] | None:
     if not found:
         return None
     return {"areas": areas(facts), "rows": rows(found), "charts": charts(found), "operating": operating(found), "remarks": found["remarks"],
-            "fitted_here": facts.part == "val"}  # fmt: skip
+            "fitted_here": facts.part == "val" and not left_out(facts)}  # fmt: skip
+
+
+def left_out(facts: Facts) -> bool:
+    """Whether the cases shown were judged by rules that were fitted without their fold."""
+    return facts.part == "val" and len(facts.splits.get("folds") or []) > 1
 
 
 def areas(facts: Facts) -> list[tuple[str, str, str]]:
@@ -51,8 +56,14 @@ def rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 def operating(found: dict[str, Any]) -> list[list[str]]:
     """(class, wished on validation, threshold, then sensitivity, specificity and predictive values found here)."""
     rates = ("sensitivity", "specificity", "ppv", "npv")
-    return [[str(one["class"]), f"{one['wish']} of at least {100 * one['least']:g} %", number(one["threshold"]),
+    return [[str(one["class"]), f"{one['wish']} of at least {100 * one['least']:g} %", spread(one.get("thresholds") or [one["threshold"]]),
              *(share(one[name]) for name in rates)] for one in found.get("operating", ())]  # fmt: skip
+
+
+def spread(thresholds: list[float]) -> str:
+    """One threshold, or the least and greatest of several."""
+    ends = list(dict.fromkeys((number(min(thresholds)), number(max(thresholds)))))
+    return " to ".join(ends)
 
 
 def share(one: dict[str, Any]) -> str:

@@ -38,9 +38,10 @@ def verdict(facts: Facts) -> Verdict:
 
 
 def done(facts: Facts) -> float:
-    """Fraction of the whole training behind us, over all folds."""
-    folds = max(len(facts.splits.get("folds") or []), len(facts.curves), 1)
-    return min(1.0, sum(curve.done for curve in facts.curves) / folds)
+    """Fraction of the whole training behind us, over all folds and members."""
+    members = int((facts.plan.get("members") or {}).get("value") or 1)
+    turns = max(members * len(facts.splits.get("folds") or []), len(facts.curves), 1)
+    return min(1.0, sum(curve.done for curve in facts.curves) / turns)
 
 
 def seconds_left(facts: Facts) -> float | None:

@@ -20,6 +20,8 @@ from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 from vesalius.data.split import Split
 from vesalius.io.image import Image
+from vesalius.metrics._answers import Cut
+from vesalius.tasks._rules import Rules
 
 TASKS = Shelf("tasks")
 
@@ -134,12 +136,12 @@ class CaseTask(Task):
 
     @abstractmethod
     def measures(
-        self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
+        self, probabilities: Array, truth: Array, labels: Labels, *, thresholds: Mapping[str, Cut]
     ) -> dict[str, dict[str, float]]:
-        """{label or "all": {measure: value}} of a set of cases; NaN where undefined."""
+        """{label or "all": {measure: value}} of a set of cases; NaN where undefined. `thresholds` are those of calibrations."""
 
     @abstractmethod
-    def examined(self, logits: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any], names: Sequence[str],
+    def examined(self, logits: Array, truth: Array, labels: Labels, *, rules: Rules, names: Sequence[str],
                  patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
         """Whether what was set on validation holds on these cases, as plain JSON."""
 

@@ -14,6 +14,7 @@ from vesalius.core.card import Card
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.nets import NETS
 from vesalius.tasks import TASKS, CaseTask
+from vesalius.tasks._rules import Rules
 
 SIDES = {2: (12, 10), 3: (8, 6, 5)}
 CASES = 60
@@ -130,7 +131,7 @@ def _promises(task: CaseTask, labels: Labels, logits: NDArray[np.float64], *, ta
     """Rows say which classes a case may be, whether it is answered and strange; the figures count those rows."""
     names = [f"case {k}" for k in range(len(logits))]
     rows = task.rows(logits, labels, how, names=names, truth=target)
-    told = task.examined(logits, target, labels, calibration=how, names=names, patients=names)
+    told = task.examined(logits, target, labels, rules=Rules.one(how, len(names)), names=names, patients=names)
     assert json.loads(json.dumps(told)) == told
     assert told["strange"]["part"] == sum(row["strange"] for row in rows) > 0
     assert told["abstention"]["answered"] == np.mean([row["answered"] for row in rows])
@@ -139,7 +140,7 @@ def _promises(task: CaseTask, labels: Labels, logits: NDArray[np.float64], *, ta
         inside = [row["truth"] in row["possible"] for row in rows]
         assert told["coverage"]["all"]["part"] == sum(inside) and abs(np.mean(inside) - told["coverage"]["promised"]) < 0.05
     assert abs(told["reliability"]["after"]["ece"] - task.measures(task.probabilities(logits, labels, how), target, labels,
-                                                                   calibration=how)["all"]["ece"]) < 1e-12  # fmt: skip
+                                                                   thresholds=how["thresholds"])["all"]["ece"]) < 1e-12  # fmt: skip
 
 
 def check_rows(card: Card, folder: Path) -> None:
@@ -160,7 +161,7 @@ def check_measures(card: Card, folder: Path) -> None:
         target = truth(labels)
         how = task.calibrate(right(target, labels)[:0], target[:0], labels)
         said = [task.probabilities(sign * right(target, labels, sure=9.0), labels, how) for sign in (1, -1)]
-        best, worst = (task.measures(one, target, labels, calibration=how) for one in said)
+        best, worst = (task.measures(one, target, labels, thresholds=how["thresholds"]) for one in said)
         assert list(best) == [*labels.names, "all"]
         assert {name for row in best.values() for name in row} <= set(task.definitions("px"))
         assert all(abs(best["all"][name] - 1) < 1e-6 for name in task.leading)

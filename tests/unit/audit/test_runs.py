@@ -77,6 +77,19 @@ def test_findings_keep_what_is_unknown(tmp_path):
     assert found["discordant"] is None and "McNemar" in found["remarks"][0]
 
 
+def test_rows_that_tell_their_own_threshold_are_decided_by_it(tmp_path):
+    """As the cases of folds do, which were not judged by the threshold that the run keeps."""
+    folder = run_of(tmp_path / "a", NAMES, limit=0.9)
+    told = json.loads((folder / "metrics.json").read_text())
+    rows = told["parts"]["test"]["model"]["rows"]
+    for k, row in enumerate(rows):
+        row["thresholds"] = {"bright": 0.2 + 0.2 * (k % 3)}
+    (folder / "metrics.json").write_text(json.dumps(told))
+    truth, p = np.array([r["truth"] == "bright" for r in rows]), np.array([r["probabilities"]["bright"] for r in rows])
+    found = {one["metric"]: one["first"] for one in compare_runs(folder, folder, draws=30)["differences"]}
+    assert found["accuracy"] == pytest.approx(np.mean((p >= 0.2 + 0.2 * (np.arange(60) % 3)) == truth))
+
+
 def test_what_cannot_be_compared_is_an_error(tmp_path):
     first = run_of(tmp_path / "a", NAMES)
     with pytest.raises(DataError, match="no case of the part test in common"):

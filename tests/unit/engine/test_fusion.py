@@ -1,5 +1,6 @@
 """Fusions: what is refused, which network each is, and what overlapping intervals allow to say."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -61,7 +62,7 @@ def test_the_page_shows_each_score_and_takes_no_code_from_names():
 
 
 def test_the_time_is_shared_evenly_and_a_stop_is_heard(monkeypatch, tmp_path):
-    asked = []
+    asked, began = [], []
 
     class Once(fusion.Listener):
         def stop(self):
@@ -69,9 +70,13 @@ def test_the_time_is_shared_evenly_and_a_stop_is_heard(monkeypatch, tmp_path):
 
     def train(dataset, folder, *, wish, listener, **how):
         asked.append((folder.name, wish.budget, wish.seed, how))
+        began.append(listener.started)
 
     monkeypatch.setattr(fusion, "train", train)
     monkeypatch.setattr(fusion, "compared", lambda runs, share: {"runs": list(runs), "share": share})
-    found = fusion.train_all(TWO, tmp_path, wish=Request(budget="8m", seed=3), listener=Once(), skip_bad=True)
+    listener, now = Once(), time.monotonic()
+    listener.started = now - 100  # when the program was called: that time is of the first share alone
+    found = fusion.train_all(TWO, tmp_path, wish=Request(budget="8m", seed=3), listener=listener, skip_bad=True)
+    assert began[0] == now - 100 and all(now <= at <= time.monotonic() for at in began[1:])
     assert asked == [(f"fusion_{name}", 120.0, 3, {"skip_bad": True}) for name in ("input", "feature", "decision")]
     assert found == {"runs": ["input", "feature", "decision"], "share": 120.0}

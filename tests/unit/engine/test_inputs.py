@@ -36,6 +36,18 @@ def test_a_single_file(tmp_path):
     assert named(cases_of(scan(tmp_path / "carla.nii.gz"), ["ct"])) == {"carla": {"ct": "carla.nii.gz"}}
 
 
+def test_a_table_of_several_views_need_not_say_what_they_show(tmp_path):
+    for name in ("f1.png", "s1.png", "s2.png"):
+        scan(tmp_path / name)
+    for more in ("", ",class"):
+        (tmp_path / "new.csv").write_text(f"case,image_front,image_side{more}\na,f1.png,s1.png{',x' * bool(more)}\nb,,s2.png{',' * bool(more)}\n")
+        assert named(cases_of(tmp_path / "new.csv", ["front", "side"])) == {"a": {"front": "f1.png", "side": "s1.png"}, "b": {"side": "s2.png"}}
+    (tmp_path / "one.csv").write_text("image\nf1.png\n")
+    assert named(cases_of(tmp_path / "one.csv", ["film"])) == {"f1": {"film": "f1.png"}}
+    with pytest.raises(DataError, match="the model wants back"):
+        cases_of(tmp_path / "new.csv", ["back", "top"])
+
+
 def test_a_folder_of_scans(tmp_path):
     for name in ("a.nii.gz", "b.1.nii", "c.png"):
         scan(tmp_path / name)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,16 +151,75 @@ def test_folds_are_an_ensemble_whose_rules_are_fitted_on_what_each_did_not_see(t
     made = answering(write_run(tmp_path / "run", data, plan, folds=parts, test=names[30:]), monkeypatch, nets)
     found, how = evaluate(made)["parts"], read_json(made.path / "calibration.json")
     images = torch.from_numpy(np.stack([load(c.images["image"]).array for c in data.cases]).astype(np.float32) - 100) / 10
-    both = [net(images)[:, 1].numpy() / how["temperature"] for net in nets]  # logits are (-z, z)
-    expected = {"val": [*both[0][:15], *both[1][15:30]], "test": (both[0][30:] + both[1][30:]) / 2}
+    both = [net(images)[:, 1].numpy() for net in nets]  # logits are (-z, z)
+    alone = np.array([*both[0][:15], *both[1][15:30]])  # the fifteen of the other fold are too few to fit anything on
+    expected = {"val": alone, "test": (both[0][30:] + both[1][30:]) / 2 / how["temperature"]}
     for part, z in expected.items():
         said = [row["probabilities"]["bright"] for row in found[part]["model"]["rows"]]
         assert said == pytest.approx(1 / (1 + np.exp(-2 * np.array(z))), abs=1e-5), part
     assert how["cases"] == 30 and how["trust"]["calibration"]["patients"] == 15
     ((point,), (row,)) = how["operating"], found["test"]["model"]["trust"]["operating"]
-    assert row["threshold"] == point["point"]["threshold"] and row["sensitivity"]["whole"] == 5
+    assert row["thresholds"] == [point["point"]["threshold"]] and row["sensitivity"]["whole"] == 5
+    trust = found["val"]["model"]["trust"]
+    assert "coverage" not in trust and "too few patients are left" in trust["remarks"][-1]
     told = predict(made, tmp_path / "pictures", tmp_path / "out")
     assert [a.probabilities["bright"] for a in told[30:]] == pytest.approx(1 / (1 + np.exp(-2 * expected["test"])), abs=1e-5)
+
+
+def folded(folder, monkeypatch, *, turned=()):
+    """Scores of the validation part and calibration.json of a run of three folds of twenty; the `turned` cases have the other class."""
+    data = cohort(folder / "pictures", 60)
+    other = {"dark": "bright", "bright": "dark"}
+    data = data.with_cases(tuple(replace(c, classes={other[name]: 1 for name in c.classes}) if c.name in turned else c for c in data.cases))
+    names = [c.name for c in data.cases]
+    parts = [([n for n in names if n not in names[k::3]], names[k::3]) for k in range(3)]
+    plan = plan_of().model_copy(update={"folds": 3, "predict": Predict(batch=5, sensitivities=(0.8,))})
+    made = write_run(folder / "run", data, plan, folds=parts)
+    found = evaluate(answering(made, monkeypatch, [Brightness(3.0, -1.0), Brightness(1.0, -0.5), Brightness(2.0, -1.5)]))
+    return found["parts"]["val"]["model"], read_json(made.path / "calibration.json"), parts
+
+
+def test_no_case_has_a_say_in_the_rules_that_it_is_judged_by(tmp_path, monkeypatch):
+    before, _, parts = folded(tmp_path / "a", monkeypatch)
+    turned = parts[0][1]
+    after, _, _ = folded(tmp_path / "b", monkeypatch, turned=turned)
+    told = ("probabilities", "thresholds", "said", "possible", "answered", "strange")
+    pairs = [(old, new, old["case"] in turned) for old, new in zip(before["rows"], after["rows"], strict=True)]
+    assert all(old[key] == new[key] for old, new, mine in pairs if mine for key in told), "their own classes change nothing for them"
+    assert all(old["state"] != new["state"] for old, new, mine in pairs if mine)
+    assert all(old["probabilities"] != new["probabilities"] for old, new, mine in pairs if not mine), "but all for the others"
+    cuts = {row["case"]: row["thresholds"]["bright"] for row in before["rows"]}
+    assert len({cuts[name] for name in turned}) == 1 < len(set(cuts.values()))
+    assert len(before["trust"]["operating"][0]["thresholds"]) == len(before["trust"]["abstention"]["cuts"]) == 3
+    old, new = (found["trust"]["operating"][0]["thresholds"] for found in (before, after))
+    assert old[0] == new[0] and old[1:] != new[1:]
+
+
+def test_what_folds_are_judged_by_is_counted_in_every_number(tmp_path, monkeypatch):
+    found, how, parts = folded(tmp_path, monkeypatch)
+    rows = {row["case"]: row for row in found["rows"]}
+    said = np.array([row["probabilities"]["bright"] >= row["thresholds"]["bright"] for row in found["rows"]])
+    assert [row["said"] == "bright" for row in found["rows"]] == said.tolist()
+    truth = np.array([row["truth"] == "bright" for row in found["rows"]])
+    everything = {name: cell["mean"] for name, cell in found["summary"]["all"].items()}
+    assert everything["accuracy"] == pytest.approx((said == truth).mean())
+    assert everything["balanced_accuracy"] == pytest.approx((said[truth].mean() + (~said[~truth]).mean()) / 2)
+    assert found["trust"]["abstention"]["answered"] == np.mean([row["answered"] for row in found["rows"]])
+    assert found["trust"]["strange"]["part"] == sum(row["strange"] for row in found["rows"])
+    assert found["trust"]["coverage"]["all"]["part"] == sum(row["truth"] in row["possible"] for row in found["rows"])
+    assert how["cases"] == 60
+    first, rows = parts[0][1], {row["case"]: row for row in found["rows"]}
+    nets, z = [(3.0, -1.0), (1.0, -0.5), (2.0, -1.5)], {}
+    for (factor, shift), (_, names) in zip(nets, parts, strict=True):
+        means = {n: (load(tmp_path / "pictures" / f"{int(n[1:]):02}.png").array.astype(float).mean() - 100) / 10 for n in names}
+        z |= {n: 2 * factor * (mean + shift) for n, mean in means.items()}
+    temperature = {n: z[n] / np.log(rows[n]["probabilities"]["bright"] / rows[n]["probabilities"]["dark"]) for n in first}
+    assert np.ptp(list(temperature.values())) < 1e-3, "one temperature for the cases of a fold"
+    others = [n for _, names in parts[1:] for n in names]
+    p = 1 / (1 + np.exp(-np.array([z[n] for n in others]) / np.mean(list(temperature.values()))))
+    there = np.array([rows[n]["truth"] == "bright" for n in others])
+    balanced = [((p >= cut)[there].mean() + (p < cut)[~there].mean()) / 2 for cut in (rows[first[0]]["thresholds"]["bright"], *p)]
+    assert balanced[0] == max(balanced), "the threshold of the first fold is the best for the other two"
 
 
 def test_new_cases_are_answered_in_one_table_which_a_second_call_continues(run, tmp_path):

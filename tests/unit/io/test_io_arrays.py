@@ -132,6 +132,14 @@ def test_headers_may_not_point_outside_their_folder(tmp_path, name):
             io.load(tmp_path / "in" / file)
 
 
+def test_a_file_that_is_not_what_its_name_says_is_told_so(tmp_path):
+    for name, content, told in (("a.png", b"nonsense", "by its name this is PNG, but what is in it is something else, or damaged"),
+                                ("b.jpg", b"", "by its name this is JPEG, but it is empty")):  # fmt: skip
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(FormatError, match=told):
+            io.recognise(tmp_path / name)
+
+
 def test_wrong_names_are_met_with_the_right_ones(tmp_path):
     io.save(Image(np.ones((1, 4, 5)), Space.of((4, 5))), tmp_path / "patient_1.nii.gz")
     with pytest.raises(FormatError, match=r"does not exist. Did you mean patient_1\.nii\.gz"):

@@ -1,6 +1,7 @@
 """Metrics of classification against scikit-learn, closed forms, all pairs and exact enumeration."""
 
 import warnings
+from dataclasses import replace
 from itertools import permutations
 from math import log, nan
 
@@ -128,6 +129,20 @@ def test_thresholds_decide_two_classes_and_findings():
     assert np.array_equal(found, p[:, 1] >= 0.8)
     p, y = example(3, exclusive=False)
     assert np.array_equal(Answers.of(p, y, thresholds=(0.1, 0.5, 0.9)).said, p >= [0.1, 0.5, 0.9])
+
+
+def test_each_case_may_have_a_threshold_of_its_own():
+    p, y = example(3, exclusive=False)
+    cuts = tuple(np.random.default_rng(k).random(len(p)) for k in range(3))
+    answers = replace(Answers.of(p, y), thresholds=cuts)
+    assert np.array_equal(answers.said, p >= np.stack(cuts, 1))
+    rows = np.arange(len(p))[::-2]
+    assert np.array_equal(answers.take(rows).said, (p >= np.stack(cuts, 1))[rows])
+    price = [c / (1 - c) for c in cuts]
+    by_hand = np.mean([((p[:, k] >= cuts[k]) * np.where(y[:, k] == 1, 1, -price[k]))[y[:, k] != 255].mean() for k in range(3)])
+    assert METRICS["net_benefit"](answers)["net_benefit"] == pytest.approx(by_hand)
+    same = replace(answers, thresholds=tuple(np.full(len(p), c) for c in (0.1, 0.5, 0.9)))
+    assert every(same) == pytest.approx(every(Answers.of(p, y, thresholds=(0.1, 0.5, 0.9))), nan_ok=True)
 
 
 def test_a_column_of_indices_is_exclusive_and_a_column_of_both_is_a_finding():

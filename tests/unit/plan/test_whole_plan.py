@@ -50,6 +50,9 @@ def test_thick_volumes_are_not_made_finer_than_they_are():
     thick = facts([(200, 200, 10)] * 5, physical=True)
     thick["spacings"] = [[1.0, 1.0, 10.0]] * 5
     assert whole.grids(thick)[0] == (128, 128, 10)
+    thick["shapes"] = [[16, 16, 8]] * 5  # small: kept as it is, though it is longest across its few slices
+    assert whole.grids(thick) == [(16, 16, 8)]
+    thick["shapes"] = [[200, 200, 10]] * 5
     made, _ = whole.preparation_rule(thick, (64, 64, 10))
     assert made.fit == "pad" and made.spacing == pytest.approx((200 / 64, 200 / 64, 10))
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from tests.unit.engine.test_whole import TWO, Brightness, cohort, plan_of
+from tests.unit.engine.test_whole import TWO, Brightness, cohort, folded, plan_of
 from tests.unit.engine.tiny import answering, write_run
 from vesalius.core.files import read_json, write_json
 from vesalius.engine.evaluate import evaluate
-from vesalius.report import write
+from vesalius.report import promises, write
 from vesalius.report.classes import doubt
-from vesalius.report.curves import confusion, curves, precision_recall, reliability, roc
+from vesalius.report.curves import ACTS, benefit, confusion, curves, decisions, precision_recall, reliability, roc
+from vesalius.trust.operating import Rate
 
 NAMES = ["dark", "bright"]
 
@@ -45,6 +46,17 @@ def test_reliability_compares_what_was_stated_with_what_came_true():
     assert stated == pytest.approx([0.15, 0.975]) and came == pytest.approx([0.5, 1.0])
 
 
+def test_the_decision_curve_weighs_hits_against_alarms():
+    found = rows()
+    there, p = np.array([r["truth"] == "bright" for r in found]), np.array([r["probabilities"]["bright"] for r in found])
+    ((title, drawn),) = decisions(found, found, NAMES)
+    assert title.startswith("Decision curve") and "acting on everybody" in str(drawn) and "shallow baseline" in str(drawn)
+    line = benefit(found, "bright")
+    for act, worth in zip(ACTS, line, strict=True):
+        said = p >= act
+        assert worth == pytest.approx(((said & there).sum() - (said & ~there).sum() * act / (1 - act)) / 80, abs=1e-9)
+
+
 def test_confusions_are_counted():
     found = rows()
     table = oracle.confusion_matrix([r["truth"] for r in found], [r["said"] for r in found], labels=NAMES)
@@ -56,6 +68,16 @@ def test_every_class_of_three_has_a_curve():
     made = curves([{**r, "probabilities": {**r["probabilities"], "other": 0.1}} for r in rows()], [], [*NAMES, "other"])
     assert [title.split(":")[0] for title, _ in made] == ["ROC", "Precision over recall", "Reliability"]
     assert all(f"<title>{name}</title>" in str(made[0][1]) for name in NAMES)
+
+
+def test_folds_without_a_test_part_are_said_to_be_judged_by_each_other(tmp_path, monkeypatch):
+    _, _, _ = folded(tmp_path, monkeypatch)
+    page = Path(write(tmp_path / "run")).read_text(encoding="utf-8")
+    assert "each fold by a temperature, thresholds and promises that were set on the other folds" in page
+    assert "here they look better than they are" not in page
+    found = promises.operating({"operating": [{"class": "a", "wish": "sensitivity", "least": 0.9, "thresholds": [0.25, 0.5],
+                                               **dict.fromkeys(("sensitivity", "specificity", "ppv", "npv"), Rate.of(1, 2).to_json())}]})
+    assert found[0][2] == "0.250 to 0.500"
 
 
 def test_doubt_is_the_probability_of_the_truth():
@@ -81,6 +103,7 @@ def test_the_page_shows_what_is_known_and_stands_alone(tmp_path, monkeypatch):
     assert f"{area['auc']:.3f} ({area['low']:.3f} to" in page
     assert f"{len(wrong)} of 10 cases" in page and page.count("<image") >= 6
     assert "http" not in page.replace("http-equiv", "") and "missed entirely" not in page
+    assert "Decision curve" in page
     live = Path(write(run.path, live=True)).read_text(encoding="utf-8")
     assert live.count("<image") == 0
     gone = json.loads((run.path / "dataset.json").read_text())

@@ -34,7 +34,7 @@ def drawn(count=4, cases=300, *, seed=0, kind="classes"):
 def test_measures_of_classes_are_those_of_scikit_learn():
     p, truth = drawn()
     labels = labels_of(4, "classes")
-    found = TASK.measures(p, truth, labels, calibration={})
+    found = TASK.measures(p, truth, labels, thresholds={})
     said, y = p.argmax(1), truth[:, 0]
     assert found["all"]["auc"] == pytest.approx(oracle.roc_auc_score(y, p, multi_class="ovr"))
     assert found["all"]["accuracy"] == pytest.approx(oracle.accuracy_score(y, said))
@@ -53,7 +53,7 @@ def test_measures_of_classes_are_those_of_scikit_learn():
 
 def test_of_two_classes_the_last_one_leads():
     p, truth = drawn(2)
-    found = TASK.measures(p, truth, labels_of(2, "classes"), calibration={"thresholds": {"class 1": 0.3}})
+    found = TASK.measures(p, truth, labels_of(2, "classes"), thresholds={"class 1": 0.3})
     there, told = truth[:, 0], p[:, 1] >= 0.3
     assert found["all"]["auc"] == pytest.approx(oracle.roc_auc_score(there, p[:, 1]))
     assert found["class 1"]["sensitivity"] == found["all"]["sensitivity"] == pytest.approx(oracle.recall_score(there, told))
@@ -66,7 +66,7 @@ def test_of_two_classes_the_last_one_leads():
 def test_every_number_is_that_of_the_shelf(count, kind):
     p, truth = drawn(count, kind=kind)
     labels, limits = labels_of(count, kind), {"class 0": 0.4, "class 1": 0.6}
-    found = TASK.measures(p, truth, labels, calibration={"thresholds": limits})["all"]
+    found = TASK.measures(p, truth, labels, thresholds=limits)["all"]
     shelf = {name: v for family in FAMILIES for name, v in METRICS[family](answers_of(p, labels, thresholds=limits, truth=truth)).items()}
     assert found == pytest.approx({name: shelf[name] for name in found})
     assert set(shelf) - set(found) == (set() if kind == "grades" else {"kappa_linear", "kappa_quadratic"})
@@ -77,7 +77,7 @@ def test_unknown_findings_count_for_nothing():
     p, truth = drawn(3, kind="findings")
     labels, veiled = labels_of(3, "findings"), truth.copy()
     veiled[:100, 1] = IGNORE
-    found = TASK.measures(p, veiled, labels, calibration={})
+    found = TASK.measures(p, veiled, labels, thresholds={})
     assert found["class 1"]["auc"] == pytest.approx(oracle.roc_auc_score(truth[100:, 1], p[100:, 1]))
     assert found["all"]["accuracy"] == pytest.approx(((p > 0.5) == truth)[veiled != IGNORE].mean())
     assert found["all"]["brier"] == pytest.approx(np.mean([((p - truth) ** 2)[veiled[:, k] != IGNORE, k].mean() for k in range(3)]))
@@ -85,7 +85,7 @@ def test_unknown_findings_count_for_nothing():
 
 def test_kappa_of_grades_weighs_how_far_they_are_apart():
     p, truth = drawn(3)
-    grades = TASK.measures(p, truth, labels_of(3, "grades"), calibration={})["all"]
+    grades = TASK.measures(p, truth, labels_of(3, "grades"), thresholds={})["all"]
     assert grades["kappa_quadratic"] == pytest.approx(oracle.cohen_kappa_score(truth[:, 0], p.argmax(1), weights="quadratic"))
     assert grades["kappa"] == pytest.approx(oracle.cohen_kappa_score(truth[:, 0], p.argmax(1)))
 

@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix
 from vesalius.metrics._answers import Answers
 from vesalius.metrics._delong import delong, interval
 from vesalius.tasks import TASKS
+from vesalius.tasks._rules import Rules
 from vesalius.tasks.classify.operate import chosen, measured, rates
 from vesalius.tasks.classify.promises import areas, bins, coverage, curve, rate
 from vesalius.testing.check_case_task import labels_of
@@ -83,15 +84,15 @@ def test_operating_points_are_chosen_on_validation_and_counted_on_test():
         reached = {"sensitivity": said[truth[:, 0] == 1].mean(), "specificity": 1 - said[truth[:, 0] == 0].mean()}[one["wish"]]
         assert one["label"] == "class 1" and one["least"] <= reached < one["least"] + 0.02, "no stricter than wished"
     test, there, others = part(150)
-    found = task.examined(test, there, labels, calibration=how, names=others, patients=others)["operating"]
+    found = task.examined(test, there, labels, rules=Rules.one(how, len(others)), names=others, patients=others)["operating"]
     q = task.probabilities(test, labels, how)[:, 1]
     for row, one in zip(found, how["operating"], strict=True):
         tn, fp, fn, tp = confusion_matrix(there[:, 0], q >= one["point"]["threshold"]).ravel()
         counted = {"sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "ppv": (tp, tp + fp), "npv": (tn, tn + fn)}
         assert {name: (row[name]["part"], row[name]["whole"]) for name in counted} == counted
         low = beta.ppf(0.025, tp, fp + 1)
-        assert row["ppv"]["low"] == pytest.approx(low) and row["threshold"] == one["point"]["threshold"]
-        assert row["on_validation"]["sensitivity"]["whole"] == truth.sum()
+        assert row["ppv"]["low"] == pytest.approx(low) and row["thresholds"] == [one["point"]["threshold"]]
+        assert row["on_validation"][0]["sensitivity"]["whole"] == truth.sum()
 
 
 def test_each_of_several_classes_and_findings_has_its_point_and_unknown_ones_do_not_count():
@@ -100,7 +101,7 @@ def test_each_of_several_classes_and_findings_has_its_point_and_unknown_ones_do_
     truth[:20, 1], truth[:, 2] = 255, 0
     points = chosen(p, truth, labels_of(3, "findings"), targets={"sensitivity": (0.8,)})
     assert [one.label for one in points] == [labels_of(3, "findings").names[k] for k in (0, 1)], "nobody has the third"
-    rows = measured(points, p, truth, labels=labels_of(3, "findings"), patients=np.arange(60).astype(str))
+    rows = measured([(points, np.arange(60))], p, truth, labels=labels_of(3, "findings"), patients=np.arange(60).astype(str))
     assert rows[1]["sensitivity"]["whole"] + rows[1]["specificity"]["whole"] == 40
     one_of = chosen(p, draw.integers(0, 3, (60, 1)), labels_of(3, "classes"), targets={"specificity": (0.8, 0.9)})
     assert [(one.label, one.least) for one in one_of] == [(f"class {k}", least) for k in range(3) for least in (0.8, 0.9)]
@@ -117,6 +118,6 @@ def test_cases_of_one_patient_widen_the_interval():
 
 def test_without_rules_there_are_no_promises():
     truth, kept = np.array([[0], [1], [0], [1]], np.uint8), {"version": 1, "temperature": 2.0}
-    found = TASKS["classify"]().examined(np.zeros((4, 2)), truth, labels_of(2, "classes"), calibration=kept, names=list("abcd"),
+    found = TASKS["classify"]().examined(np.zeros((4, 2)), truth, labels_of(2, "classes"), rules=Rules.one(kept, 4), names=list("abcd"),
                                          patients=list("abcd"))  # fmt: skip
     assert set(found) == {"areas", "reliability", "risk_coverage", "remarks"} and found["areas"]["all"]["auc"] == 0.5

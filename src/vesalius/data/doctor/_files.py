@@ -20,7 +20,7 @@ def unreadable(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
     for one in seen:
         for path, problem in one.unread:
             yield Finding("unreadable", "error", f"Case {one.case.name}: {problem}", (one.case.name,),
-                          f"Restore {path}, or leave the case out.", {"path": str(path)})  # fmt: skip
+                          f"Restore {path}, or leave the case out (--skip-bad leaves out all such).", {"path": str(path)})  # fmt: skip
 
 
 def dimensions(_: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:

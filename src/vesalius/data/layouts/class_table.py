@@ -74,6 +74,18 @@ class ClassTable(Layout):
         (folder / "cases.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def listed(path: Path) -> Dataset | None:
+    """The cases of the table at `path` whatever they show, also where it does not say: for those who want answers. None where the table
+    has no column of images, or one of masks."""
+    rows = read_table(path)
+    columns = list(rows[0]) if rows else []
+    if not image_columns(columns) or any(c == "mask" or c.startswith("mask_") for c in columns):
+        return None
+    cases = [_case(row, (path, k + 2), lambda row, where: None, targets=target_columns(columns)) for k, row in enumerate(rows)]
+    _refuse_twice([case.name for case in cases], path)
+    return Dataset(path.stem, path.parent, "classify", tuple(cases), channel_order(cases), Labels(names=(), values=()), alone=True)
+
+
 def tables(root: Path, column: str = "") -> list[Path]:
     """CSV files at `root` with an image column, a column of classes and no mask."""
     files = [root] if root.is_file() and root.suffix.lower() in (".csv", ".tsv") else sorted(root.glob("*.csv")) if root.is_dir() else []

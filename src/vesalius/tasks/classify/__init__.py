@@ -10,8 +10,10 @@ from torch import nn
 from vesalius.core.card import Card
 from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE, Labels
+from vesalius.metrics._answers import Cut
 from vesalius.nets import NETS
 from vesalius.tasks import CaseTask, Shallow
+from vesalius.tasks._rules import Rules
 from vesalius.tasks.classify.decide import Calibration, calibrated, fit, judge, judged_alone
 from vesalius.tasks.classify.loss import named
 from vesalius.tasks.classify.promises import examined
@@ -76,13 +78,13 @@ class Classify(CaseTask):
                 for row, answer, one in zip(found, answers, truth, strict=True)]  # fmt: skip
 
     def measures(
-        self, probabilities: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any]
+        self, probabilities: Array, truth: Array, labels: Labels, *, thresholds: Mapping[str, Cut]
     ) -> dict[str, dict[str, float]]:
-        return measures(answers_of(probabilities, labels, thresholds=calibration.get("thresholds", {}), truth=truth), labels)
+        return measures(answers_of(probabilities, labels, thresholds=thresholds, truth=truth), labels)
 
-    def examined(self, logits: Array, truth: Array, labels: Labels, *, calibration: Mapping[str, Any], names: Sequence[str],
+    def examined(self, logits: Array, truth: Array, labels: Labels, *, rules: Rules, names: Sequence[str],
                  patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
-        return examined(logits, truth, labels, calibration=_checked(calibration), names=names, patients=patients)
+        return examined(logits, truth, labels, rules=rules, names=names, patients=patients)
 
 
 def _checked(calibration: Mapping[str, Any]) -> Calibration:

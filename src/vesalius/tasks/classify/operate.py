@@ -28,6 +28,9 @@ class Operating(Kept):
     point: OperatingPoint
 
 
+Part = tuple[Sequence[Operating], NDArray[np.intp]]  # points, and the cases that are judged by them
+
+
 def asked(probabilities: Array, truth: Array, labels: Labels) -> list[tuple[str, Floats, NDArray[np.int64]]]:
     """(class, probabilities (N,), truth (N,) of 0 / 1, 255 unknown): the last of two classes, each of more, each finding."""
     p, known = np.asarray(probabilities, float), np.asarray(truth).astype(np.int64)
@@ -44,17 +47,21 @@ def chosen(probabilities: Array, truth: Array, labels: Labels, *, targets: Targe
                  for wish, levels in targets.items() for least in levels)  # fmt: skip
 
 
-def measured(points: Sequence[Operating], probabilities: Array, truth: Array, *, labels: Labels,
+def measured(parts: Sequence[Part], probabilities: Array, truth: Array, *, labels: Labels,
              patients: NDArray[np.str_]) -> list[dict[str, Any]]:  # fmt: skip
-    """{"class", "wish", "least", "threshold", "on_validation", "sensitivity", "specificity", "ppv", "npv"} of each point on these cases."""
+    """{"class", "wish", "least", "thresholds", "on_validation", "sensitivity", "specificity", "ppv", "npv"} of each point on the cases
+    that `parts` of them are judged by it; "thresholds" and "on_validation" have an entry for each part."""
     by_name = {name: (p, there) for name, p, there in asked(probabilities, truth, labels)}
     rows = []
-    for one in points:
-        p, there = by_name[one.label]
-        known = there <= 1
-        found = rates(one.point.says(p[known]), there[known] == 1, patients[known])
-        rows.append({"class": one.label, "wish": one.wish, "least": one.least, "threshold": one.point.threshold,
-                     "on_validation": one.point.fitted.model_dump(mode="json"), **found})  # fmt: skip
+    for label, wish, least in dict.fromkeys((one.label, one.wish, one.least) for points, _ in parts for one in points):
+        p, there = by_name[label]
+        mine = [(one.point, cases[there[cases] <= 1]) for points, cases in parts for one in points
+                if (one.label, one.wish, one.least) == (label, wish, least)]  # fmt: skip
+        kept = np.concatenate([cases for _, cases in mine])
+        said = np.concatenate([point.says(p[cases]) for point, cases in mine])
+        rows.append({"class": label, "wish": wish, "least": least, "thresholds": [point.threshold for point, _ in mine],
+                     "on_validation": [point.fitted.model_dump(mode="json") for point, _ in mine],
+                     **rates(said, there[kept] == 1, patients[kept])})  # fmt: skip
     return rows
 
 

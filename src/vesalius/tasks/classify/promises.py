@@ -15,44 +15,57 @@ from vesalius.metrics._delong import delong, interval, macro_area
 from vesalius.metrics.abstention import risk_coverage
 from vesalius.metrics.calibration import calibration as calibration_numbers
 from vesalius.metrics.calibration import events, reliability
+from vesalius.tasks._rules import Rules
 from vesalius.tasks.classify.decide import Calibration, calibrated
 from vesalius.tasks.classify.operate import measured
 from vesalius.tasks.classify.scores import answers_of, questions
 from vesalius.trust._kept import owners
+from vesalius.trust.abstention import Abstention
 from vesalius.trust.operating import Rate
 from vesalius.trust.out_of_distribution import energy
-from vesalius.trust.rules import Trust, confidence
+from vesalius.trust.rules import confidence
 
 POINTS = 100  # of the curve of risk against coverage
 
 
-def examined(logits: Array, truth: Array, labels: Labels, *, calibration: Calibration, names: Sequence[str],
+FEWER = ("Without one of the folds too few patients are left to fit promises on, so that none could be tried here. Those of the run are "
+         "fitted on all folds.")  # fmt: skip
+
+
+def examined(logits: Array, truth: Array, labels: Labels, *, rules: Rules, names: Sequence[str],
              patients: Sequence[str]) -> dict[str, Any]:  # fmt: skip
     """{"areas", "reliability", "risk_coverage", "remarks"}, with operating points "operating", and with fitted rules {"coverage",
     "abstention", "strange"}, as plain JSON.
 
     Rates come with exact binomial intervals over patients: a patient is covered where all its cases are, strange where any is.
     """
-    p = calibrated(logits, labels, calibration)
-    answers = answers_of(p, labels, thresholds=calibration.thresholds, truth=truth, patients=patients)
-    before = answers_of(calibrated(logits, labels, Calibration()), labels, thresholds={}, truth=truth, patients=patients)
+    hows = [Calibration.checked(dict(one), where="calibration.json") for one in rules.each]
+    values, called = np.asarray(logits, np.float64), np.asarray(names)
+    p = rules.told(lambda k, rows: calibrated(values[rows], labels, hows[k]))
+    answers = answers_of(p, labels, thresholds=rules.thresholds, truth=truth, patients=patients)
+    before = answers_of(calibrated(values, labels, Calibration()), labels, thresholds={}, truth=truth, patients=patients)
     sure = confidence(p, answers.said, exclusive=labels.one_of)
     found: dict[str, Any] = {
         "areas": areas(answers, labels), "reliability": {"before": bins(before), "after": bins(answers)},
         "risk_coverage": curve(sure, answers.right), "remarks": answers.remarks(labels.names),
     }  # fmt: skip
-    if calibration.operating:
-        found["operating"] = measured(calibration.operating, p, truth, labels=labels, patients=answers.patients)
-    if calibration.trust is None:
-        return found
-    trust = calibration.trust
+    if any(how.operating for how in hows):
+        parts = [(hows[k].operating, rows) for k, rows in rules.parts]
+        found["operating"] = measured(parts, p, truth, labels=labels, patients=answers.patients)
+    trusts = [how.trust for how in hows]
+    kept = [trust for trust in trusts if trust is not None]
+    if len(kept) < len(trusts):
+        return found | {"remarks": [*found["remarks"], *([FEWER] if len(trusts) > 1 else [])]}
+    odd = energy(values, exclusive=labels.one_of)
+    answered = rules.told(lambda k, rows: kept[k].abstention.answers(sure[rows]))
+    strange = rules.told(lambda k, rows: kept[k].novelty.strange(odd[rows]))
+    sets = rules.told(lambda k, rows: kept[k].sets.sets(p[rows], called[rows].tolist()))
     return found | {
-        "coverage": coverage(trust.sets.sets(p, names), answers, labels, promised=1 - trust.sets.choice.miss),
-        "abstention": abstention(trust, sure, answers),
-        "strange": {"alarms": trust.novelty.alarms,
-                    **rate(trust.novelty.strange(energy(logits, exclusive=labels.one_of)), answers.patients)},
-        "remarks": [*found["remarks"], *trust.remarks],
-    }  # fmt: skip
+        "coverage": coverage(sets, answers, labels, promised=1 - kept[0].sets.choice.miss),
+        "abstention": abstention([trust.abstention for trust in kept], answered, answers),
+        "strange": {"alarms": kept[0].novelty.alarms, **rate(strange, answers.patients)},
+        "remarks": list(dict.fromkeys([*found["remarks"], *(remark for trust in kept for remark in trust.remarks)])),
+    }
 
 
 def areas(answers: Answers, labels: Labels) -> dict[str, Any]:
@@ -102,10 +115,10 @@ def coverage(sets: Flags, answers: Answers, labels: Labels, *, promised: float) 
     return {"promised": promised, **told, "by_class": by_class, **whole}
 
 
-def abstention(trust: Trust, sure: Floats, answers: Answers) -> dict[str, Any]:
-    """How many cases are answered, and how many of those answers are wrong, beside what was promised."""
-    answered = trust.abstention.answers(sure)
-    return {"risk": trust.abstention.risk, "doubt": trust.abstention.doubt, "cut": trust.abstention.cut,
+def abstention(rules: Sequence[Abstention], answered: Flags, answers: Answers) -> dict[str, Any]:
+    """How many cases are `answered` (N,), and how many of those answers are wrong, beside what was promised; "cuts" has one for each of
+    the `rules`."""
+    return {"risk": rules[0].risk, "doubt": rules[0].doubt, "cuts": [rule.cut for rule in rules],
             "answered": float(answered.mean()), "wrong": rate(~answers.right[answered], answers.patients[answered]),
             "wrong_of_all": float((~answers.right).mean())}  # fmt: skip
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.metrics import METRICS
-from vesalius.metrics._answers import Answers, Binary, macro
+from vesalius.metrics._answers import Answers, Binary, Cut, macro
 from vesalius.metrics.agreement import agreement
 from vesalius.metrics.calibration import calibration
 from vesalius.metrics.decisions import OF_A_QUESTION, decisions
@@ -27,14 +27,14 @@ def definitions() -> dict[str, str]:
     return {name: str(fact["definition"]) for family in FAMILIES for name, fact in (METRICS.card(family).facts or {}).items()}
 
 
-def cuts(labels: Labels, thresholds: Mapping[str, float]) -> tuple[float, ...]:
+def cuts(labels: Labels, thresholds: Mapping[str, Cut]) -> tuple[Cut, ...]:
     """From which probability on the last of two classes is said, or each finding; .5 where no threshold was set."""
-    if labels.one_of:
-        return (thresholds.get(labels.names[-1], 0.5) if len(labels.names) == 2 else 0.5,)
-    return tuple(thresholds.get(name, 0.5) for name in labels.names)
+    asked = [labels.names[-1] if len(labels.names) == 2 else ""] if labels.one_of else labels.names
+    found = [thresholds.get(name, 0.5) for name in asked]
+    return tuple(cut if isinstance(cut, np.ndarray) else float(cut) for cut in found)
 
 
-def answers_of(probabilities: Array, labels: Labels, *, thresholds: Mapping[str, float], truth: Array | None = None,
+def answers_of(probabilities: Array, labels: Labels, *, thresholds: Mapping[str, Cut], truth: Array | None = None,
                patients: Sequence[str] | None = None) -> Answers:  # fmt: skip
     """Probabilities (N, K) with targets (N, 1 | K) as the shelf takes them; without `truth` only `said` means anything."""
     count = len(probabilities)

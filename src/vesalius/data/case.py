@@ -1,27 +1,50 @@
 """A case: an id, a patient, images by channel, masks by rater or classes, and metadata. Lazy: paths, no pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A mask that lies in one file per label: `files` maps label -> path of a mask whose pixels are 0 where the label is not. A label
+    without a file is absent."""
+
+    files: dict[str, Path]
+
+    @property
+    def name(self) -> str:
+        """The file names, for messages."""
+        shown = [path.name for path in self.files.values()]
+        return " + ".join(shown[:3]) + (f" + {len(shown) - 3} more" if len(shown) > 3 else "")
+
+
+Masked = Path | Parts  # where a mask lies: one file for all labels, or one for each
+
+
+def files_of(mask: Masked | None) -> list[Path]:
+    """The files of a mask; none of no mask."""
+    return [] if mask is None else list(mask.files.values()) if isinstance(mask, Parts) else [mask]
+
+
+@dataclass(frozen=True)
 class Case:
     """`images` maps channel name -> path (a file, a DICOM folder or a zip); a missing channel is absent from the map.
-    `masks` maps rater -> path; the first is the reference. `classes` maps a class or finding -> 1 or 0 (one that is absent is
+    `masks` maps rater -> path, or the paths of the labels; the first is the reference. `classes` maps a class or finding -> 1 or 0 (one that is absent is
     unknown); None where the case as a whole is not labelled. `split` is "train", "val", "test" or "" (not given).
     `patient` groups cases that must never be on two sides of a split."""
 
     name: str
     patient: str
     images: dict[str, Path]
-    masks: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Masked] = field(default_factory=dict)
     split: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     classes: dict[str, int] | None = None
 
     @property
-    def mask(self) -> Path | None:
+    def mask(self) -> Masked | None:
         """The reference rater's mask."""
         return next(iter(self.masks.values()), None)
 
@@ -33,11 +56,19 @@ class Case:
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = {
             "name": self.name, "patient": self.patient, "images": {k: str(v) for k, v in self.images.items()},
-            "masks": {k: str(v) for k, v in self.masks.items()}, "split": self.split, "metadata": self.metadata,
+            "masks": {k: _words(v) for k, v in self.masks.items()}, "split": self.split, "metadata": self.metadata,
         }  # fmt: skip
         return found if self.classes is None else {**found, "classes": self.classes}
 
     @classmethod
     def from_json(cls, text: dict[str, Any]) -> "Case":
         return cls(**{**text, "images": {k: Path(v) for k, v in text["images"].items()},
-                      "masks": {k: Path(v) for k, v in text["masks"].items()}})  # fmt: skip
+                      "masks": {k: _mask(v) for k, v in text["masks"].items()}})  # fmt: skip
+
+
+def _words(mask: Masked) -> str | dict[str, str]:
+    return {label: str(path) for label, path in mask.files.items()} if isinstance(mask, Parts) else str(mask)
+
+
+def _mask(words: str | Mapping[str, str]) -> Masked:
+    return Path(words) if isinstance(words, str) else Parts({label: Path(path) for label, path in words.items()})

@@ -14,12 +14,13 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
+from vesalius.nets import NETS
 from vesalius.plan import begin, classifiers, images, rules, whole
 from vesalius.plan.begin import named
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.classifiers import Own
 from vesalius.plan.methods import METHODS
-from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
+from vesalius.plan.plan import OWN, Expected, Patch, Plan, Predict, Train, check_name
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
 from vesalius.tasks import TASKS, ImageTask, Task
 
@@ -101,6 +102,16 @@ class Request(Settings):
     @classmethod
     def _none(cls, value: str | float | None) -> str | float | None:
         return None if value == "none" else value
+
+    @field_validator("settings")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Names that no plan has are told before any scan is looked at."""
+        for text in value:
+            check_name(text)
+            if named(text) == "net.name" and (name := str(parse_value(text.partition("=")[2].strip()))) not in (*NETS, OWN):
+                raise UsageError(suggest(name, NETS, "entry of the shelf 'nets'"))
+        return value
 
 
 def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:

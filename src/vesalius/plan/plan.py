@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vesalius.augment import Augment
-from vesalius.core.errors import VesaliusError
+from vesalius.core.errors import UsageError, VesaliusError, suggest
 from vesalius.core.files import read_json, write_json
 from vesalius.core.settings import Settings, parse_value
 from vesalius.data.labels import Labels
@@ -198,6 +198,21 @@ class Plan(Settings):
         if name in grouped and isinstance(value, dict):
             return _within(value, grouped[name])
         return self.with_settings([assignment]).values() == self.values()
+
+
+def check_name(assignment: str) -> None:
+    """Raise a UsageError where the `a.b` of `a.b=c` is the name of no value of a plan; words inside a value are not looked at."""
+    name, found, _ = assignment.partition("=")
+    if not found:
+        raise UsageError(f"Expected NAME=VALUE, for instance train.learning_rate=0.001; got {assignment!r}.")
+    group: Any = Plan
+    words = name.strip().split(".")
+    for depth, word in enumerate(words):
+        if word not in group.model_fields:
+            raise UsageError(suggest(word, group.model_fields, f"setting in {'.'.join(words[:depth]) or 'the plan'}"))
+        group = group.model_fields[word].annotation
+        if not (isinstance(group, type) and issubclass(group, Settings)):
+            return
 
 
 def _within(asked: dict[str, Any], kept: dict[str, Any]) -> bool:

@@ -283,3 +283,18 @@ def test_the_network_starts_from_how_rare_each_class_is(made):
         assert layer.bias.tolist() == pytest.approx(made.net.bias)
         torch.nn.init.zeros_(layer.weight)
     assert net(torch.zeros(1, 1, *made.patch.size)).softmax(1)[0, 1].mean().item() == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("trian.steps=3", "Unknown setting in the plan 'trian'. Did you mean train"),
+    ("train.step=3", "Unknown setting in train 'step'. Did you mean steps"),
+    ("net.name=unett", "Did you mean unet"),
+    ("train.steps", "Expected NAME=VALUE"),
+])  # fmt: skip
+def test_a_wrong_name_is_told_before_any_scan_is_looked_at(text, said):
+    with pytest.raises(UsageError, match=said):
+        Request(settings=(text,))
+
+
+def test_every_value_of_a_plan_can_be_asked_for(made):
+    assert Request(settings=tuple(f"{name}=1" for name in made.leaves() if name != "net.name"))

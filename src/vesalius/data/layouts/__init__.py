@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.core.shelf import Shelf
+from vesalius.data.case import files_of
 from vesalius.data.dataset import Dataset
 
 LAYOUTS = Shelf("data.layouts")
@@ -137,11 +138,14 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
 def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,
                  ignore: int | None) -> Dataset:  # fmt: skip
     """`dataset` with the values of its masks named."""
-    from vesalius.data.layouts import _labels
+    from vesalius.data.layouts import _labels, _parts
 
+    if _parts.declared(dataset.cases):
+        named, words = _parts.settle(dataset.cases, named=labels is not None or regions is not None or ignore is not None)
+        return replace(dataset, labels=named, notes=(*dataset.notes, *words))
     words_given = labels if labels is not None else regions
     given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)
     named = given if given.names else dataset.labels if given.ignore is None else dataset.labels.model_copy(update={"ignore": given.ignore})
-    named, words = _labels.settle(named, [case.mask for case in dataset.cases if case.mask])
+    named, words = _labels.settle(named, [path for case in dataset.cases for path in files_of(case.mask)])
     said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
     return replace(dataset, labels=named, notes=(*dataset.notes, *words, said))

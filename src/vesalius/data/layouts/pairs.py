@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vesalius.core.card import Card
 from vesalius.core.errors import DataError, UsageError
+from vesalius.data.case import Masked, Parts
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import Layout
 from vesalius.data.layouts._example import write_case
@@ -34,7 +35,8 @@ class Pairs(Layout):
             return 0.3  # names clash: reading says how
 
     def read(self, root: Path, *, image: Sequence[str] = (), mask: Sequence[str] = ()) -> Dataset:
-        """`image`: one glob per channel, `NAME=GLOB` to name it; `mask`: one glob per rater. What `*` stands for is the case."""
+        """`image`: one glob per channel, `NAME=GLOB` to name it; `mask`: one glob per rater, or `LABEL=GLOB` for each label that has files
+        of its own. What `*` stands for is the case."""
         image, mask = ([image] if isinstance(image, str) else list(image)), ([mask] if isinstance(mask, str) else list(mask))
         if mask and not image:
             raise UsageError("--mask GLOB needs --image GLOB (one for each channel).")
@@ -52,7 +54,7 @@ class Pairs(Layout):
 def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     """Cases whose name is what the wildcards stand for, the same in every glob. Without `mask`, files named like masks are."""
     found = leaves(root)
-    masks = [_matching(found, root, glob) for glob in mask]
+    masks = [_matching(found, root, glob.rpartition("=")[2]) for glob in mask]
     taken = {path for rater in masks for path in rater.values()}
     unmarked = [leaf for leaf in found if leaf.path not in taken]
     images = {_channel(glob): _matching(unmarked, root, glob.rpartition("=")[2]) for glob in image}
@@ -61,17 +63,38 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     if not mask:
         others = [leaf.path.name for leaf in found if MASK.search(leaf.stem) or any(MASK.search(f) for f in leaf.folders)]
         raise UsageError(f"--image needs --mask GLOB; files that look like masks: {some(others) or 'none'}.")
-    raters = {f"rater {k + 1}" if len(mask) > 1 else "reference": paths for k, paths in enumerate(masks)}
+    of_masks = _parts_of(mask, masks) if any("=" in glob for glob in mask) else _raters_of(masks)
     of_case: dict[str, dict[str, Path]] = defaultdict(dict)
     for channel, paths in images.items():
         for key, path in paths.items():
             of_case[key][channel] = path
-    cases = [make_case(key, of_case[key], {r: p[key] for r, p in raters.items() if key in p}) for key in of_case]
+    cases = [make_case(key, of_case[key], of_masks.get(key, {})) for key in of_case]
     order = tuple(c for c in images if c in channel_order(cases))
     if not any(case.masks for case in cases):
         raise DataError(f"No case has both image and mask: images stand for {some(list(of_case), 3)}; masks for "
                         f"{some([k for p in masks for k in p], 3)}. The wildcards must stand for the same words in each glob.")  # fmt: skip
     return Paired(cases, order, [f"Channels by globs: {', '.join(order)}."])
+
+
+def _raters_of(masks: list[dict[str, Path]]) -> dict[str, dict[str, Masked]]:
+    """Case -> rater -> mask."""
+    drawn: dict[str, dict[str, Masked]] = defaultdict(dict)
+    for k, paths in enumerate(masks):
+        for key, path in paths.items():
+            drawn[key][f"rater {k + 1}" if len(masks) > 1 else "reference"] = path
+    return drawn
+
+
+def _parts_of(globs: list[str], masks: list[dict[str, Path]]) -> dict[str, dict[str, Masked]]:
+    """Case -> the reference in parts, one for each label that a glob names; a label of several globs is refused."""
+    names = [glob.rpartition("=")[0].strip() for glob in globs]
+    if not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--mask names either every label once (LABEL=GLOB), or none (a glob for each rater); got {', '.join(globs)}.")
+    files: dict[str, dict[str, Path]] = defaultdict(dict)
+    for name, paths in zip(names, masks, strict=True):
+        for key, path in paths.items():
+            files[key][name] = path
+    return {key: {"reference": Parts(found)} for key, found in files.items()}
 
 
 def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:

@@ -1,0 +1,127 @@
+"""Masks that lie in one file per label: recognised by name, by globs and in a table, read, examined, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vesalius.core.errors import DataError, UsageError
+from vesalius.core.space import Space
+from vesalius.data.case import Case, Parts, files_of
+from vesalius.data.dataset import Dataset
+from vesalius.data.doctor import examine
+from vesalius.data.read import read_images, read_mask
+from vesalius.io import save
+from vesalius.io.image import Image
+
+
+def drawn(path: Path, rows: slice | None = None, *, seed: int = 0, value: int = 1, side: int = 12) -> None:
+    """Noise at `path`, or a mask of `value` in some rows."""
+    shape = (side, 14, 5) if ".nii" in path.name else (side, 14)
+    pixels = np.random.default_rng(seed).integers(1, 200, shape).astype(np.uint8)
+    if rows is not None:
+        pixels[:] = 0
+        pixels[rows] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(Image(pixels[None], Space.of(shape, physical=len(shape) == 3)), path)
+
+
+LIVER, SPLEEN, WHOLE = slice(1, 4), slice(6, 9), slice(0, 10)
+FORMS = {
+    "organ folders": ("{c}/ct.nii.gz", "{c}/segmentations/{label}.nii.gz"),
+    "beside each other": ("{c}.png", "{c}_{label}_mask.png"),
+    "case folders": ("{c}/ct.nii.gz", "{c}/{label}_seg.nii.gz"),
+    "names with labels": ("images/{c}.png", "masks/{c}_{label}.png"),
+    "folders of labels": ("images/{c}.png", "masks/{label}/{c}.png"),
+    "labels first": ("images/{c}.nii.gz", "labels/{label}_{c}.nii.gz"),
+}
+
+
+def folder(root: Path, form: str, **labels: slice) -> Path:
+    image, mask = FORMS[form]
+    for k in range(1, 4):
+        drawn(root / image.format(c=f"p{k}"), seed=k)
+        for label, rows in labels.items():
+            drawn(root / mask.format(c=f"p{k}", label=label), rows, value=255 if k == 1 else 1)
+    return root
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_with_files_of_their_own_are_one_mask(form, tmp_path):
+    dataset = Dataset.open(folder(tmp_path, form, liver=LIVER, spleen=SPLEEN))
+    assert [case.name for case in dataset.cases] == ["p1", "p2", "p3"] and len(dataset.channels) == 1
+    assert dataset.labels.names == ("liver", "spleen") and dataset.labels.kind == "exclusive"
+    for case in dataset.cases:
+        assert len(files_of(case.mask)) == 2
+        coded = read_mask(case.mask, dataset.labels, read_images(case, {dataset.channels[0]: 1}).space)
+        assert (coded[0, LIVER] == 1).all() and (coded[0, SPLEEN] == 2).all() and (coded > 0).sum() == 6 * coded[0, 0].size
+    assert not [finding for finding in examine(dataset) if finding.severity == "error"]
+
+
+def test_labels_that_share_voxels_are_learned_each_for_itself(tmp_path):
+    dataset = Dataset.open(folder(tmp_path, "organ folders", liver=LIVER, whole=WHOLE))
+    coded = read_mask(dataset.cases[0].mask, dataset.labels, Space.of((12, 14, 5)))
+    assert dataset.labels.kind == "bits" and dataset.labels.names == ("liver", "whole")
+    assert coded.sum((1, 2, 3)).tolist() == [3 * 70, 10 * 70]
+    assert any("share voxels" in note for note in dataset.notes)
+
+
+def test_the_parts_survive_being_written_down(tmp_path):
+    dataset = Dataset.open(folder(tmp_path, "names with labels", liver=LIVER, spleen=SPLEEN))
+    assert Dataset.from_json(dataset.to_json()) == dataset
+    assert isinstance(Case.from_json(dataset.cases[0].to_json()).mask, Parts)
+
+
+def test_a_label_without_a_file_is_absent_and_said(tmp_path):
+    root = folder(tmp_path, "organ folders", liver=LIVER, spleen=SPLEEN)
+    (root / "p2/segmentations/spleen.nii.gz").unlink()
+    dataset = Dataset.open(root)
+    coded = read_mask(dataset.case("p2").mask, dataset.labels, Space.of((12, 14, 5)))
+    assert set(np.unique(coded)) == {0, 1} and any("spleen (1)" in note for note in dataset.notes)
+
+
+def test_globs_name_the_labels(tmp_path):
+    for k in range(3):
+        drawn(tmp_path / f"{k}-scan.png", seed=k)
+        drawn(tmp_path / f"{k}-a.png", LIVER)
+        drawn(tmp_path / f"{k}-b.png", SPLEEN)
+    dataset = Dataset.open(tmp_path, image=["*-scan.png"], mask=["liver=*-a.png", "spleen=*-b.png"])
+    assert dataset.labels.names == ("liver", "spleen") and len(dataset.cases) == 3
+    with pytest.raises(UsageError, match="every label once"):
+        Dataset.open(tmp_path, image=["*-scan.png"], mask=["liver=*-a.png", "*-b.png"])
+    with pytest.raises(UsageError, match="--mask LABEL=GLOB"):
+        Dataset.open(tmp_path, image=["*-scan.png"], mask=["liver=*-a.png", "spleen=*-b.png"], labels=["liver=1"])
+
+
+def test_a_table_names_the_labels(tmp_path):
+    lines = ["case,patient,image,label_liver,label_spleen,label_name"]
+    for k in range(3):
+        drawn(tmp_path / f"{k}.png", seed=k)
+        drawn(tmp_path / f"{k}a.png", LIVER)
+        drawn(tmp_path / f"{k}b.png", SPLEEN)
+        lines.append(f"c{k},p{k},{k}.png,{k}a.png,{k}b.png,good")
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    dataset = Dataset.open(tmp_path / "cases.csv")
+    assert dataset.layout == "csv" and dataset.labels.names == ("liver", "spleen")
+    assert dataset.cases[0].metadata == {"label_name": "good"}
+
+
+def test_one_word_for_all_is_no_label(tmp_path):
+    dataset = Dataset.open(folder(tmp_path, "names with labels", liver=LIVER))
+    assert all(isinstance(case.mask, Path) for case in dataset.cases)
+
+
+def test_a_part_that_is_a_map_of_labels_is_refused(tmp_path):
+    root = folder(tmp_path, "names with labels", liver=LIVER, spleen=SPLEEN)
+    pixels = np.zeros((1, 12, 14), np.uint8)
+    pixels[0, 2], pixels[0, 4] = 1, 2
+    save(Image(pixels, Space.of((12, 14), physical=False)), root / "masks/p2_liver.png")
+    with pytest.raises(DataError, match="p2_liver.png is the mask of one label but holds 3 values"):
+        Dataset.open(root)
+
+
+def test_a_part_off_the_grid_of_the_others_is_found_by_the_doctor(tmp_path):
+    root = folder(tmp_path, "organ folders", liver=LIVER, spleen=SPLEEN)
+    drawn(root / "p3/segmentations/spleen.nii.gz", SPLEEN, side=20)
+    found = [finding for finding in examine(Dataset.open(root)) if finding.severity == "error"]
+    assert [finding.cases for finding in found] == [("p3",)] and "does not lie on the grid of" in found[0].message

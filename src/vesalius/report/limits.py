@@ -21,7 +21,7 @@ def limits(facts: Facts) -> list[tuple[str, str]]:
     """(what, sentence) for everything that weakens the conclusions; always ends with what was not tested at all."""
     if not facts.rows:
         return [("Not evaluated", "No case has been scored yet: nothing can be said about how well this works."), *_data(facts), _always()]
-    found = (rule(facts) for rule in (_leaks, _size, _width, _comparison, _part, _patients, _labels, _failures, _worst, _training, _data))
+    found = (rule(facts) for rule in (_leaks, _size, _width, _comparison, _part, _patients, _labels, _failures, _left_out, _worst, _training, _data))
     return [*(limit for some in found for limit in some), _always()]
 
 
@@ -30,6 +30,19 @@ def _leaks(facts: Facts) -> Limits:
         yield "Leaky split", (
             f"{facts.splits['leaks']} The run was trained and tested on it all the same (--allow-leaks): its scores say how much is known "
             "by heart, not how good the model is. Train again with --fix-split."
+        )
+
+
+def _left_out(facts: Facts) -> Limits:
+    how = facts.calibration
+    faint = [f"{name} ({number(found['log_odds'])})" for name, found in (how.get("outlines") or {}).items()]
+    single = list(how.get("single") or {})
+    told = [f"outlines of {listed(faint)} that nowhere reach these log odds are left out"] if faint else []
+    told += [f"of {listed(single)} the largest outline alone is kept"] if single else []
+    if told:
+        yield "Outlines left out", (
+            f"{' and '.join(told)[0].upper()}{' and '.join(told)[1:]}, because that was better on validation cases (calibration.json, where "
+            "it can be taken out). What is faint, or a second one, is lost by it."
         )
 
 

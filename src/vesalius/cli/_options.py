@@ -19,7 +19,8 @@ Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one trainin
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]
-Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater, LABEL=GLOB a label of its own.")]
+Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB",
+                                                help="Files of the masks; a second one is a second rater, LABEL=GLOB a label.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
 Task = Annotated[str | None, typer.Option(help="Learn from images alone for this: anomaly, pretrain or generate (vesalius shelf tasks).")]
 Method = Annotated[str | None, typer.Option(help="The way of learning (vesalius shelf methods).")]

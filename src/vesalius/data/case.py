@@ -31,9 +31,9 @@ def files_of(mask: Masked | None) -> list[Path]:
 @dataclass(frozen=True)
 class Case:
     """`images` maps channel name -> path (a file, a DICOM folder or a zip); a missing channel is absent from the map.
-    `masks` maps rater -> path, or the paths of the labels; the first is the reference. `classes` maps a class or finding -> 1 or 0 (one that is absent is
-    unknown); None where the case as a whole is not labelled. `split` is "train", "val", "test" or "" (not given).
-    `patient` groups cases that must never be on two sides of a split."""
+    `masks` maps rater -> path, or the paths of the labels; the first is the reference. `classes` maps a class or finding -> 1 or 0
+    (one that is absent is unknown); None where the case as a whole is not labelled. `split` is "train", "val", "test" or "" (not
+    given). `patient` groups cases that must never be on two sides of a split."""
 
     name: str
     patient: str

@@ -60,7 +60,8 @@ class Leak:
 def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable[Sequence[str]] = (), leaks: str = "") -> Split:
     """Patients parted into test and `folds` folds, the same for the same `seed`.
 
-    Folds that the data set states are kept where they are `folds`, and a given test part is; without any given split every fifth patient is test. One fold uses the given val part, or
+    Folds that the data set states are kept where they are `folds`, and a given test part is; without any given split every fifth
+    patient is test. One fold uses the given val part, or
     every fifth remaining patient; more folds share out train and val together. Sides are kept alike in one metadata column
     (class, diagnosis, site ...). Files with the same content stay on one side, and so do the cases named `together` (copies
     that the doctor found). Raises DataError for a leak and for too few patients. `leaks` are the words for leaks of the given sides that

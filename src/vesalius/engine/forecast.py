@@ -83,7 +83,8 @@ def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     plan, splits = run.plan, run.splits
     facts = read_json(run.path / "fingerprint.json")
     looked = sum(len(fold["val"]) for fold in splits["folds"])
-    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + (looked >= LEAST_CASES) + plan.net.networks - 1)
+    settled = bool(can_be_absent(facts)) + (looked >= LEAST_CASES) + plan.net.networks - 1  # times that validation cases are answered
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + settled)
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes

@@ -1,7 +1,7 @@
 """Labels of which a body has one: whether everything but the largest outline is left out is set on validation cases.
 
-As nnU-Net's postprocessing (Isensee et al. 2021, Nature Methods 18:203); ours asks it only of labels that are in one piece in the truth of
-every validation case, and takes it where the paired gain in Dice is above zero by more than its standard error (Breiman et al. 1984, section
+As nnU-Net's postprocessing (Isensee et al. 2021, Nature Methods 18:203). Ours asks it only of labels that are in one piece in the truth
+of every validation case, and takes it where the paired gain in Dice is above its standard error (Breiman et al. 1984, section
 3.4.3): specks far away cost little Dice and much in surface distances. Kept in calibration.json, applied by everything that answers later.
 """
 
@@ -41,7 +41,7 @@ def settle_single(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict
     jobs = [(member, [stored[n] for n in fold["val"] if n in stored]) for member, fold in folds if run.trained([member])]
     cases = [case for _, some in jobs for case in some]
     names = in_one_piece([np.asarray(case.target) for case in cases], run.plan.labels) if len(cases) >= LEAST_CASES else []
-    settled = _judged(run, jobs, names, tick) if names else {}
+    settled = _judged(run, jobs, names, tick=tick) if names else {}
     file = run.path / CALIBRATION
     before = read_json(file) if file.exists() else {}
     if settled or "single" in before:
@@ -49,7 +49,7 @@ def settle_single(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict
     return settled
 
 
-def _judged(run: Run, jobs: Sequence[tuple[Path, Sequence[Stored]]], names: Sequence[str], tick: Tick) -> dict[str, Any]:
+def _judged(run: Run, jobs: Sequence[tuple[Path, Sequence[Stored]]], names: Sequence[str], *, tick: Tick) -> dict[str, Any]:
     levels, rows = levels_of(run), {name: list[Row]() for name in names}
     total, done = sum(len(cases) for _, cases in jobs), 0
     for member, cases in jobs:

@@ -116,7 +116,7 @@ def test_a_part_that_is_a_map_of_labels_is_refused(tmp_path):
     pixels = np.zeros((1, 12, 14), np.uint8)
     pixels[0, 2], pixels[0, 4] = 1, 2
     save(Image(pixels, Space.of((12, 14), physical=False)), root / "masks/p2_liver.png")
-    with pytest.raises(DataError, match="p2_liver.png is the mask of one label but holds 3 values"):
+    with pytest.raises(DataError, match=r"p2_liver\.png is the mask of one label but holds 3 values"):
         Dataset.open(root)
 
 
@@ -125,3 +125,21 @@ def test_a_part_off_the_grid_of_the_others_is_found_by_the_doctor(tmp_path):
     drawn(root / "p3/segmentations/spleen.nii.gz", SPLEEN, side=20)
     found = [finding for finding in examine(Dataset.open(root)) if finding.severity == "error"]
     assert [finding.cases for finding in found] == [("p3",)] and "does not lie on the grid of" in found[0].message
+
+
+def test_several_raters_are_said_aloud(tmp_path):
+    for k in range(3):
+        drawn(tmp_path / f"{k}.png", seed=k)
+        drawn(tmp_path / f"{k}_mask_r1.png", LIVER)
+        drawn(tmp_path / f"{k}_mask_r2.png", SPLEEN)
+    (note,) = [note for note in Dataset.open(tmp_path).notes if "raters" in note]
+    assert note.startswith("Masks of 2 raters: r1, r2.") and "--mask LABEL=GLOB" in note
+
+
+def test_a_glob_that_matches_nothing_shows_what_there_is(tmp_path):
+    drawn(tmp_path / "1_flair.png")
+    with pytest.raises(DataError, match=r"'\*_seg.png' matches none of the 1 images .*: 1_flair.png"):
+        Dataset.open(tmp_path, image=["*_flar.png"], mask=["*_seg.png"])
+    with pytest.raises(DataError, match="does not exist. Did you mean scans"):
+        (tmp_path / "scans").mkdir()
+        Dataset.open(tmp_path / "scan")

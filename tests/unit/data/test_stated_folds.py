@@ -1,4 +1,4 @@
-"""Folds that nnU-Net's splits_final.json states: kept as they are, for one training and for cross-validation, and refused where they lie."""
+"""Folds that nnU-Net's splits_final.json states: kept, for one training and for cross-validation, and refused where they lie."""
 
 from pathlib import Path
 

@@ -21,8 +21,9 @@ __all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "exa
 
 CHECKS = (
     _files.unreadable, _files.dimensions, _files.missing, _files.components, _files.geometry, _files.channel_grids, _files.spacings,
-    _content.not_finite, _content.constant, _content.modality, _content.uptake, _content.mask_values, _content.eight_bit_masks, _content.empty_masks,
-    _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views, _together.patients,
+    _content.not_finite, _content.constant, _content.modality, _content.uptake, _content.mask_values, _content.eight_bit_masks,
+    _content.empty_masks, _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views,
+    _together.patients,
 )  # fmt: skip
 OF_ANSWERS = (
     _files.geometry, _content.mask_values, _content.eight_bit_masks, _content.empty_masks, _content.rare_labels, _content.flipped,

@@ -8,12 +8,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.core.shelf import Shelf
-from vesalius.data.case import files_of
+from vesalius.data.case import Case, files_of
 from vesalius.data.dataset import Dataset
 
 LAYOUTS = Shelf("data.layouts")
@@ -62,8 +63,8 @@ def recognise(path: Path, layout: str | None = None, *, labels: Iterable[str] | 
 
 def _root(path: Path) -> Path:
     if not path.exists():
-        near = suggest(path.name, [p.name for p in path.parent.iterdir()], "name in its folder") if path.parent.is_dir() else ""
-        raise DataError(f"{path} does not exist. {near}".strip())
+        near = get_close_matches(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=2)
+        raise DataError(f"{path} does not exist. " + (f"Did you mean {' or '.join(near)}?" if near else "Give the path of your data."))
     return path.parent if path.name == "dataset.json" else path
 
 
@@ -122,7 +123,7 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
     if patient:
         cases, words = _groups.by_regex(cases, patient)
         notes += words
-    notes += _groups.suspected(cases)
+    notes += [*_groups.suspected(cases), *_raters(cases)]
     if not _instance(dataset.layout).answers:
         if labels or regions or ignore is not None:
             raise UsageError(f"{dataset.root} was read as images without masks or classes: there is nothing that could be named.")
@@ -133,6 +134,15 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
         found, cases = _classes.renamed(dataset.labels, cases, labels or ())
         return replace(dataset, cases=tuple(cases), labels=found, notes=(*notes, _classes.told(found, cases)))
     return _with_values(replace(dataset, cases=tuple(cases), notes=tuple(notes)), labels=labels, regions=regions, ignore=ignore)
+
+
+def _raters(cases: list[Case]) -> list[str]:
+    """Who drew the masks, where several did; labels whose files look like further raters' are asked about."""
+    drawn = list(dict.fromkeys(rater for case in cases for rater in case.masks))
+    if len(drawn) < 2:
+        return []
+    return [f"Masks of {len(drawn)} raters: {', '.join(drawn)}. The first that a case has is learned from and scored with, the others are "
+            "compared with it. If they are labels and not raters, say so: --mask LABEL=GLOB."]  # fmt: skip
 
 
 def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,

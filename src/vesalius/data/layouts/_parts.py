@@ -59,7 +59,7 @@ def declared(cases: Sequence[Case]) -> bool:
     kinds = {isinstance(case.mask, Parts) for case in cases if case.mask}
     if len(kinds) > 1:
         one, other = (next(case for case in cases if case.mask and isinstance(case.mask, Parts) is kind) for kind in (True, False))
-        raise DataError(f"Some cases have one mask for all labels ({other.name}), some one for each ({one.name}). Bring them into one form.")
+        raise DataError(f"Some cases have one mask for all labels ({other.name}), some one for each ({one.name}). Use one form.")
     return kinds == {True}
 
 

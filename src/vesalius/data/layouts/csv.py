@@ -22,7 +22,8 @@ KNOWN = ("case", "patient", "split")
 class Manifest(Layout):
     """A table names the files."""
 
-    needs = "a CSV file (or a folder with one) with the columns image (or image_<channel>) and mask (or label_<name>), best also case, patient, split."
+    needs = ("a CSV file (or a folder with one) with the columns image (or image_<channel>) and mask (or label_<name>), best also case, "
+             "patient, split.")  # fmt: skip
 
     def recognises(self, root: Path) -> float:
         """0.95 for a CSV file with image and mask columns, 0.8 for a folder with exactly one such."""
@@ -33,7 +34,8 @@ class Manifest(Layout):
         """Paths are relative to the table; an empty cell is a missing channel or rater; further columns are metadata."""
         found = tables(root)
         if len(found) != 1:
-            raise DataError(f"{root}: expected one CSV with columns image and mask (or label_<name>), found {len(found)}. Give the path of the CSV itself.")
+            raise DataError(f"{root}: expected one CSV with columns image and mask (or label_<name>), found {len(found)}. "
+                            "Give the path of the CSV itself.")  # fmt: skip
         path = found[0]
         rows = read_table(path)
         cases = [_case(row, path, k + 2) for k, row in enumerate(rows)]

@@ -110,7 +110,9 @@ def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:
             raise DataError(f"{glob!r} matches {matched[key]} and {leaf.path} as one case {key!r}. Make the glob narrower.")
         matched[key] = leaf.path
     if not matched:
-        raise DataError(f"{glob!r} matches no image under {root} (looked {DEEPEST} folders deep). Quote it against the shell.")
+        there = some([leaf.path.relative_to(root).as_posix() for leaf in found], 3)
+        raise DataError(f"{glob!r} matches none of the {len(found)} images under {root} (looked {DEEPEST} folders deep): {there or 'none'}. "
+                        "Mend it, and quote it against the shell.")  # fmt: skip
     return matched
 
 

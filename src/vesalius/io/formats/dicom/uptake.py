@@ -1,8 +1,8 @@
 """PET: the factor by which stored units become standardised uptake values by body weight (SUV), from what the header says.
 
-SUV = activity per millilitre / (dose that is left at the reference time / body weight in grams), water weighing 1 g/ml (Thie 2004, J Nucl Med
-45:1431); which time that is follows DecayCorrection (PS3.3 C.8.9.1) and QIBA's vendor-neutral rule (FDG-PET profile 1.13, appendix G):
-the series time, where no slice was acquired before it.
+SUV = activity per millilitre / (dose that is left at the reference time / body weight in grams), water weighing 1 g/ml (Thie 2004,
+J Nucl Med 45:1431); which time that is follows DecayCorrection (PS3.3 C.8.9.1) and QIBA's vendor-neutral rule (FDG-PET profile
+1.13, appendix G): the series time, where no slice was acquired before it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LONGEST = timedelta(hours=24)  # between injection and scan; more is a wrong clo
 
 
 def told(heads: Sequence[Head]) -> dict[str, Any]:
-    """{"suv_factor": by what pixels are multiplied} of a PET series, {"no_suv": why} where the header does not say enough; {} of all else."""
+    """{"suv_factor": by what pixels are multiplied} of a PET series, {"no_suv": why} where the header says too little; {} of all else."""
     if heads[0].modality != "PT":
         return {}
     try:

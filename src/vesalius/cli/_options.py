@@ -61,12 +61,19 @@ def scores_table(metrics: dict[str, Any]) -> None:
     for part, scores in metrics["parts"].items():
         for who in ("model", "baseline", "majority", *scores["raters"]):
             found = scores["raters"].get(who) or scores.get(who)
-            for label, summary in (found or {"summary": {}})["summary"].items():
-                rows.append([part, who, label, *(interval(summary.get(name)) for name in shown)])
+            tables = {who: (found or {"summary": {}})["summary"]} | _grouped(found or {}, who)
+            for name, table_of in tables.items():
+                rows += [[part, name, label, *(interval(cells.get(word)) for word in shown)] for label, cells in table_of.items()]
     if rows:
         units = {"length": f" {metrics['unit']}"}
         table(("part", "who", "label", *(f"{measure(n).title} [95 %]{units.get(measure(n).size, '')}" for n in shown)), rows)
         answer("")
+
+
+def _grouped(scores: dict[str, Any], who: str) -> dict[str, Any]:
+    """{"model, sex F": its summary} for every group by which scores were summarised."""
+    groups = scores.get("groups") or {}
+    return {f"{who}, {key} {value}": found for key, values in groups.items() for value, found in values.items()}
 
 
 def interval(cell: dict[str, Any] | None) -> str:

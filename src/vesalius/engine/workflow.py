@@ -98,6 +98,7 @@ def train(
     """
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
+    dataset.check_words(by)
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
     session = Session(folder, dataset, heard, wish or Request(), plan_file=plan_file, by=tuple(by))
@@ -106,6 +107,8 @@ def train(
             _clear(folder)
         meet()
         if _complete(folder):
+            _same_data(folder, dataset)
+            _same_plan(session)
             session.listener.say(f"{folder} is finished already. Train anew with --overwrite, or choose another folder.")
             return Run(folder)
         meet()

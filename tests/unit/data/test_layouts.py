@@ -176,7 +176,7 @@ def test_a_glob_for_images_leaves_the_masks_out(tmp_path):
 def test_wrong_globs_say_what_they_found(tmp_path):
     picture(tmp_path / "a_im.png")
     picture(tmp_path / "b_lab.png", 1)
-    with pytest.raises(DataError, match="matches no image"):
+    with pytest.raises(DataError, match="matches none of the 1 images"):
         Dataset.open(tmp_path, image=["*.nii.gz"], mask=["*_lab.png"])
     with pytest.raises(DataError, match="same words"):
         Dataset.open(tmp_path, image=["*_im.png"], mask=["*_lab.png"])

@@ -8,15 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Parts:
-    """A mask that lies in one file per label: `files` maps label -> path of a mask whose pixels are 0 where the label is not. A label
-    without a file is absent."""
+    """A mask that lies in one file per label, or in one layer of a file per label: `files` maps label -> path of a mask whose pixels are
+    0 where the label is not, `layers` label -> channel of that file where it has several. A label without a file is absent."""
 
     files: dict[str, Path]
+    layers: dict[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The file names, for messages."""
-        shown = [path.name for path in self.files.values()]
+        shown = [path.name for path in files_of(self)]
         return " + ".join(shown[:3]) + (f" + {len(shown) - 3} more" if len(shown) > 3 else "")
 
 
@@ -25,7 +26,7 @@ Masked = Path | Parts  # where a mask lies: one file for all labels, or one for 
 
 def files_of(mask: Masked | None) -> list[Path]:
     """The files of a mask; none of no mask."""
-    return [] if mask is None else list(mask.files.values()) if isinstance(mask, Parts) else [mask]
+    return [] if mask is None else list(dict.fromkeys(mask.files.values())) if isinstance(mask, Parts) else [mask]
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,15 @@ class Case:
                       "masks": {k: _mask(v) for k, v in text["masks"].items()}})  # fmt: skip
 
 
-def _words(mask: Masked) -> str | dict[str, str]:
-    return {label: str(path) for label, path in mask.files.items()} if isinstance(mask, Parts) else str(mask)
+def _words(mask: Masked) -> Any:
+    """A path, {label: path}, or {label: [path, layer]}."""
+    if not isinstance(mask, Parts):
+        return str(mask)
+    return {label: [str(path), mask.layers[label]] if label in mask.layers else str(path) for label, path in mask.files.items()}
 
 
-def _mask(words: str | Mapping[str, str]) -> Masked:
-    return Path(words) if isinstance(words, str) else Parts({label: Path(path) for label, path in words.items()})
+def _mask(words: str | Mapping[str, Any]) -> Masked:
+    if isinstance(words, str):
+        return Path(words)
+    layers = {label: int(one[1]) for label, one in words.items() if not isinstance(one, str)}
+    return Parts({label: Path(one if isinstance(one, str) else one[0]) for label, one in words.items()}, layers)

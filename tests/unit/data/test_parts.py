@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.unit.io.dicom_maker import save as save_dicom
+from tests.unit.io.dicom_maker import segmentation, slices
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.space import Space
 from vesalius.data.case import Case, Parts, files_of
@@ -143,3 +145,41 @@ def test_a_glob_that_matches_nothing_shows_what_there_is(tmp_path):
     with pytest.raises(DataError, match="does not exist. Did you mean scans"):
         (tmp_path / "scans").mkdir()
         Dataset.open(tmp_path / "scan")
+
+
+def test_layers_of_one_file_are_labels(tmp_path):
+    for k in range(3):
+        drawn(tmp_path / f"images/p{k}.nii.gz", seed=k)
+        layers = np.zeros((2, 12, 14, 5), np.uint8)
+        layers[0, LIVER], layers[1, SPLEEN] = 1, 255
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        save(Image(layers, Space.of((12, 14, 5))), tmp_path / f"masks/p{k}.nii.gz")
+    dataset = Dataset.open(tmp_path)
+    assert dataset.labels.names == ("layer 1", "layer 2") and dataset.labels.kind == "exclusive"
+    assert any("one layer per label" in note for note in dataset.notes)
+    coded = read_mask(dataset.cases[0].mask, dataset.labels, Space.of((12, 14, 5)))
+    assert (coded[0, LIVER] == 1).all() and (coded[0, SPLEEN] == 2).all()
+    assert Dataset.from_json(dataset.to_json()) == dataset
+    assert not [finding for finding in examine(dataset) if finding.severity == "error"]
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL"])
+def test_segments_of_dicom_are_labels_by_their_names_on_the_grid_of_the_scan(tmp_path, kind):
+    """The segmentation holds three of the five slices."""
+    masks = np.zeros((2, 3, 6, 8), np.uint8)
+    masks[0, 0, 1:3, 2:5], masks[1, 2, 2:5, 3:6] = 1, 1
+    for k in range(3):
+        made, _, _ = slices(5, series=f"1.2.{k}")
+        for number, data in enumerate(made):
+            save_dicom(data, tmp_path / f"c{k}/ct/{number}.dcm")
+        places = [tuple(map(float, data.ImagePositionPatient)) for data in made[1:4]]
+        scaled = masks * (200 if kind == "FRACTIONAL" else 1)
+        save_dicom(segmentation(scaled, kind=kind, positions=places, series=f"1.9.{k}", MaximumFractionalValue=200), tmp_path / f"c{k}/seg.dcm")
+    dataset = Dataset.open(tmp_path)
+    assert dataset.channels == ("ct",) and dataset.labels.names == ("organ 1", "organ 2")
+    space = read_images(dataset.cases[0], {"ct": 1}).space
+    coded = read_mask(dataset.cases[0].mask, dataset.labels, space)
+    wanted = np.zeros((5, 6, 8), np.uint8)
+    wanted[1:4][masks[0] == 1], wanted[1:4][masks[1] == 1] = 1, 2
+    assert np.array_equal(coded[0], wanted.transpose(2, 1, 0))
+    assert not [finding for finding in examine(dataset) if finding.severity == "error"]

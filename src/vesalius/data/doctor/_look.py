@@ -79,7 +79,7 @@ def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
             seen.images[channel] = picture(image, case.images[channel])
             pixels = image if pixels is None else pixels
     for rater, place in case.masks.items():
-        if image := _read(seen, place, labels):
+        if image := _read(seen, place, labels, space=pixels.space if pixels else None):
             seen.masks[rater] = mask(image, files_of(place)[0], labels)
             marked = image if marked is None else marked
     if pixels and marked and pixels.space.shape == marked.space.shape:
@@ -94,9 +94,9 @@ def foreground(image: Image, labels: Labels) -> NDArray[np.bool_]:
     return np.asarray(marked if labels.ignore is None else marked & (value != labels.ignore), bool)
 
 
-def _read(seen: Look, place: Masked, labels: Labels) -> Image | None:
+def _read(seen: Look, place: Masked, labels: Labels, *, space: Space | None = None) -> Image | None:
     try:
-        return load_mask(place, labels)
+        return load_mask(place, labels, space)
     except VesaliusError as problem:
         seen.unread.append((files_of(place)[0], str(problem)))
         return None

@@ -150,6 +150,7 @@ def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] 
     """`dataset` with the values of its masks named."""
     from vesalius.data.layouts import _labels, _parts
 
+    dataset = replace(dataset, cases=tuple(_parts.layered(dataset.cases)))
     if _parts.declared(dataset.cases):
         named, words = _parts.settle(dataset.cases, named=labels is not None or regions is not None or ignore is not None)
         return replace(dataset, labels=named, notes=(*dataset.notes, *words))

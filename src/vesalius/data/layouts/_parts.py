@@ -1,4 +1,4 @@
-"""Masks that lie in one file per label: found by their names, and what labels they make.
+"""Masks that lie in one file, or one layer of a file, per label: found by their names or content, and what labels they make.
 
 `s1/segmentations/liver.nii.gz` beside `s1/ct.nii.gz` (as TotalSegmentator's), `a_liver_mask.png`, `masks/a_liver.png` or
 `masks/liver/a.png` beside `a.png`.
@@ -8,17 +8,20 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vesalius.core.errors import DataError, UsageError
-from vesalius.data.case import Case, Masked, Parts
+from vesalius.core.errors import DataError, FormatError, UsageError
+from vesalius.data.case import Case, Masked, Parts, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.layouts._files import natural, some
 from vesalius.data.read import marked
-from vesalius.io import load
+from vesalius.io import header, load
+from vesalius.io.image import Image
 
+PICTURES = ("png", "jpeg", "tiff")  # formats whose channels are colours
 MOST = 62  # labels that may overlap: each is a bit of a whole number
 BETWEEN = " _-."
 
@@ -54,6 +57,38 @@ def _told_apart(key: str, cases: Sequence[str]) -> tuple[str, str]:
     return "", ""
 
 
+def layered(cases: Sequence[Case]) -> list[Case]:
+    """`cases`, their masks in parts where a file holds a layer per label: segments of DICOM, and volumes whose channels hold two values
+    each. The first mask decides; what layers of others mean is read from their headers."""
+    first = next((case.mask for case in cases if isinstance(case.mask, Path)), None)
+    try:
+        if first is None or not _is_layered(load(first)):
+            return list(cases)
+        return [replace(case, masks={rater: _layers(mask) for rater, mask in case.masks.items()}) for case in cases]
+    except FormatError:  # a file that cannot be read is the doctor's to tell
+        return list(cases)
+
+
+def _is_layered(image: Image) -> bool:
+    if "segments" in image.source.words:
+        return True
+    if image.source.format in PICTURES or image.channels < 2 or image.array.dtype.kind == "f":
+        return False
+    if image.channels in (3, 4) and image.array.max() > 1:  # a colour code
+        return False
+    return all(len(np.unique(layer)) <= 2 for layer in image.array)
+
+
+def _layers(mask: Masked) -> Masked:
+    """The layers of a file by the names of its segments, or by their number."""
+    if isinstance(mask, Parts):
+        return mask
+    told = header(mask)
+    names = list((told.words.get("segments") or {}).values()) or [f"layer {k + 1}" for k in range(told.channels)]
+    names = [f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+    return Parts(dict.fromkeys(names, mask), {name: k for k, name in enumerate(names)})
+
+
 def declared(cases: Sequence[Case]) -> bool:
     """Whether the masks lie in one file per label; some so and some not is an error."""
     kinds = {isinstance(case.mask, Parts) for case in cases if case.mask}
@@ -67,8 +102,10 @@ def settle(cases: Sequence[Case], *, named: bool) -> tuple[Labels, list[str]]:
     """The labels that the files name, and words about them. Where no two labels share a voxel in any case they exclude each other
     and are numbered; otherwise each is a bit. `named`: the user gave names for values, which there are none of."""
     if named:
-        raise UsageError("The masks lie in one file per label, which name themselves. Say which files they are: --mask LABEL=GLOB.")
+        raise UsageError("The masks lie in one file (or layer) per label, which name themselves: leave --label out, or say which files "
+                         "they are: --mask LABEL=GLOB.")  # fmt: skip
     parts = [case.mask for case in cases if isinstance(case.mask, Parts)]
+    where = "layer" if parts[0].layers else "file"
     names = sorted({name for one in parts for name in one.files}, key=natural)
     with ThreadPoolExecutor(2) as pool:
         apart = all(pool.map(disjoint, parts))
@@ -77,23 +114,24 @@ def settle(cases: Sequence[Case], *, named: bool) -> tuple[Labels, list[str]]:
     values = tuple((k + 1 if apart else 1 << k,) for k in range(len(names)))
     labels = Labels(names=tuple(names), values=values, kind="exclusive" if apart else "bits")
     how = "No two share a voxel: one label per voxel" if apart else "Some share voxels: each label is learned for itself"
-    notes = [f"The masks lie in one file per label: {some(names, 12)}. {how}."]
+    notes = [f"The masks lie in one {where} per label: {some(names, 12)}. {how}."]
     lack = {name: sum(name not in one.files for one in parts) for name in names}
     said = [f"{name} ({count})" for name, count in lack.items() if count]
-    return labels, notes + ([f"Labels without a file in some cases are absent there: {some(said, 12)}."] if said else [])
+    return labels, notes + ([f"Labels without a {where} in some cases are absent there: {some(said, 12)}."] if said else [])
 
 
 def disjoint(parts: Parts) -> bool:
     """Whether no voxel is marked by two of the files; files that are no mask of one label are refused. What else is wrong with them is
     the doctor's to say."""
     total: np.ndarray | None = None
-    for path in parts.files.values():
-        image = load(path)
-        values = np.unique(image.array[:1])
-        if path.suffix.lower() not in (".jpg", ".jpeg") and len(values[values != 0]) > 1:
+    images = {path: load(path) for path in files_of(parts)}
+    for name, path in parts.files.items():
+        image, layer = images[path], parts.layers.get(name)
+        values = np.unique(image.array[layer or 0])
+        if (layer is None or image.array.dtype.kind != "f") and path.suffix.lower() not in (".jpg", ".jpeg") and len(values[values != 0]) > 1:
             raise DataError(f"{path} is the mask of one label but holds {len(values)} values ({some(map(str, values.tolist()), 5)}). "
                             "Is it a map of several labels? Say which files are masks with --mask GLOB.")  # fmt: skip
-        here = marked(image, path)
+        here = marked(image, path, layer)
         if total is None:
             total = here
         elif total.shape == here.shape:

@@ -142,7 +142,7 @@ def test_a_glob_that_matches_nothing_shows_what_there_is(tmp_path):
     drawn(tmp_path / "1_flair.png")
     with pytest.raises(DataError, match=r"'\*_seg.png' matches none of the 1 images .*: 1_flair.png"):
         Dataset.open(tmp_path, image=["*_flar.png"], mask=["*_seg.png"])
-    with pytest.raises(DataError, match="does not exist. Did you mean scans"):
+    with pytest.raises(DataError, match=r"does not exist\. Did you mean scans"):
         (tmp_path / "scans").mkdir()
         Dataset.open(tmp_path / "scan")
 
@@ -174,7 +174,8 @@ def test_segments_of_dicom_are_labels_by_their_names_on_the_grid_of_the_scan(tmp
             save_dicom(data, tmp_path / f"c{k}/ct/{number}.dcm")
         places = [tuple(map(float, data.ImagePositionPatient)) for data in made[1:4]]
         scaled = masks * (200 if kind == "FRACTIONAL" else 1)
-        save_dicom(segmentation(scaled, kind=kind, positions=places, series=f"1.9.{k}", MaximumFractionalValue=200), tmp_path / f"c{k}/seg.dcm")
+        drawn_on = segmentation(scaled, kind=kind, positions=places, series=f"1.9.{k}", MaximumFractionalValue=200)
+        save_dicom(drawn_on, tmp_path / f"c{k}/seg.dcm")
     dataset = Dataset.open(tmp_path)
     assert dataset.channels == ("ct",) and dataset.labels.names == ("organ 1", "organ 2")
     space = read_images(dataset.cases[0], {"ct": 1}).space

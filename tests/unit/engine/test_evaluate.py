@@ -131,7 +131,7 @@ def test_scores_are_summarised_by_metadata(tmp_path, monkeypatch):
     run = answering(run_of(tmp_path, cases), monkeypatch, [Threshold()])
     groups = evaluate(run, by=["sex"])["parts"]["val"]["model"]["groups"]["sex"]
     assert {value: groups[value]["ball"]["dice"]["mean"] for value in groups} == {"F": 0.75, "M": 1.0}
-    with pytest.raises(UsageError, match="Unknown word of the metadata 'sexx'. Did you mean sex"):
+    with pytest.raises(UsageError, match=r"Unknown word of the metadata 'sexx'\. Did you mean sex"):
         evaluate(run, by=["sexx"])
 
 

@@ -17,7 +17,7 @@ from vesalius.core.errors import DataError, FormatError, UsageError
 from vesalius.data.case import Case, Masked, Parts, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.layouts._files import natural, some
-from vesalius.data.read import marked
+from vesalius.data.read import LOSSY, marked
 from vesalius.io import header, load
 from vesalius.io.image import Image
 
@@ -128,7 +128,8 @@ def disjoint(parts: Parts) -> bool:
     for name, path in parts.files.items():
         image, layer = images[path], parts.layers.get(name)
         values = np.unique(image.array[layer or 0])
-        if (layer is None or image.array.dtype.kind != "f") and path.suffix.lower() not in (".jpg", ".jpeg") and len(values[values != 0]) > 1:
+        graded = path.suffix.lower() in LOSSY or (layer is not None and values.dtype.kind == "f")  # what marks there is read by halves
+        if not graded and len(values[values != 0]) > 1:
             raise DataError(f"{path} is the mask of one label but holds {len(values)} values ({some(map(str, values.tolist()), 5)}). "
                             "Is it a map of several labels? Say which files are masks with --mask GLOB.")  # fmt: skip
         here = marked(image, path, layer)

@@ -111,7 +111,7 @@ def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:
         matched[key] = leaf.path
     if not matched:
         there = some([leaf.path.relative_to(root).as_posix() for leaf in found], 3)
-        raise DataError(f"{glob!r} matches none of the {len(found)} images under {root} (looked {DEEPEST} folders deep): {there or 'none'}. "
+        raise DataError(f"{glob!r} matches none of the {len(found)} images under {root} ({DEEPEST} folders deep): {there or 'none'}. "
                         "Mend it, and quote it against the shell.")  # fmt: skip
     return matched
 

@@ -110,7 +110,7 @@ class Request(Settings):
         for text in value:
             check_name(text)
             if named(text) == "net.name" and (name := str(parse_value(text.partition("=")[2].strip()))) not in (*NETS, OWN):
-                raise UsageError(suggest(name, NETS, "entry of the shelf 'nets'"))
+                raise UsageError(suggest(name, NETS, "network"))
         return value
 
 

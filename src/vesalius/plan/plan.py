@@ -5,9 +5,9 @@ On disk each value stands beside its reason: `{"patch": {"size": {"value": [40, 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vesalius.augment import Augment
 from vesalius.core.errors import UsageError, VesaliusError, suggest
@@ -17,6 +17,9 @@ from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 
 VERSION = 1
+Number = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 OWN = "own"  # the name of networks that a method brings with it
 
 
@@ -25,10 +28,10 @@ class Patch(Settings):
     (over all processes together), `foreground` the part of a batch that is centred on a class, `balance` how far classes of
     cases are drawn evenly, 0 (as they come) to 1."""
 
-    size: tuple[int, ...]
-    batch: int
-    foreground: float
-    balance: float = 0.0
+    size: tuple[Number, ...]
+    batch: Number
+    foreground: Share
+    balance: Share = 0.0
 
 
 class Net(Settings):
@@ -72,31 +75,28 @@ class Train(Settings):
     loss: dict[str, Any] = {}
     seconds: float | None = None
     most_seconds: float | None = None
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    warm_up: float = 0.1
-    ema: float = 0.02
-    clip: float = 12.0
+    steps: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warm_up: Share = 0.1
+    ema: float = Field(default=0.02, ge=0)
+    clip: float = Field(default=12.0, gt=0)
     precision: Literal["bf16", "fp32"] = "fp32"
     seed: int = 0
     deterministic: bool = False
-    validations: int = 10
+    validations: int = Field(default=10, ge=0)
     best: float = Field(default=0.0, ge=0)
     init: str = ""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     freeze: int = Field(default=0, ge=0)
 
 
-Part = Annotated[float, Field(gt=0, lt=1)]
-
-
 class Predict(Settings):
     """How it answers: tiles overlap by `overlap`, `mirror` averages over flips of the safe axes. For the wished `sensitivities` and
     `specificities` thresholds are chosen on validation cases and told with what they do on test cases (whole cases alone)."""
 
-    overlap: float = 0.5
-    batch: int = 1
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    batch: Number = 1
     mirror: bool = False
     skip_air: bool = True
     sensitivities: tuple[Part, ...] = ()
@@ -136,6 +136,14 @@ class Plan(Settings):
     predict: Predict
     expected: Expected
     reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        """Whatever has a number per axis has as many as the network has axes."""
+        for name, values in (("patch.size", self.patch.size), ("augment.mirror", self.augment.mirror)):
+            if len(values) != self.net.ndim:
+                raise UsageError(f"{name} has one entry for each of the {self.net.ndim} axes of the images; got {list(values)}.")
+        return self
 
     def alone(self) -> "Plan":
         """The plan of the first network."""

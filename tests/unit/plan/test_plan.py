@@ -298,3 +298,16 @@ def test_a_wrong_name_is_told_before_any_scan_is_looked_at(text, said):
 
 def test_every_value_of_a_plan_can_be_asked_for(made):
     assert Request(settings=tuple(f"{name}=1" for name in made.leaves() if name != "net.name"))
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("patch.size=[8]", r"patch.size has one entry for each of the 3 axes of the images; got \[8\]"),
+    ("augment.mirror=[true]", "augment.mirror has one entry for each of the 3 axes"),
+    ("patch.size=[0,8,8]", r"patch.size.0: Input should be greater than or equal to 1 \(got 0\)"),
+    ("patch.batch=0", r"patch.batch: Input should be greater than or equal to 1 \(got 0\)"),
+    ("train.learning_rate=-1", r"train.learning_rate: Input should be greater than 0 \(got -1\)"),
+    ("train.steps=-1", "train.steps"), ("patch.foreground=2", "patch.foreground"), ("predict.overlap=1", "predict.overlap"),
+])  # fmt: skip
+def test_values_that_no_training_can_have_are_refused_by_name(made, text, said):
+    with pytest.raises(UsageError, match=said):
+        made.with_settings([text])

@@ -99,6 +99,8 @@ def train(
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     dataset.check_words(by)
+    if plan_file is not None:
+        Plan.load(plan_file)  # what is wrong with it is told before anything is looked at
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
     session = Session(folder, dataset, heard, wish or Request(), plan_file=plan_file, by=tuple(by))

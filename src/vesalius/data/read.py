@@ -76,7 +76,8 @@ def load_mask(place: Masked, labels: Labels, space: Space | None = None) -> Imag
                             f"Resample it: vesalius convert {path} OUT --like {first} --order 0")  # fmt: skip
         here = marked(part, path, place.layers.get(name))
         if labels.kind != "bits" and (raw[here] != 0).any():
-            raise DataError(f"{path} marks voxels that the mask of another label marks too, in no other case. Mend the masks.")
+            raise DataError(f"{path} marks voxels that the mask of another label of the case marks too, as in no case that was "
+                            "looked at first. Mend the masks, or leave the case out.")  # fmt: skip
         raw[here] += values[name]
     return whole.with_array(raw[None])
 

@@ -12,6 +12,8 @@ from vesalius.core.space import Space
 from vesalius.data.case import Case, Parts, files_of
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import examine
+from vesalius.data.layouts import _parts
+from vesalius.data.layouts._parts import _told_apart
 from vesalius.data.read import read_images, read_mask
 from vesalius.io import save
 from vesalius.io.image import Image
@@ -184,3 +186,19 @@ def test_segments_of_dicom_are_labels_by_their_names_on_the_grid_of_the_scan(tmp
     wanted[1:4][masks[0] == 1], wanted[1:4][masks[1] == 1] = 1, 2
     assert np.array_equal(coded[0], wanted.transpose(2, 1, 0))
     assert not [finding for finding in examine(dataset) if finding.severity == "error"]
+
+
+def test_the_longest_case_in_a_name_is_meant():
+    cases = {"p1", "p1_a", "b"}
+    assert _told_apart("p1_a_liver", cases) == ("p1_a", "liver") and _told_apart("p1_liver", cases) == ("p1", "liver")
+    assert _told_apart("liver_p1", cases) == ("p1", "liver") and _told_apart("liver left_b", cases) == ("b", "liver left")
+    assert _told_apart("p10_liver", cases) == _told_apart("p1_2", cases) == _told_apart("liver", cases) == ("", "")
+
+
+def test_a_case_that_was_not_looked_at_and_overlaps_is_found_by_the_doctor(tmp_path, monkeypatch):
+    root = folder(tmp_path, "organ folders", liver=LIVER, spleen=SPLEEN)
+    drawn(root / "p2/segmentations/spleen.nii.gz", WHOLE)
+    monkeypatch.setattr(_parts, "LOOK_AT", 2)  # the first and the last
+    dataset = Dataset.open(root)
+    (found,) = [finding for finding in examine(dataset) if finding.severity == "error"]
+    assert dataset.labels.kind == "exclusive" and found.cases == ("p2",) and "as in no case that was looked at first" in found.message

@@ -6,7 +6,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from vesalius.io import header, load
 from vesalius.io.image import Image
 
 PICTURES = ("png", "jpeg", "tiff")  # formats whose channels are colours
+LOOK_AT, AT_ONCE = 64, 4  # cases that are looked at, and at a time
 MOST = 62  # labels that may overlap: each is a bit of a whole number
 BETWEEN = " _-."
 
@@ -30,7 +31,7 @@ def parted(images: Iterable[str], masks: dict[str, dict[str, Path]]) -> dict[str
     """Case -> the parts of its mask, of `masks` (key -> rater -> path) whose keys are no image's: the key of an image and, before or
     after it, the word of a label. A word that stands in one case alone is no label, unless there is but one case; where all
     have the same word it is no label either, and the file is the mask."""
-    keys = sorted(images, key=len, reverse=True)
+    keys = frozenset(images)
     lonely = [(key, path) for key in masks if key not in keys for path in masks[key].values()]
     named = [(case, word, path) for key, path in lonely for case, word in [_told_apart(key, keys)] if word]
     common = Counter(word for _, word in {(case, word) for case, word, _ in named})
@@ -46,15 +47,13 @@ def parted(images: Iterable[str], masks: dict[str, dict[str, Path]]) -> dict[str
     return {case: next(iter(files.values())) if alone else Parts(files) for case, files in found.items()}
 
 
-def _told_apart(key: str, cases: Sequence[str]) -> tuple[str, str]:
-    """(case, label) of the key of a mask: one begins with the other or ends with it; ("", "") where no case does."""
-    for case in cases:
-        before, after = key.removesuffix(case), key.removeprefix(case)
-        for rest, end in ((after, after[:1]), (before, before[-1:])):
-            word = rest.strip(BETWEEN)
-            if rest != key and end in BETWEEN and re.match(r"[^\W\d]", word):
-                return case, word
-    return "", ""
+def _told_apart(key: str, cases: Container[str]) -> tuple[str, str]:
+    """(case, label) of the key of a mask: one before the other, the longest case that there is; ("", "") where no case is in it."""
+    found = [("", "")]
+    for place in (k for k, letter in enumerate(key) if letter in BETWEEN):
+        first, second = key[:place].strip(BETWEEN), key[place + 1 :].strip(BETWEEN)
+        found += [(case, word) for case, word in ((first, second), (second, first)) if case in cases and re.match(r"[^\W\d]", word)]
+    return max(found, key=lambda pair: len(pair[0]))
 
 
 def layered(cases: Sequence[Case]) -> list[Case]:
@@ -99,16 +98,15 @@ def declared(cases: Sequence[Case]) -> bool:
 
 
 def settle(cases: Sequence[Case], *, named: bool) -> tuple[Labels, list[str]]:
-    """The labels that the files name, and words about them. Where no two labels share a voxel in any case they exclude each other
-    and are numbered; otherwise each is a bit. `named`: the user gave names for values, which there are none of."""
+    """The labels that the files name, and words about them. Where no two labels share a voxel (in up to 64 cases, spread evenly)
+    they exclude each other and are numbered; otherwise each is a bit. `named`: the user gave names for values, which there are none of."""
     if named:
         raise UsageError("The masks lie in one file (or layer) per label, which name themselves: leave --label out, or say which files "
                          "they are: --mask LABEL=GLOB.")  # fmt: skip
     parts = [case.mask for case in cases if isinstance(case.mask, Parts)]
     where = "layer" if parts[0].layers else "file"
     names = sorted({name for one in parts for name in one.files}, key=natural)
-    with ThreadPoolExecutor(2) as pool:
-        apart = all(pool.map(disjoint, parts))
+    apart = _apart([parts[k] for k in sorted({round(k) for k in np.linspace(0, len(parts) - 1, LOOK_AT)})])
     if not apart and len(names) > MOST:
         raise DataError(f"{len(names)} labels overlap; at most {MOST} can. Leave some out: name those to learn with --mask LABEL=GLOB.")
     values = tuple((k + 1 if apart else 1 << k,) for k in range(len(names)))
@@ -118,6 +116,12 @@ def settle(cases: Sequence[Case], *, named: bool) -> tuple[Labels, list[str]]:
     lack = {name: sum(name not in one.files for one in parts) for name in names}
     said = [f"{name} ({count})" for name, count in lack.items() if count]
     return labels, notes + ([f"Labels without a {where} in some cases are absent there: {some(said, 12)}."] if said else [])
+
+
+def _apart(parts: Sequence[Parts]) -> bool:
+    """Whether no two labels share a voxel in any of `parts`; the first that do end the search."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return all(all(pool.map(disjoint, parts[k : k + AT_ONCE])) for k in range(0, len(parts), AT_ONCE))
 
 
 def disjoint(parts: Parts) -> bool:

@@ -1,6 +1,6 @@
 """A case: an id, a patient, images by channel, masks by rater or classes, and metadata. Lazy: paths, no pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,20 @@ class Case:
     def from_json(cls, text: dict[str, Any]) -> "Case":
         return cls(**{**text, "images": {k: Path(v) for k, v in text["images"].items()},
                       "masks": {k: _mask(v) for k, v in text["masks"].items()}})  # fmt: skip
+
+
+class Listed:
+    """Whatever holds `cases` in order: their names and patients."""
+
+    cases: Sequence[Case]
+
+    @property
+    def names(self) -> list[str]:
+        return [case.name for case in self.cases]
+
+    @property
+    def patients(self) -> list[str]:
+        return [case.patient for case in self.cases]
 
 
 def _words(mask: Masked) -> Any:

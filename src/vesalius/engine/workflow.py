@@ -19,7 +19,7 @@ from vesalius.core.record import record
 from vesalius.core.settings import home, local_rank, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import Finding, draw, examine, mended
+from vesalius.data.doctor import Finding, draw, examine, mended, told
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
@@ -38,7 +38,6 @@ from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
 HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
-SHORTCUTS = ("margin", "site", "shuffle", "shortcut")  # what may be learned in place of the class is said before it is
 LEAST_SECONDS = 5.0
 
 
@@ -174,8 +173,8 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
             listener.say(finding.message)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
-    for finding in (f for f in findings if f.check in SHORTCUTS and f.severity == "warning"):
-        listener.say(f"Warning: {finding.message}")
+    for text in told(findings):
+        listener.say(text)
     _show_leaks(session, findings)
     findings = _allowed(session, findings)
     _refuse(session, findings, skip_bad=skip_bad)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any, cast
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError, UsageError, suggest
@@ -91,9 +91,9 @@ class Request(Settings):
     budget: str | float | None = "20m"
     memory: str | None = None
     settings: tuple[str, ...] = ()
-    folds: int = 1
+    folds: int = Field(default=1, ge=1)
     deterministic: bool = False
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     fix_split: bool = False
     allow_leaks: bool = False
     controls: bool = True
@@ -101,7 +101,17 @@ class Request(Settings):
     @field_validator("budget")
     @classmethod
     def _none(cls, value: str | float | None) -> str | float | None:
-        return None if value == "none" else value
+        if value is None or value == "none":
+            return None
+        seconds(value)
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            size_in_bytes(value)
+        return value
 
     @field_validator("settings")
     @classmethod

@@ -311,3 +311,10 @@ def test_every_value_of_a_plan_can_be_asked_for(made):
 def test_values_that_no_training_can_have_are_refused_by_name(made, text, said):
     with pytest.raises(UsageError, match=said):
         made.with_settings([text])
+
+
+@pytest.mark.parametrize("wish", [{"folds": 0}, {"seed": -1}, {"budget": "3x"}, {"budget": "0s"}, {"memory": "3X"}])
+def test_a_wish_that_cannot_be_is_refused_when_it_is_made(wish):
+    with pytest.raises(UsageError):
+        Request.checked(wish)
+    assert Request.checked({"budget": "none"}).budget is None and Request.checked({"budget": 90.0, "memory": "8G"}).budget == 90

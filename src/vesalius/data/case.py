@@ -8,10 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Parts:
-    """A mask that lies in one file per label, or in one layer of a file per label: `files` maps label -> path of a mask whose pixels are
-    0 where the label is not, `layers` label -> channel of that file where it has several. A label without a file is absent."""
+    """A mask that lies in files of its labels, or in layers of one file: `files` maps label -> paths of masks whose pixels are 0 where the
+    label is not (several together are the label), `layers` label -> channel of its file where it has several. A label without a file
+    is absent."""
 
-    files: dict[str, Path]
+    files: dict[str, tuple[Path, ...]]
     layers: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -26,7 +27,9 @@ Masked = Path | Parts  # where a mask lies: one file for all labels, or one for 
 
 def files_of(mask: Masked | None) -> list[Path]:
     """The files of a mask; none of no mask."""
-    return [] if mask is None else list(dict.fromkeys(mask.files.values())) if isinstance(mask, Parts) else [mask]
+    if isinstance(mask, Parts):
+        return list(dict.fromkeys(path for paths in mask.files.values() for path in paths))
+    return [] if mask is None else [mask]
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,14 @@ class Listed:
 
 
 def _words(mask: Masked) -> Any:
-    """A path, {label: path}, or {label: [path, layer]}."""
+    """A path, or {label: [path, path ...]}, or {label: [path, layer]}."""
     if not isinstance(mask, Parts):
         return str(mask)
-    return {label: [str(path), mask.layers[label]] if label in mask.layers else str(path) for label, path in mask.files.items()}
+    return {label: [*map(str, paths), *([mask.layers[label]] if label in mask.layers else [])] for label, paths in mask.files.items()}
 
 
 def _mask(words: str | Mapping[str, Any]) -> Masked:
     if isinstance(words, str):
         return Path(words)
-    layers = {label: int(one[1]) for label, one in words.items() if not isinstance(one, str)}
-    return Parts({label: Path(one if isinstance(one, str) else one[0]) for label, one in words.items()}, layers)
+    layers = {label: found[-1] for label, found in words.items() if isinstance(found[-1], int)}
+    return Parts({label: tuple(Path(one) for one in found if isinstance(one, str)) for label, found in words.items()}, layers)

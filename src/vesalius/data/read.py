@@ -69,12 +69,13 @@ def load_mask(place: Masked, labels: Labels, space: Space | None = None) -> Imag
     images = {path: _placed(load(path), space) for path in files_of(place)}
     first, whole = next(iter(images.items()))
     raw = np.zeros(whole.space.shape, np.int64)
-    for name, path in place.files.items():
+    for name, path in ((name, path) for name, paths in place.files.items() for path in paths):
         part = images[path]
         if part.space.shape != whole.space.shape or part.space.distance_to(whole.space) > GRID_TOLERANCE * min(whole.space.spacing):
             raise DataError(f"{path} does not lie on the grid of {first}, the mask of another label of the case. "
                             f"Resample it: vesalius convert {path} OUT --like {first} --order 0")  # fmt: skip
         here = marked(part, path, place.layers.get(name))
+        here &= (raw & values[name]) == 0 if labels.kind == "bits" else raw != values[name]  # files of one label may overlap
         if labels.kind != "bits" and (raw[here] != 0).any():
             raise DataError(f"{path} marks voxels that the mask of another label of the case marks too, as in no case that was "
                             "looked at first. Mend the masks, or leave the case out.")  # fmt: skip

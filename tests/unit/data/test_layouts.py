@@ -153,7 +153,7 @@ def test_one_folder_within_a_folder(tmp_path):
 def test_further_masks_are_not_taken_for_nothing(tmp_path):
     for name, value in (("b (1).png", None), ("b (1)_mask.png", 1), ("b (1)_mask_1.png", 1)):
         picture(tmp_path / name, value)
-    with pytest.raises(DataError, match="merge them into one"):
+    with pytest.raises(DataError, match="name the label with a glob"):
         Dataset.open(tmp_path, layout="pairs")
 
 

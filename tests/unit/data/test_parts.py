@@ -202,3 +202,20 @@ def test_a_case_that_was_not_looked_at_and_overlaps_is_found_by_the_doctor(tmp_p
     dataset = Dataset.open(root)
     (found,) = [finding for finding in examine(dataset) if finding.severity == "error"]
     assert dataset.labels.kind == "exclusive" and found.cases == ("p2",) and "as in no case that was looked at first" in found.message
+
+
+def test_files_that_go_on_after_the_name_of_a_case_are_one_label_together(tmp_path):
+    """One file per lesion, as many data sets of ultrasound have it; the files may share voxels."""
+    for k in (1, 2, 10):
+        drawn(tmp_path / "benign" / f"benign ({k}).png", seed=k)
+        drawn(tmp_path / "benign" / f"benign ({k})_mask.png", LIVER)
+    drawn(tmp_path / "benign/benign (1)_mask_1.png", slice(2, 5))
+    drawn(tmp_path / "benign/benign (1)_mask_2.png", SPLEEN)
+    with pytest.raises(DataError, match=r"--mask 'lesion=\*_mask\*.png'"):
+        Dataset.open(tmp_path)
+    dataset = Dataset.open(tmp_path, image=["*.png"], mask=["lesion=*_mask*.png"])
+    assert [case.name for case in dataset.cases] == ["benign (1)", "benign (2)", "benign (10)"]
+    assert dataset.labels.names == ("lesion",) and [len(files_of(case.mask)) for case in dataset.cases] == [3, 1, 1]
+    coded = read_mask(dataset.cases[0].mask, dataset.labels, Space.of((12, 14), physical=False))
+    assert np.flatnonzero(coded[0, :, 0]).tolist() == [1, 2, 3, 4, 6, 7, 8] and coded.max() == 1
+    assert Dataset.from_json(dataset.to_json()) == dataset

@@ -142,7 +142,8 @@ def _refuse_parts(roles: list[Role]) -> None:
     whole = any(role.kind == "mask" for role in roles)
     if parts and whole:
         raise DataError(f"{some(parts, 3)} look like further masks of a case. If they are further raters, name each: --image GLOB "
-                        "--mask GLOB --mask GLOB. If they are parts of one mask, merge them into one file first.")  # fmt: skip
+                        "--mask GLOB --mask GLOB. If they are parts of one mask, name the label with a glob for all of them: "
+                        "--image '*.png' --mask 'lesion=*_mask*.png'.")  # fmt: skip
 
 
 def _assembled(roles: list[Role], notes: list[str]) -> Paired:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError, FormatError, UsageError
 from vesalius.data.case import Case, Masked, Parts, files_of
@@ -36,15 +37,15 @@ def parted(images: Iterable[str], masks: dict[str, dict[str, Path]]) -> dict[str
     named = [(case, word, path) for key, path in lonely for case, word in [_told_apart(key, keys)] if word]
     common = Counter(word for _, word in {(case, word) for case, word, _ in named})
     cases = {case for case, _, _ in named if not masks.get(case)}
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    found: dict[str, dict[str, tuple[Path, ...]]] = defaultdict(dict)
     for case, word, path in sorted(named, key=lambda one: natural(one[1])):
         if case in cases and (common[word] > 1 or len(cases) == 1):
             if word in found[case]:
-                raise DataError(f"{found[case][word]} and {path} both look like the mask of {word!r} of case {case!r}. "
+                raise DataError(f"{found[case][word][0]} and {path} both look like the mask of {word!r} of case {case!r}. "
                                 "Say which is which with --image GLOB and --mask LABEL=GLOB.")  # fmt: skip
-            found[case][word] = path
+            found[case][word] = (path,)
     alone = len({word for files in found.values() for word in files}) == 1
-    return {case: next(iter(files.values())) if alone else Parts(files) for case, files in found.items()}
+    return {case: next(iter(files.values()))[0] if alone else Parts(files) for case, files in found.items()}
 
 
 def _told_apart(key: str, cases: Container[str]) -> tuple[str, str]:
@@ -85,7 +86,7 @@ def _layers(mask: Masked) -> Masked:
     told = header(mask)
     names = list((told.words.get("segments") or {}).values()) or [f"layer {k + 1}" for k in range(told.channels)]
     names = [f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
-    return Parts(dict.fromkeys(names, mask), {name: k for k, name in enumerate(names)})
+    return Parts(dict.fromkeys(names, (mask,)), {name: k for k, name in enumerate(names)})
 
 
 def declared(cases: Sequence[Case]) -> bool:
@@ -125,22 +126,26 @@ def _apart(parts: Sequence[Parts]) -> bool:
 
 
 def disjoint(parts: Parts) -> bool:
-    """Whether no voxel is marked by two of the files; files that are no mask of one label are refused. What else is wrong with them is
+    """Whether no voxel is marked by two of the labels; files that are no mask of one label are refused. What else is wrong with them is
     the doctor's to say."""
-    total: np.ndarray | None = None
-    images = {path: load(path) for path in files_of(parts)}
-    for name, path in parts.files.items():
-        image, layer = images[path], parts.layers.get(name)
-        values = np.unique(image.array[layer or 0])
-        graded = path.suffix.lower() in LOSSY or (layer is not None and values.dtype.kind == "f")  # what marks there is read by halves
-        if not graded and len(values[values != 0]) > 1:
-            raise DataError(f"{path} is the mask of one label but holds {len(values)} values ({some(map(str, values.tolist()), 5)}). "
-                            "Is it a map of several labels? Say which files are masks with --mask GLOB.")  # fmt: skip
-        here = marked(image, path, layer)
-        if total is None:
-            total = here
-        elif total.shape == here.shape:
-            if (total & here).any():
-                return False
-            total |= here
+    images, total = {path: load(path) for path in files_of(parts)}, np.zeros(())
+    for name, paths in parts.files.items():
+        layer = parts.layers.get(name)
+        marks = [_marks(images[path], path, layer) for path in paths]
+        if len({total.shape or marks[0].shape, *(one.shape for one in marks)}) > 1:
+            continue
+        own = np.any(marks, axis=0)
+        if (total != 0).any() and (own & (total != 0)).any():
+            return False
+        total = own | (total != 0)
     return True
+
+
+def _marks(image: Image, path: Path, layer: int | None) -> NDArray[np.bool_]:
+    """Where the mask of one label marks; a file with more values than two is refused."""
+    values = np.unique(image.array[layer or 0])
+    graded = path.suffix.lower() in LOSSY or (layer is not None and values.dtype.kind == "f")  # what marks there is read by halves
+    if not graded and len(values[values != 0]) > 1:
+        raise DataError(f"{path} is the mask of one label but holds {len(values)} values ({some(map(str, values.tolist()), 5)}). "
+                        "Is it a map of several labels? Say which files are masks with --mask GLOB.")  # fmt: skip
+    return marked(image, path, layer)

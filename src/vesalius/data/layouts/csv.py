@@ -82,7 +82,7 @@ def _labelled(row: dict[str, str]) -> dict[str, str]:
 def _case(row: dict[str, str], table: Path, line: int) -> Case:
     images = {word: cell_path(table.parent, row[c]) for c, word in _words(list(row), "image").items() if row[c]}
     masks: dict[str, Masked] = {w: cell_path(table.parent, row[c]) for c, w in _words(list(row), "mask").items() if row[c]}
-    parts = {word: cell_path(table.parent, row[c]) for c, word in _labelled(row).items()}
+    parts: dict[str, tuple[Path, ...]] = {word: (cell_path(table.parent, row[c]),) for c, word in _labelled(row).items()}
     if parts and masks:
         raise DataError(f"{table}, line {line}: give a mask, or a file for each label (label_<name>), not both.")
     masks = {"reference": Parts(parts)} if parts else masks

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vesalius.core.card import Card
@@ -63,11 +63,11 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     if not mask:
         others = [leaf.path.name for leaf in found if MASK.search(leaf.stem) or any(MASK.search(f) for f in leaf.folders)]
         raise UsageError(f"--image needs --mask GLOB; files that look like masks: {some(others) or 'none'}.")
-    of_masks = _parts_of(mask, masks) if any("=" in glob for glob in mask) else _raters_of(masks)
     of_case: dict[str, dict[str, Path]] = defaultdict(dict)
     for channel, paths in images.items():
         for key, path in paths.items():
             of_case[key][channel] = path
+    of_masks = _parts_of(mask, masks, cases=of_case) if any("=" in glob for glob in mask) else _raters_of(masks)
     cases = [make_case(key, of_case[key], of_masks.get(key, {})) for key in of_case]
     order = tuple(c for c in images if c in channel_order(cases))
     if not any(case.masks for case in cases):
@@ -85,15 +85,18 @@ def _raters_of(masks: list[dict[str, Path]]) -> dict[str, dict[str, Masked]]:
     return drawn
 
 
-def _parts_of(globs: list[str], masks: list[dict[str, Path]]) -> dict[str, dict[str, Masked]]:
-    """Case -> the reference in parts, one for each label that a glob names; a label of several globs is refused."""
+def _parts_of(globs: list[str], masks: list[dict[str, Path]], *, cases: Iterable[str]) -> dict[str, dict[str, Masked]]:
+    """Case -> the reference in parts, one for each label that a glob names. Files whose words go on after those of a case (a_1, a_2 of a)
+    are that label together; a label of several globs is refused."""
     names = [glob.rpartition("=")[0].strip() for glob in globs]
     if not all(names) or len(set(names)) < len(names):
         raise UsageError(f"--mask names either every label once (LABEL=GLOB), or none (a glob for each rater); got {', '.join(globs)}.")
-    files: dict[str, dict[str, Path]] = defaultdict(dict)
+    files: dict[str, dict[str, tuple[Path, ...]]] = defaultdict(dict)
+    longest = sorted(cases, key=len, reverse=True)
     for name, paths in zip(names, masks, strict=True):
         for key, path in paths.items():
-            files[key][name] = path
+            case = key if key in longest else next((c for c in longest if key.startswith(c) and not key[len(c)].isalnum()), key)
+            files[case][name] = (*files[case].get(name, ()), path)
     return {key: {"reference": Parts(found)} for key, found in files.items()}
 
 

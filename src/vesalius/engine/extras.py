@@ -55,7 +55,7 @@ def largest(said: Array, names: Sequence[str], *, labels: Labels) -> Array:
         if name not in names:
             continue
         plane = 0 if labels.exclusive else number
-        found = pieces(said[plane] == (number + 1 if labels.exclusive else 1))
+        found = pieces(labels.mask(said, number))
         for box, members in sorted(found, key=lambda piece: -int(piece[1].sum()))[1:]:
             out[plane][box][members] = 0
     return out

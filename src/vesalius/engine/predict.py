@@ -275,8 +275,7 @@ def _write_apart(said: Array, image: Image, labels: Labels, *, beside: Path) -> 
     suffix = beside.name.removeprefix(folder.name)
     folder.mkdir(exist_ok=True)
     for number, name in enumerate(labels.names):
-        mask = said[0] == number + 1 if labels.exclusive else said[number] == 1
-        save(image.with_array(mask[None].astype(np.uint8)), folder / f"{name.replace('/', '_')}{suffix}")
+        save(image.with_array(labels.mask(said, number)[None].astype(np.uint8)), folder / f"{name.replace('/', '_')}{suffix}")
 
 
 def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:

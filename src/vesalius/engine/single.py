@@ -28,8 +28,8 @@ def in_one_piece(targets: Sequence[Array], labels: Labels) -> list[str]:
     """Labels that some case shows, and every case that does in one piece."""
     shown, torn = set[str](), set[str]()
     for target in targets:
-        for name, mask in zip(labels.names, labels.masks(target), strict=True):
-            sizes = [] if name in torn else [int(members.sum()) for _, members in pieces(mask)]
+        for number, name in enumerate(labels.names):
+            sizes = [] if name in torn else [int(members.sum()) for _, members in pieces(labels.mask(target, number))]
             shown |= {name} if sizes else set()
             torn |= {name} if sizes and max(sizes) < WHOLE * sum(sizes) else set()
     return [name for name in labels.names if name in shown - torn]

@@ -5,6 +5,7 @@ A row compares vesalius with one opponent at one piece of work. Ratios are oppon
 ahead. Processor seconds (user and system, of all threads) do not mind other work on the machine; wall seconds do.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -198,6 +199,24 @@ def versions() -> dict[str, str]:
 def said(turn: Turn) -> str:
     """A turn as the last line of a process that measures itself."""
     return json.dumps({"wall": turn.wall, "cpu": turn.cpu, "peak": turn.peak or peak_bytes(), **turn.more})
+
+
+def takes_a_side(parser: argparse.ArgumentParser, sides: Mapping[str, Callable[[Any], Callable[[], Any]]]) -> None:
+    """Options by which a benchmark asks a fresh process of itself for one side."""
+    parser.add_argument("--side", choices=list(sides), help=argparse.SUPPRESS)
+    parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
+
+
+def took_a_side(options: argparse.Namespace, sides: Mapping[str, Callable[[Any], Callable[[], Any]]]) -> bool:
+    """Whether this is such a process; if so its side is timed, its labels are saved, and the turn is said."""
+    if not options.side:
+        return False
+    import numpy as np
+
+    turn, labels = timed(sides[options.side](options))
+    np.save(options.labels, labels)
+    print(said(turn))
+    return True
 
 
 def child(file: str, *words: object) -> list[str]:

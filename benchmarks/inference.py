@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, child, in_processes, keep, process, rows, said, timed
+from _side_by_side import OURS, child, in_processes, keep, process, rows, takes_a_side, took_a_side
 
 CHANNELS, CLASSES = 4, 4
 FP32 = "vesalius in fp32"
@@ -105,13 +105,9 @@ def main():
     parser.add_argument("--volume", type=int, nargs=3, default=[96, 96, 80])
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 64])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
+    takes_a_side(parser, SIDES)
     options = parser.parse_args()
-    if options.side:
-        turn, labels = timed(SIDES[options.side](options))
-        np.save(options.labels, labels)
-        print(said(turn))
+    if took_a_side(options, SIDES):
         return
     keep("inference", compare(options), title="A whole volume through the same network")
 

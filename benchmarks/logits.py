@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, child, in_processes, keep, rows, said, timed
+from _side_by_side import OURS, child, in_processes, keep, rows, takes_a_side, took_a_side
 
 
 class Fields:
@@ -97,13 +97,9 @@ def main():
     parser.add_argument("--shape", type=int, nargs=3, default=[120] * 3)
     parser.add_argument("--classes", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
-    parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
+    takes_a_side(parser, SIDES)
     options = parser.parse_args()
-    if options.side:
-        turn, labels = timed(SIDES[options.side](options))
-        np.save(options.labels, labels)
-        print(said(turn))
+    if took_a_side(options, SIDES):
         return
     keep("logits", [row for k in options.classes for row in compare(k, options)], title="Export: class logits to labels on the scan's grid")
 

@@ -20,7 +20,8 @@ Members = Annotated[int, typer.Option(min=1, help="Networks that answer together
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]
-Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB", help="Files of the masks; a second one is a second rater.")]
+Mask = Annotated[list[str] | None, typer.Option("--mask", metavar="GLOB",
+                                                help="Files of the masks; a second one is a second rater, LABEL=GLOB a label.")]
 Patient = Annotated[str | None, typer.Option(metavar="REGEX", help="What in a case's name is the patient (first group).")]
 Task = Annotated[str | None, typer.Option(help="Learn from images alone for this: anomaly, pretrain or generate (vesalius shelf tasks).")]
 Method = Annotated[str | None, typer.Option(help="The way of learning (vesalius shelf methods).")]
@@ -72,12 +73,19 @@ def scores_table(metrics: dict[str, Any]) -> None:
     for part, scores in metrics["parts"].items():
         for who in ("model", "baseline", "majority", *scores["raters"]):
             found = scores["raters"].get(who) or scores.get(who)
-            for label, summary in (found or {"summary": {}})["summary"].items():
-                rows.append([part, who, label, *(interval(summary.get(name)) for name in shown)])
+            tables = {who: (found or {"summary": {}})["summary"]} | _grouped(found or {}, who)
+            for name, table_of in tables.items():
+                rows += [[part, name, label, *(interval(cells.get(word)) for word in shown)] for label, cells in table_of.items()]
     if rows:
         units = {"length": f" {metrics['unit']}"}
         table(("part", "who", "label", *(f"{measure(n).title} [95 %]{units.get(measure(n).size, '')}" for n in shown)), rows)
         answer("")
+
+
+def _grouped(scores: dict[str, Any], who: str) -> dict[str, Any]:
+    """{"model, sex F": its summary} for every group by which scores were summarised."""
+    groups = scores.get("groups") or {}
+    return {f"{who}, {key} {value}": found for key, values in groups.items() for value, found in values.items()}
 
 
 def interval(cell: dict[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ def convert(
     like: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Resample onto the grid of this image.")] = None,
     spacing: Annotated[str | None, typer.Option(metavar="MM,MM,MM", help="Resample to this spacing, the same field of view.")] = None,
     order: Annotated[int | None, typer.Option(help="0 nearest (masks), 1 linear, 3 cubic; by default 0 for whole labels, else 1.")] = None,
+    suv: Annotated[bool, typer.Option("--suv", help="A PET in DICOM as standardised uptake values (by body weight).")] = False,
     geometry_of: Annotated[Path | None, typer.Option(metavar="IMAGE", help="Keep the pixels, take the place of this image.")] = None,
     json: Json = False,
 ) -> None:
@@ -25,6 +26,7 @@ def convert(
     Example:
       vesalius convert scans/patient_1/ patient_1.nii.gz
       vesalius convert mask.nii.gz repaired.nii.gz --like image.nii.gz --order 0
+      vesalius convert pet/ pet_suv.nii.gz --suv
     """
     from vesalius import io
     from vesalius.io.image import Image
@@ -34,7 +36,7 @@ def convert(
         raise UsageError("--like and --spacing both name a grid. Give one of them.")
     if order is not None and like is None and spacing is None:
         raise UsageError("--order says how to resample. Give --like IMAGE or --spacing MM,MM,MM with it.")
-    image = io.load(source)
+    image = _uptake(io.load(source), source) if suv else io.load(source)
     if geometry_of is not None:
         image = Image(image.array, _place_of(geometry_of, image), image.source)
     for note in image.source.words.get("notes", ()):
@@ -55,6 +57,17 @@ def convert(
         sides = " x ".join(map(str, image.space.shape))
         lengths = " x ".join(f"{side:g}" for side in image.space.spacing)
         answer(f"{target}: {told['channels']} x {sides} {told['kind']}, {lengths} {image.space.unit}")
+
+
+def _uptake(image: Any, source: Path) -> Any:
+    """The image in SUV, by the factor that its header gives."""
+    from numpy import asarray, float32
+
+    factor = image.source.words.get("suv_factor")
+    if factor is None:
+        why = image.source.words.get("no_suv", "it is no PET series in DICOM")
+        raise UsageError(f"{source} cannot be given in SUV: {why}. Leave --suv out.")
+    return image.with_array(asarray(image.array, float32) * float32(factor))
 
 
 def _place_of(path: Path, image: Any) -> Any:

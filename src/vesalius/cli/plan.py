@@ -37,7 +37,6 @@ def plan(
       vesalius plan scans/ -o plan.json --budget 1h --memory 8G
     """
     from vesalius.data.fingerprint import fingerprint
-    from vesalius.engine.workflow import promise
     from vesalius.plan import plan as decide
     from vesalius.tasks import aimed
 
@@ -55,4 +54,4 @@ def plan(
         return
     for name, (value, why) in made.leaves().items():
         answer(f"{name} = {value}\n    {why}")
-    answer(promise(made))
+    answer(made.promise)

@@ -16,6 +16,7 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the answers, one file per case.")] = Path("predictions"),
     image: Annotated[list[str] | None, typer.Option(metavar="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
     probabilities: Annotated[bool, typer.Option(help="Keep the probabilities too (.npy beside each answer).")] = False,
+    apart: Annotated[bool, typer.Option("--apart", help="A mask of 0 and 1 for each label too, in a folder for each case.")] = False,
     mirror: Annotated[bool, typer.Option(help="Average over mirrored scans: slower, a little better.")] = False,
     num_parts: Annotated[int, typer.Option(help="Share the cases among this many processes, each with its own --part-id.")] = 1,
     part_id: Annotated[int, typer.Option(help="Which share this process takes, from 0.")] = 0,
@@ -44,7 +45,7 @@ def predict(
     if (inputs is None) == (not named):
         raise UsageError("Name the scans: vesalius predict RUN SCANS, or --image CHANNEL=FILE for each channel of one case.")
     changes = [*(settings or []), *(["predict.mirror=true"] if mirror else [])]
-    options = Options(probabilities=probabilities, settings=tuple(changes), overwrite=overwrite, skip_bad=skip_bad,
+    options = Options(probabilities=probabilities, apart=apart, settings=tuple(changes), overwrite=overwrite, skip_bad=skip_bad,
                       parts=num_parts, part=part_id)  # fmt: skip
     done = work(run, inputs or Path(), output, images=named, options=options, listener=Console())
     rows = [{**row_of(a), "file": a.path, "problem": a.problem or None} for a in done]

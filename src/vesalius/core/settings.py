@@ -31,8 +31,21 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(tree)
         except ValidationError as problem:
-            lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in problem.errors()]
+            lines = [_told(cls, e) for e in problem.errors()]
             raise UsageError(f"In {where}: " + "; ".join(lines)) from None
+
+
+def _told(kind: type[BaseModel], problem: Any) -> str:
+    """One problem of a model in words; a name that it does not have is told the nearest ones."""
+    place = [str(word) for word in problem["loc"]]
+    if problem["type"] != "extra_forbidden":
+        return f"{'.'.join(place)}: {problem['msg']} (got {problem['input']!r})"
+    for word in place[:-1]:
+        found = kind.model_fields[word].annotation if word in kind.model_fields else None
+        if not (isinstance(found, type) and issubclass(found, BaseModel)):
+            return f"{'.'.join(place)}: no such setting"
+        kind = found
+    return f"{'.'.join(place)}: {suggest(place[-1], kind.model_fields, 'setting')}"
 
 
 def parse_value(text: str) -> Any:

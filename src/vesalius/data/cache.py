@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vesalius.core.files import remove_halves, write_beside
 from vesalius.core.record import digest
 from vesalius.core.space import Array
-from vesalius.data.case import Case
+from vesalius.data.case import Case, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
 from vesalius.data.read import read_images, read_mask
@@ -47,7 +47,7 @@ class Cache:
     def key(self, case: Case) -> str:
         """Content key: scheme, paths, sizes and times of the source files."""
         parts = [self._scheme, case.name]
-        for path in (*case.images.values(), *([case.mask] if case.mask else [])):
+        for path in (*case.images.values(), *files_of(case.mask)):
             parts.append(str(path))
             for file in _files(Path(str(path).partition("#")[0])):
                 stat = file.stat()

@@ -59,6 +59,13 @@ class Dataset:
     def _named(self) -> dict[str, Case]:
         return {case.name: case for case in reversed(self.cases)}
 
+    def check_words(self, words: Sequence[str]) -> None:
+        """Raise a UsageError where one of `words` stands in no case's metadata: nothing could be summarised by it."""
+        known = {key for case in self.cases for key in case.metadata}
+        for word in words:
+            if word not in known:
+                raise UsageError(suggest(word, known, "word of the metadata"))
+
     def with_cases(self, cases: tuple[Case, ...]) -> "Dataset":
         return replace(self, cases=cases)
 

@@ -138,9 +138,11 @@ class Labels(Settings):
 
     def masks(self, coded: Array) -> NDArray[np.bool_]:
         """(K, *S) one boolean mask per class, from what `encode` gives; ignored voxels are False."""
-        if self.exclusive:
-            return np.stack([coded[0] == k + 1 for k in range(len(self.names))])
-        return np.asarray(coded == 1)
+        return np.stack([self.mask(coded, k) for k in range(len(self.names))])
+
+    def mask(self, coded: Array, number: int) -> NDArray[np.bool_]:
+        """(*S) where the class of this number (from 0) is; of many classes in a large scan one at a time fits into memory."""
+        return np.asarray(coded[0] == number + 1 if self.exclusive else coded[number] == 1)
 
     def counts(self, coded: Array) -> list[int]:
         """Voxels per class of what `encode` gives, plane by plane, so that no mask of a large scan is ever made."""

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError
 from vesalius.core.space import Space
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Masked, Parts, files_of
 from vesalius.data.labels import Labels
 from vesalius.io import load
 from vesalius.io.image import Image, Source
 from vesalius.io.resample import resample
 
+LOSSY = (".jpg", ".jpeg")
 GRID_TOLERANCE = 0.1  # voxels by which a mask may be off its image and still be taken to lie on it
 
 
@@ -59,9 +60,46 @@ def _on_grid(image: Image, space: Space, case: Case) -> NDArray[np.float32]:
     return np.asarray(resample(image, space, order=1).array, np.float32)
 
 
-def read_mask(path: Path, labels: Labels, space: Space) -> NDArray[np.uint8]:
-    """The mask at `path` as classes (1 | K, *S) on `space` (see Labels.encode); a mask off the grid is refused."""
-    mask = load(path)
+def load_mask(place: Masked, labels: Labels, space: Space | None = None) -> Image:
+    """The raw values of the mask at `place`: of one file as they are; of one file or layer per label the value that `labels` give to
+    each, added up where labels may overlap (kind "bits"). Segments of DICOM, which may cover a part of a scan alone, are put on `space`."""
+    if not isinstance(place, Parts):
+        return load(place)
+    values = {name: parts[0] for name, parts in zip(labels.names, labels.values, strict=True)}
+    images = {path: _placed(load(path), space) for path in files_of(place)}
+    first, whole = next(iter(images.items()))
+    raw = np.zeros(whole.space.shape, np.int64)
+    for name, path in ((name, path) for name, paths in place.files.items() for path in paths):
+        part = images[path]
+        if part.space.shape != whole.space.shape or part.space.distance_to(whole.space) > GRID_TOLERANCE * min(whole.space.spacing):
+            raise DataError(f"{path} does not lie on the grid of {first}, the mask of another label of the case. "
+                            f"Resample it: vesalius convert {path} OUT --like {first} --order 0")  # fmt: skip
+        here = marked(part, path, place.layers.get(name))
+        here &= (raw & values[name]) == 0 if labels.kind == "bits" else raw != values[name]  # files of one label may overlap
+        if labels.kind != "bits" and (raw[here] != 0).any():
+            raise DataError(f"{path} marks voxels that the mask of another label of the case marks too, as in no case that was "
+                            "looked at first. Mend the masks, or leave the case out.")  # fmt: skip
+        raw[here] += values[name]
+    return whole.with_array(raw[None])
+
+
+def _placed(part: Image, space: Space | None) -> Image:
+    """Segments on `space`; anything else as it is."""
+    if space is None or "segments" not in part.source.words or part.space.shape == space.shape or part.space.ndim != space.ndim:
+        return part
+    return resample(part, space, order=0)
+
+
+def marked(part: Image, path: Path, layer: int | None = None) -> NDArray[np.bool_]:
+    """(*S) where the mask of one label marks: all that is not 0; of a lossy JPEG and of fractions the upper half."""
+    values = part.array[layer : layer + 1] if layer is not None else part.array[: 3 if part.channels > 2 else 1]
+    least = 128 if path.suffix.lower() in LOSSY else 0.5 if layer is not None and values.dtype.kind == "f" else None
+    return np.asarray((values != 0 if least is None else values >= least).any(0))
+
+
+def read_mask(place: Masked, labels: Labels, space: Space) -> NDArray[np.uint8]:
+    """The mask at `place` as classes (1 | K, *S) on `space` (see Labels.encode); a mask off the grid is refused."""
+    mask, path = load_mask(place, labels, space), files_of(place)[0]
     if mask.space.ndim == 3 and space.ndim == 2 and mask.space.shape[2] == 1:
         mask = Image(mask.array[..., 0], Space(mask.space.shape[:2], np.delete(np.delete(mask.space.affine, 2, 0), 2, 1)), Source())
     if mask.space.shape != space.shape:

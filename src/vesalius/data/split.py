@@ -60,13 +60,16 @@ class Leak:
 def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable[Sequence[str]] = (), leaks: str = "") -> Split:
     """Patients parted into test and `folds` folds, the same for the same `seed`.
 
-    A given test part is kept; without any given split every fifth patient is test. One fold uses the given val part, or
+    Folds that the data set states are kept where they are `folds`, and a given test part is; without any given split every fifth
+    patient is test. One fold uses the given val part, or
     every fifth remaining patient; more folds share out train and val together. Sides are kept alike in one metadata column
     (class, diagnosis, site ...). Files with the same content stay on one side, and so do the cases named `together` (copies
     that the doctor found). Raises DataError for a leak and for too few patients. `leaks` are the words for leaks of the given sides that
     are known and allowed: those sides stay as they are, and what was drawn beyond them is kept together within each.
     """
     given = {case.name: case.split for case in dataset.cases}
+    if folds > 1 and len(dataset.metadata.get("folds", ())) == folds:
+        return _stated(dataset, dataset.metadata["folds"], leaks=leaks)
     if leaks:
         groups = {f"{name} {side}".strip(): cases for side in dict.fromkeys(given.values())
                   for name, cases in grouped(dataset.part(side), _within(given, together, side)).items()}  # fmt: skip
@@ -96,6 +99,20 @@ def split(dataset: Dataset, *, folds: int = 1, seed: int = 0, together: Iterable
     test = _names(groups, [group for group in groups if placed[group] == "test"])
     people = len({case.patient for case in dataset.cases}) if leaks else len(groups)
     return Split(made, test, f"{people} patients in {len(dataset.cases)} cases; " + "; ".join(reasons) + ".", leaks)
+
+
+def _stated(dataset: Dataset, folds: Sequence[dict[str, list[str]]], *, leaks: str) -> Split:
+    """The folds that the data set itself states (cases that were left out are left out); each case is validated once at most."""
+    there, test = {case.name for case in dataset.cases}, tuple(sorted(case.name for case in dataset.part("test")))
+    made = tuple(Fold(*(tuple(sorted(there & set(fold[part]) - set(test))) for part in ("train", "val"))) for fold in folds)
+    twice = [name for name, count in Counter(name for fold in made for name in fold.val).items() if count > 1]
+    if twice or not all(fold.train and fold.val for fold in made):
+        wrong = f"validate {', '.join(sorted(twice)[:5])} more than once" if twice else "leave a side empty"
+        raise DataError(f"{dataset.name}: the stated folds {wrong}. Mend the file that states them, or ask for another number of folds.")
+    result = Split(made, test, f"{len(there)} cases in {len(made)} folds as the data set states them.", leaks)
+    if not leaks:
+        check(dataset, result)
+    return result
 
 
 def _within(given: dict[str, str], together: Iterable[Sequence[str]], side: str) -> list[Sequence[str]]:

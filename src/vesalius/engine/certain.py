@@ -87,7 +87,8 @@ def looked(run: Run, member: Path, cases: Sequence[Stored]) -> list[dict[str, tu
 def of_case(said: Array, certainty: Array, truth: Array, *, labels: Labels) -> dict[str, tuple[list[Outline], int]]:
     """{label: (outlines, voxels of the truth)}; what is ignored counts nowhere."""
     valid, found = truth[0] != IGNORE, {}
-    for number, (name, a, b) in enumerate(zip(labels.names, labels.masks(said), labels.masks(truth), strict=True)):
+    for number, name in enumerate(labels.names):
+        a, b = labels.mask(said, number), labels.mask(truth, number)
         parts = outlines(a & valid, certainty[0 if labels.exclusive else number])
         rows = [Outline(peak, int(members.sum()), int((b[box] & members).sum())) for box, members, peak in parts]
         found[name] = rows, int(b.sum())

@@ -61,6 +61,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     listener = listener or Listener()
+    run.dataset.check_words(by)
     jobs = {part: found for part, found in ((part, jobs_of(run, part)) for part in parts) if any(cases for cases, _ in found)}
     scores = SCORERS[run.task.grain](run, jobs, baseline=baseline, by=by, listener=listener)
     if not scores:
@@ -169,6 +170,7 @@ def evaluate_files(
     mark = marked(run) if truth is None else {}
     if truth is None:
         truth = run.dataset.with_cases(tuple(run.dataset.case(name) for name in run.splits["test"]))
+    truth.check_words(by)
     part = FILE_SCORERS[run.task.grain](run, predictions, truth, by=by, listener=listener)
     return told(run, {"test": part}) | mark
 

@@ -1,4 +1,5 @@
-"""What stands beside the networks of a run when they answer scans: priors that they correct, and levels that their outlines must reach."""
+"""What stands beside the networks of a run when they answer scans: priors that they correct, levels that their outlines
+must reach, and labels of which the largest outline stands alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +21,17 @@ from vesalius.tasks import Prior
 
 @dataclass(frozen=True)
 class Extras:
-    """`priors`: one for each network that corrects one; `levels`: how certain an outline of a label must be, in codes of log odds."""
+    """`priors`: one for each network that corrects one; `levels`: how certain an outline of a label must be, in codes of log odds;
+    `single`: labels of which only the largest outline is kept."""
 
     priors: Sequence[Prior] = ()
     levels: Mapping[str, int] = field(default_factory=dict)
+    single: Sequence[str] = ()
 
     @classmethod
     def of(cls, run: Run, members: Sequence[Path] | None = None) -> Self:
         """Those of the networks of `members` of `run`, or of all."""
-        return cls(priors_of(run, run.trained(members)), levels_of(run))
+        return cls(priors_of(run, run.trained(members)), levels_of(run), single_of(run))
 
 
 def levels_of(run: Run) -> dict[str, int]:
@@ -36,6 +39,26 @@ def levels_of(run: Run) -> dict[str, int]:
     file = run.path / CALIBRATION
     kept = read_json(file).get("outlines", {}) if file.exists() else {}
     return {name: round(found["log_odds"] * CODES_PER_UNIT) + EVEN for name, found in kept.items() if name in run.plan.labels.names}
+
+
+def single_of(run: Run) -> list[str]:
+    """Labels of which only the largest outline is kept."""
+    file = run.path / CALIBRATION
+    kept = read_json(file).get("single", {}) if file.exists() else {}
+    return [name for name in run.plan.labels.names if name in kept]
+
+
+def largest(said: Array, names: Sequence[str], *, labels: Labels) -> Array:
+    """`said` with only the largest connected outline of each label in `names`."""
+    out = said.copy()
+    for number, name in enumerate(labels.names):
+        if name not in names:
+            continue
+        plane = 0 if labels.exclusive else number
+        found = pieces(labels.mask(said, number))
+        for box, members in sorted(found, key=lambda piece: -int(piece[1].sum()))[1:]:
+            out[plane][box][members] = 0
+    return out
 
 
 def kept(said: Array, certainty: Array, levels: Mapping[str, int], *, labels: Labels) -> Array:
@@ -54,9 +77,19 @@ def kept(said: Array, certainty: Array, levels: Mapping[str, int], *, labels: La
 
 def outlines(inside: NDArray[np.bool_], certainty: Array) -> list[tuple[tuple[slice, ...], NDArray[np.bool_], int]]:
     """Each connected part of `inside`: its box, its voxels there, and the code of its most certain voxel."""
-    numbered, _ = ndimage.label(inside)
     found = []
-    for k, box in enumerate(ndimage.find_objects(numbered), start=1):
-        members = numbered[box] == k
+    for box, members in pieces(inside):
         found.append((box, members, int(certainty[box][members].max())))
     return found
+
+
+def pieces(inside: NDArray[np.bool_]) -> list[tuple[tuple[slice, ...], NDArray[np.bool_]]]:
+    """Each connected part of `inside`: its box, and its voxels there. Nothing is looked at beyond the box of all."""
+    around = ndimage.find_objects(inside.view(np.uint8))
+    if not around:
+        return []
+    numbered, _ = ndimage.label(inside[around[0]])
+    return [
+        (tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around[0], box, strict=True)), numbered[box] == k)
+        for k, box in enumerate(ndimage.find_objects(numbered), start=1)
+    ]

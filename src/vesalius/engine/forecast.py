@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vesalius.core.files import read_json
 from vesalius.data.case import Case
-from vesalius.engine.certain import can_be_absent
+from vesalius.engine.certain import LEAST_CASES, can_be_absent
 from vesalius.engine.images import testing_images
 from vesalius.engine.run import Run
 from vesalius.engine.sets import DRAWS, FEWER, LARGE
@@ -83,7 +83,8 @@ def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     plan, splits = run.plan, run.splits
     facts = read_json(run.path / "fingerprint.json")
     looked = sum(len(fold["val"]) for fold in splits["folds"])
-    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + bool(can_be_absent(facts)) + plan.net.networks - 1)
+    settled = bool(can_be_absent(facts)) + (looked >= LEAST_CASES) + plan.net.networks - 1  # times that validation cases are answered
+    cases = len(splits["test"]) * len(splits["folds"]) + looked * (1 + settled)
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
 from vesalius.data.prepare import Prepared
-from vesalius.engine.extras import Extras, kept
+from vesalius.engine.extras import Extras, kept, largest
 from vesalius.engine.priming import with_odds
 from vesalius.engine.stream import NOTHING, Kept, stream_labels
 from vesalius.engine.tiles import Tiling, constant
@@ -86,6 +86,8 @@ def answer(
     said = classes(networks, image, shape, plan=plan, device=device, also=Kept(probabilities, sure))
     if sure is not None:
         said = kept(said, sure, extras.levels, labels=plan.labels)
+    if extras.single:
+        said = largest(said, extras.single, labels=plan.labels)
     if probabilities:
         _restore_file(probabilities, prepared, exclusive=plan.labels.exclusive)
     return prepared.restore(said)

@@ -16,6 +16,7 @@ from vesalius.core.files import read_json, write_json
 from vesalius.core.record import record
 from vesalius.core.space import Array
 from vesalius.data.case import Case
+from vesalius.data.labels import Labels
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_images
 from vesalius.engine import whole
@@ -40,9 +41,11 @@ LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
 
 @dataclass(frozen=True)
 class Options:
-    """How to predict. `part` of `parts`: this process's share of the cases (the same for every process that asks)."""
+    """How to predict. `part` of `parts`: this process's share of the cases (the same for every process that asks). `apart`: a mask for
+    each label too, in a folder for each case."""
 
     probabilities: bool = False
+    apart: bool = False
     settings: tuple[str, ...] = ()
     overwrite: bool = False
     skip_bad: bool = False
@@ -83,6 +86,8 @@ def predict(
     run = run if isinstance(run, Run) else Run.open(run)
     options, listener, folder = options or Options(), listener or Listener(), Path(output)
     plan = run.plan.with_settings(list(options.settings)) if options.settings else run.plan
+    if options.apart and run.task.grain != "voxel":
+        raise UsageError(f"{run.path} does not answer voxel by voxel: there are no masks to write apart. Leave --apart out.")
     cases = (
         list(inputs)
         if isinstance(inputs, Sequence) and not isinstance(inputs, str)
@@ -259,7 +264,18 @@ def _one(
     said = answer(networks, prepared, plan=plan, device=device(), extras=extras, probabilities=kept)
     path = prediction_path(folder, image, case)
     save(cast(VoxelTask, run.task).written(said, image, plan.labels), path)
+    if options.apart:
+        _write_apart(said, image, plan.labels, beside=path)
     return Answered(case.name, path, volumes=volumes(said, image, plan))
+
+
+def _write_apart(said: Array, image: Image, labels: Labels, *, beside: Path) -> None:
+    """A mask of 0 and 1 for each label, named by it, in a folder with the name of the case."""
+    folder = beside.parent / stem(beside)
+    suffix = beside.name.removeprefix(folder.name)
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(labels.names):
+        save(image.with_array(labels.mask(said, number)[None].astype(np.uint8)), folder / f"{name.replace('/', '_')}{suffix}")
 
 
 def volumes(said: Array, image: Image, plan: Plan) -> dict[str, float]:

@@ -6,11 +6,12 @@ from vesalius.data.cache import Stored
 from vesalius.engine.certain import settle
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
+from vesalius.engine.single import settle_single
 from vesalius.engine.voices import said_of, settle_voices
 
 
 def settle_voxels(run: Run, stored: Mapping[str, Stored], listener: Listener) -> None:
-    """Which networks answer, and how certain outlines must be where labels can be absent."""
+    """Which networks answer, how certain outlines must be where labels can be absent, and of which labels the largest stands alone."""
     with listener.stage("comparing the networks") as tick:
         scored = settle_voices(run, stored, tick=tick)
     if scored:
@@ -21,6 +22,11 @@ def settle_voxels(run: Run, stored: Mapping[str, Stored], listener: Listener) ->
         before, after, odds = level["dice_without"], level["dice"], level["log_odds"]
         listener.say(f"Outlines of {name} stay where their log odds reach {odds:.1f}: Dice {after:.3f} instead of {before:.3f} "
                      f"on {level['cases']} validation cases.")  # fmt: skip
+    with listener.stage("asking which outlines stand alone") as tick:
+        alone = settle_single(run, stored, tick=tick)
+    for name, found in alone.items():
+        listener.say(f"Of {name} the largest outline alone is kept: Dice {found['dice']:.4f} instead of {found['dice_without']:.4f} on "
+                     f"{found['cases']} validation cases.")  # fmt: skip
 
 
 def settle_later(run: Run, stored: Mapping[str, Stored], listener: Listener) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_json
 from vesalius.data.cache import Stored
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Listed
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.data.whole import read_whole
 from vesalius.engine.infer import callables
@@ -42,7 +42,7 @@ Jobs = list[tuple[list[Case], list[int]]]
 
 
 @dataclass
-class Heard:
+class Heard(Listed):
     """What was answered: cases with their logits (N, K) by who answered, by which fold each was held back (`folds`, where that is known),
     and (case, problem) of those that could not be read."""
 
@@ -54,14 +54,6 @@ class Heard:
     def of(self, who: str) -> Floats:
         """(N, K)."""
         return np.concatenate(self.logits[who])
-
-    @property
-    def names(self) -> list[str]:
-        return [case.name for case in self.cases]
-
-    @property
-    def patients(self) -> list[str]:
-        return [case.patient for case in self.cases]
 
 
 def in_parts(cases: Sequence[Case], plan: Plan) -> Iterator[list[tuple[Case, "Future[NDArray[np.float32]]"]]]:

@@ -19,7 +19,7 @@ from vesalius.core.record import record
 from vesalius.core.settings import home, local_rank, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import Finding, draw, examine, mended
+from vesalius.data.doctor import Finding, draw, examine, mended, told
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import Split, split
 from vesalius.engine.evaluate import evaluate
@@ -39,7 +39,6 @@ from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
 HARD = ("leak", "groups", "classes")  # errors that leaving cases out does not mend
-SHORTCUTS = ("margin", "site", "shuffle", "shortcut")  # what may be learned in place of the class is said before it is
 LEAST_SECONDS = 5.0
 
 
@@ -99,6 +98,9 @@ def train(
     """
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
+    dataset.check_words(by)
+    if plan_file is not None:
+        Plan.load(plan_file)  # what is wrong with it is told before anything is looked at
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
     asked = decided(wish or Request(), dataset, plan_file=plan_file)
@@ -108,6 +110,8 @@ def train(
             _clear(folder)
         meet()
         if _complete(folder):
+            _same_data(folder, dataset)
+            _same_plan(session)
             session.listener.say(f"{folder} is finished already. Train anew with --overwrite, or choose another folder.")
             return Run(folder)
         meet()
@@ -171,8 +175,8 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
             listener.say(finding.message)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "doctor.json", [asdict(finding) for finding in findings])
-    for finding in (f for f in findings if f.check in SHORTCUTS and f.severity == "warning"):
-        listener.say(f"Warning: {finding.message}")
+    for text in told(findings):
+        listener.say(text)
     _show_leaks(session, findings)
     findings = _allowed(session, findings)
     _refuse(session, findings, skip_bad=skip_bad)
@@ -198,7 +202,7 @@ def _prepare(session: Session, *, skip_bad: bool) -> None:
             raise UsageError(f"The plan has {planned} {word}, asked for are {asked}. Say --{word} {planned}.")
     made.save(folder / "plan.json")
     session.clocked("plan", since)
-    listener.say(promise(made))
+    listener.say(made.promise)
 
 
 def _show_leaks(session: Session, findings: tuple[Finding, ...]) -> None:
@@ -227,17 +231,6 @@ def _planned(session: Session, dataset: Dataset, facts: dict[str, Any]) -> Plan:
             return make_plan(dataset, facts=facts, **session.wish.model_dump(exclude={"fix_split", "allow_leaks", "controls"}))
     repeat = ["train.deterministic=true", "train.seconds=null"] if session.wish.deterministic else []
     return Plan.load(session.plan_file).with_settings([*repeat, *session.wish.settings])
-
-
-def promise(plan: Plan) -> str:
-    """What the plan says will be reached, in one line."""
-    e = plan.expected
-    size = "x".join(map(str, plan.patch.size))
-    many = "" if plan.members == 1 else f"{plan.members} times "
-    return (
-        f"Plan: {many}{plan.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({plan.train.precision}), patches {size}, "
-        f"{e.steps:,} steps of {plan.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, {e.memory_bytes / 2**30:.1f} GiB."
-    )
 
 
 def _same_data(folder: Path, dataset: Dataset) -> None:

@@ -79,6 +79,8 @@ def _by_suffix(path: Path) -> list[Card]:
 def _unknown(path: Path) -> str:
     if path.is_dir():
         return "this folder holds no DICOM series. Give a file, a DICOM folder, or a zip of one."
+    if path.is_file() and (named := _by_suffix(path)):
+        return f"the name says {named[0].title}, the content does not. The file is damaged or of another kind: restore it, or rename it."
     known = sorted({tag for entry in FORMATS for tag in FORMATS.card(entry).tags})
     if found := _by_suffix(path):
         empty = "it is empty" if not path.stat().st_size else "what is in it is something else, or damaged"

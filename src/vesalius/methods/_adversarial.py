@@ -208,6 +208,21 @@ class Wasserstein(Adversarial):
         return {"taken": -fake.word.mean()}
 
 
+class Classed(Logistic):
+    """A generator that is told the class of each image; `classes` is set by who learns so."""
+
+    classes: int
+
+    def labels(self, batch: Batch) -> Tensor:
+        return class_labels(batch, self.classes)
+
+    def told(self, label: Tensor, chance: Chance) -> Tensor:
+        return F.one_hot(label, self.classes).float()
+
+    def asked(self, number: int, label: int | None) -> Tensor:
+        return wished(number, label, classes=self.classes, device=self.step.device)
+
+
 def squared_slope(word: Tensor, image: Tensor) -> Tensor:
     """Squared norm of the gradient of `word` (B,) with respect to its `image`, (B,), itself with a gradient."""
     (gradient,) = torch.autograd.grad(word.sum(), image, create_graph=True)

@@ -1,4 +1,5 @@
-"""The weights of a Boltzmann machine of layers, centred (Montavon & Mueller 2012, Melchior et al. 2016): units count from their means.
+"""A Boltzmann machine of layers and what methods that learn one share. Centred (Montavon & Mueller 2012, Melchior et al. 2016): units count
+from their means.
 
 Centring is a change of variables: the machine with offsets m is the plain one with biases a_l = b_l - W_l m_(l+1) - m_(l-1) W_(l-1).
 So everything is computed in plain form, and autograd through a_l gives the gradient of the centred machine.
@@ -9,11 +10,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
 
 from vesalius.core.errors import UsageError
 from vesalius.methods._layers import Layers
+from vesalius.methods._unlabelled import Unlabelled, decayed, within_unit
 
 EDGE = 0.01  # visible means are kept this far from 0 and 1 where their log odds are taken
+MOMENTUM = 0.5
 SPREAD = 0.01  # standard deviation of fresh weights (Hinton 2010, a practical guide)
 
 
@@ -74,6 +78,25 @@ class Machine(nn.Module):
                 offset += move
             for bias, shift in zip(self.biases, _shift(*self._plain(), moves) if self.centred else (), strict=self.centred):
                 bias += shift
+
+
+class Undirected(Unlabelled):
+    """What methods that learn one machine share; `net` is the machine."""
+
+    net: Machine
+
+    def optimisers(self) -> dict[str, Optimizer]:
+        """Stochastic gradient descent with momentum; weights are decayed, biases are not."""
+        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
+
+    def visible(self, image: Tensor) -> Tensor:
+        """(B, n) of `image`; refused where it holds what the visible units cannot."""
+        units = self.units(image)
+        return units if self.net.log_variance is not None else within_unit(units)
+
+    def machine(self) -> Layers:
+        """The plain machine, for what is asked of it outside learning."""
+        return self.net.layers().detached()
 
 
 def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence[Tensor]) -> list[Tensor]:

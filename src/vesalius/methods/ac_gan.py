@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vesalius.core.card import Card
-from vesalius.data.batch import Batch
-from vesalius.methods._adversarial import Logistic, Losses, Seen, at_least_two, class_labels, wished
+from vesalius.methods._adversarial import Classed, Losses, Seen, at_least_two
 from vesalius.methods._adversaries import Design, Recipe
 from vesalius.methods._chance import Chance
 
@@ -21,7 +20,8 @@ CARD = Card(
     facts={"arguments": {"classes": 2}},
 )  # fmt: skip
 
-class AcGan(Logistic):
+
+class AcGan(Classed):
     """Labels are `batch["label"]` (B,), 0 to `classes` - 1; `infer` gives the word and the logits of the classes."""
 
     def __init__(
@@ -31,15 +31,6 @@ class AcGan(Logistic):
         recipe = Recipe(told=at_least_two(classes), answers=1 + classes, norms=(True, True), spread=0.02)
         super().__init__(shape, design, recipe, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
         self.classes = classes
-
-    def labels(self, batch: Batch) -> Tensor:
-        return class_labels(batch, self.classes)
-
-    def told(self, label: Tensor, chance: Chance) -> Tensor:
-        return F.one_hot(label, self.classes).float()
-
-    def asked(self, number: int, label: int | None) -> Tensor:
-        return wished(number, label, classes=self.classes, device=self.step.device)
 
     def judge(self, real: Seen, fake: Seen, chance: Chance) -> Losses:
         named = F.cross_entropy(real.answers[:, 1:], real.label) + F.cross_entropy(fake.answers[:, 1:], fake.label)

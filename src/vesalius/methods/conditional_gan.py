@@ -7,12 +7,10 @@ word is that on any image plus the product of its features with a vector of the 
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
-from vesalius.data.batch import Batch
-from vesalius.methods._adversarial import Logistic, Losses, Seen, at_least_two, class_labels, squared_slope, wished
+from vesalius.methods._adversarial import Classed, Losses, Seen, at_least_two, squared_slope
 from vesalius.methods._adversaries import Design, Recipe
 from vesalius.methods._chance import Chance
 
@@ -22,7 +20,7 @@ CARD = Card(
     facts={"arguments": {"classes": 2}},
 )  # fmt: skip
 
-class ConditionalGan(Logistic):
+class ConditionalGan(Classed):
     """Labels are `batch["label"]` (B,), 0 to `classes` - 1; `gamma` weighs R1."""
 
     betas = (0.0, 0.99)
@@ -37,15 +35,6 @@ class ConditionalGan(Logistic):
         if gamma < 0:
             raise UsageError(f"gamma weighs a penalty and is at least 0; got {gamma}.")
         self.classes, self.gamma = classes, gamma
-
-    def labels(self, batch: Batch) -> Tensor:
-        return class_labels(batch, self.classes)
-
-    def told(self, label: Tensor, chance: Chance) -> Tensor:
-        return F.one_hot(label, self.classes).float()
-
-    def asked(self, number: int, label: int | None) -> Tensor:
-        return wished(number, label, classes=self.classes, device=self.step.device)
 
     def judged(self, answers: Tensor, told: Tensor) -> Tensor:
         """The projection: the common answer plus the one of the class."""

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import SGD, Optimizer
 
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
@@ -19,9 +18,9 @@ from vesalius.data.batch import Batch
 from vesalius.methods._chance import Chance
 from vesalius.methods._dream import Dream
 from vesalius.methods._layers import Layers, States
-from vesalius.methods._machine import Machine
+from vesalius.methods._machine import Machine, Undirected
 from vesalius.methods._partition import Estimate, annealed, bootstrapped, conservative
-from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
+from vesalius.methods._unlabelled import joint_mean, persistent
 
 CARD = Card(
     entry="Dbm", title="Deep Boltzmann machine", paper="Salakhutdinov & Hinton 2009, AISTATS", tasks=("pretrain", "anomaly", "generate"),
@@ -30,12 +29,11 @@ CARD = Card(
 )  # fmt: skip
 
 Visible = Literal["bernoulli", "gaussian"]
-MOMENTUM = 0.5
 FOLLOW = 0.01
 ITERATIONS = 10  # of mean field while learning; Salakhutdinov & Hinton 2009 run it near convergence, 25 at most
 
 
-class Dbm(Unlabelled):
+class Dbm(Undirected):
     """`hidden` units per layer, over images in [0, 1] (bernoulli) or standardised ones (gaussian)."""
 
     def __init__(
@@ -51,10 +49,6 @@ class Dbm(Unlabelled):
         mask = apart(self.shape[0], self.size, hidden[0]) if by_channel else None
         self.net = Machine((self.size, *hidden), generator, gaussian=visible == "gaussian", mask=mask)
         self.register_buffer("kept", persistent(self.dream.rows, (sum(hidden[::2]),), generator))
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        """Stochastic gradient descent with momentum; weights are decayed."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """The energy of the data with its mean-field answer, less the free energy of the dream, in which the odd layers are summed out."""
@@ -119,15 +113,6 @@ class Dbm(Unlabelled):
         drawn = {layer: Chance(seed, layer, visible.device).bits(mean) for layer, mean in even.items()}
         proposal = sum(-F.binary_cross_entropy(even[layer], x, reduction="none").sum(1) for layer, x in drawn.items())
         return {0: visible, **drawn}, torch.as_tensor(proposal)
-
-    def visible(self, image: Tensor) -> Tensor:
-        """(B, n) of `image`; refused where it holds what the visible units cannot."""
-        units = self.units(image)
-        return units if self.net.log_variance is not None else within_unit(units)
-
-    def machine(self) -> Layers:
-        """The plain machine, for what is asked of it outside learning."""
-        return self.net.layers().detached()
 
     def infer(self, image: Tensor) -> Tensor:
         """The image that the first hidden layer, as mean field believes it, stands for."""

@@ -10,7 +10,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Optimizer
 
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
@@ -18,10 +17,9 @@ from vesalius.data.batch import Batch
 from vesalius.methods._chance import Chance
 from vesalius.methods._contrast import contrast
 from vesalius.methods._dream import Dream, dreamt
-from vesalius.methods._layers import Layers
-from vesalius.methods._machine import Machine
+from vesalius.methods._machine import Machine, Undirected
 from vesalius.methods._partition import Estimate, likelihood
-from vesalius.methods._unlabelled import Unlabelled, decayed, joint_mean, persistent, within_unit
+from vesalius.methods._unlabelled import joint_mean, persistent
 
 CARD = Card(
     entry="Rbm", title="Restricted Boltzmann machine", paper="Hinton 2002, Neural Computation 14; Tieleman 2008, ICML",
@@ -31,11 +29,10 @@ CARD = Card(
 )  # fmt: skip
 
 Visible = Literal["bernoulli", "gaussian"]
-MOMENTUM = 0.5
 FOLLOW = 0.01  # how fast offsets follow mean activities (Melchior et al. 2016)
 
 
-class Rbm(Unlabelled):
+class Rbm(Undirected):
     """`hidden` units over images of `shape` (C, *S): intensities in [0, 1] (bernoulli), or standardised ones (gaussian)."""
 
     def __init__(
@@ -49,10 +46,6 @@ class Rbm(Unlabelled):
         self.dream = dream or Dream()
         self.net = Machine((self.size, hidden), generator, gaussian=visible == "gaussian", centred=centred)
         self.register_buffer("kept", persistent(self.dream.rows, (hidden,), generator))
-
-    def optimisers(self) -> dict[str, Optimizer]:
-        """Stochastic gradient descent with momentum; weights are decayed, biases are not."""
-        return {"net": SGD(decayed(self.net, self.weight_decay), lr=self.learning_rate, momentum=MOMENTUM, fused=True)}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         chance, data = self.chance(), self.visible(batch["image"])
@@ -73,15 +66,6 @@ class Rbm(Unlabelled):
         means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
         losses = {"data": pair.free_energy(data, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
         return losses, [means[: self.size], means[self.size :]]
-
-    def visible(self, image: Tensor) -> Tensor:
-        """(B, n) of `image`; refused where it holds what the visible units cannot."""
-        units = self.units(image)
-        return units if self.net.log_variance is not None else within_unit(units)
-
-    def machine(self) -> Layers:
-        """The plain machine, for what is asked of it outside learning."""
-        return self.net.layers().detached()
 
     def infer(self, image: Tensor) -> Tensor:
         """Down and up once by expectations."""

@@ -1,5 +1,6 @@
 """Pieces that several networks share: convolution, normalisation and activation for 2D and 3D from one code."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -169,3 +170,39 @@ def _draw(layer: nn.Module, generator: torch.Generator) -> None:
             nn.init.uniform_(weight, -(layer.hidden_size**-0.5), layer.hidden_size**-0.5, generator=generator)
     if isinstance(layer, WEIGHED) and isinstance(layer.bias, Tensor):
         nn.init.zeros_(layer.bias)
+
+
+class Ladder(nn.Module, ABC):
+    """A U-Net's way down (`down`) and up again (`ups` and `blocks`, coarsest first) over skips, with outputs (`outs`, finest first).
+
+    `forward` gives logits (B, out_channels, *S); `heads` gives them at the scales that are supervised, finest first."""
+
+    pooling: tuple[int, ...]
+    down: nn.ModuleList
+    ups: nn.ModuleList
+    blocks: nn.ModuleList
+    outs: nn.ModuleList
+
+    @abstractmethod
+    def enter(self, x: Tensor) -> Tensor:
+        """What the first stage is given of an image whose sides are admitted."""
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Decoder features, finest first."""
+        x, skips = self.enter(whole(x, self.pooling)), []
+        for stage in self.down:
+            x = stage(x)
+            skips.append(x)
+        scales: list[Tensor] = [] if self.ups else [x]
+        for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
+            x = block(up(x, skip))
+            scales.insert(0, x)
+        return scales
+
+    def heads(self, x: Tensor) -> list[Tensor]:
+        """Logits at the scales that are supervised, finest first."""
+        return [out(scale) for out, scale in zip(self.outs, self.features(x), strict=False)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.outs[0](self.features(x)[0])
+        return logits

@@ -80,6 +80,51 @@ class Convolutional(Classifier, ABC):
         return self.classify(self.trunk(image))
 
 
+class Headed(Convolutional, ABC):
+    """Maps that `head` decides on."""
+
+    head: nn.Module
+
+    def classify(self, maps: Tensor) -> Tensor:
+        logits: Tensor = self.head(maps)
+        return logits
+
+
+class Featured(Headed, ABC):
+    """Maps by `features`, as the layers before the last are called in the older papers' code."""
+
+    features: nn.Module
+
+    def trunk(self, image: Tensor) -> Tensor:
+        maps: Tensor = self.features(self.admit(image))
+        return maps
+
+
+class Staged(Headed, ABC):
+    """Maps by `stages`, each of them coarser than the one before."""
+
+    stages: nn.Module
+
+    def trunk(self, image: Tensor) -> Tensor:
+        maps: Tensor = self.stages(self.admit(image))
+        return maps
+
+
+class Gridded(Featured, ABC):
+    """Maps brought to a grid by `pool`, whose cells the linear layers of `head` weigh one by one: before there were means of maps."""
+
+    pool: nn.Module
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Linear layers as the papers draw them: a normal of standard deviation .01."""
+        for layer in self.head.children():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01, generator=generator)
+
+    def classify(self, maps: Tensor) -> Tensor:
+        return super().classify(self.pool(maps).flatten(1))
+
+
 def choose(table: dict[Any, Any], key: Any, what: str) -> Any:
     """The entry of `table` under `key`; a wrong one is told the right ones."""
     if key not in table:

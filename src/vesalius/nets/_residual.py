@@ -1,9 +1,11 @@
 """The residual trunk that several classifiers share (He et al. 2016): a stem, then four stages of residual units."""
 
+from abc import ABC
+
 import torch
 from torch import Tensor, nn
 
-from vesalius.nets._classifier_blocks import MAX_POOL, ConvNorm, SqueezeExcitation, choose, encode_present, present, scaled
+from vesalius.nets._classifier_blocks import MAX_POOL, ConvNorm, Convolutional, SqueezeExcitation, choose, encode_present, present, scaled
 
 UNITS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 DEEP = (50, 101, 152)  # these have bottlenecks
@@ -78,3 +80,13 @@ class Encoders(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         channels = [image[:, k : k + 1] for k in range(len(self.trunks))]
         return torch.stack([encode_present(trunk, x, present(x, 1)) for trunk, x in zip(self.trunks, channels, strict=True)], 1)
+
+
+class Encoded(Convolutional, ABC):
+    """Maps (B, modalities * features, *s) by `encoders`, one for each channel of the image."""
+
+    encoders: Encoders
+
+    def trunk(self, image: Tensor) -> Tensor:
+        maps: Tensor = self.encoders(self.admit(image)).flatten(1, 2)
+        return maps

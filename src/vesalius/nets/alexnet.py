@@ -6,13 +6,12 @@ Ours offers batch normalisation (none was published), a stem for small images, a
 
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vesalius.core.card import Card
 from vesalius.nets._blocks import CONV
 from vesalius.nets._chance import Dropout
-from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Convolutional, activated, choose, scaled
+from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Gridded, activated, choose, scaled
 
 CARD = Card(
     entry="AlexNet", title="AlexNet", tasks=("classify",),
@@ -29,7 +28,7 @@ POOLED = (0, 1, 4)  # convolutions followed by a max pool
 GRID = 6  # maps are brought to this many voxels per side before the linear layers
 
 
-class AlexNet(Convolutional):
+class AlexNet(Gridded):
     """Every width times `scale`; two linear layers of `hidden` features with `dropout`; batch normalisation unless `norm` is "none"."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, norm: Literal["batch", "none"] = "batch",
@@ -48,17 +47,3 @@ class AlexNet(Convolutional):
         sizes = [(entry * GRID**ndim, hidden), (hidden, hidden)]
         linear = [layer for a, b in sizes for layer in (Dropout(dropout), nn.Linear(a, b), nn.ReLU(inplace=True))]
         self.head = nn.Sequential(*linear, nn.Linear(hidden, out_channels))
-
-    def draw(self, generator: torch.Generator) -> None:
-        """Linear layers as the paper draws them: a normal of standard deviation .01."""
-        for layer in self.head:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.01, generator=generator)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.features(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.pool(maps).flatten(1))
-        return logits

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vesalius.core.card import Card
 from vesalius.nets._blocks import CONV
 from vesalius.nets._chance import DropPath, drop_rates
-from vesalius.nets._classifier_blocks import Convolutional, Mean, choose, plain, scaled
+from vesalius.nets._classifier_blocks import Mean, Staged, choose, plain, scaled
 
 CARD = Card(
     entry="ConvNeXt", title="ConvNeXt", tasks=("classify",),
@@ -58,7 +58,7 @@ class Block(nn.Module):
         return out
 
 
-class ConvNeXt(Convolutional):
+class ConvNeXt(Staged):
     """The published `size`, every width times `scale`."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, size: Literal["T", "S", "B", "L"] = "T",
@@ -81,11 +81,3 @@ class ConvNeXt(Convolutional):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Conv3d):
                 nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04, generator=generator)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.stages(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import Convolutional, Head, choose, mean_of_present, present
-from vesalius.nets._residual import STEMS, Encoders
+from vesalius.nets._classifier_blocks import Head, choose, mean_of_present, present
+from vesalius.nets._residual import STEMS, Encoded, Encoders
 
 CARD = Card(
     entry="DecisionFusion", title="Decision fusion", tasks=("classify",),
@@ -24,7 +24,7 @@ CARD = Card(
 AVERAGES = {"logits": False, "probabilities": True}
 
 
-class DecisionFusion(Convolutional):
+class DecisionFusion(Encoded):
     """Classifiers of `depth` layers, every width times `scale`; maps are (B, modalities * features, *s).
 
     `average` is over the logits, or over the probabilities of exclusive classes (the logits are then their logarithms).
@@ -37,10 +37,6 @@ class DecisionFusion(Convolutional):
         self.probable = choose(AVERAGES, average, "average")
         self.encoders = Encoders(ndim, in_channels, depth, stem=stem, scale=scale)
         self.deciders = nn.ModuleList(Head(self.encoders.features, out_channels, dropout) for _ in range(in_channels))
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.encoders(self.admit(image)).flatten(1, 2)
-        return maps
 
     def classify(self, maps: Tensor) -> Tensor:
         """Maps that are zero all over are those of a missing modality."""

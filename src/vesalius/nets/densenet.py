@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import BATCH, MAX_POOL, ConvNorm, Convolutional, Halve, Head, choose, plain, scaled
+from vesalius.nets._classifier_blocks import BATCH, MAX_POOL, ConvNorm, Featured, Halve, Head, choose, plain, scaled
 
 CARD = Card(
     entry="DenseNet", title="DenseNet", tasks=("classify",),
@@ -43,7 +43,7 @@ class DenseLayer(nn.Sequential):
         return torch.cat((x, y), 1)
 
 
-class DenseNet(Convolutional):
+class DenseNet(Featured):
     """`depth` layers, growth rate and stem times `scale`; each transition halves the number of maps and their sides."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, depth: Literal[121, 161, 169, 201] = 121,
@@ -62,11 +62,3 @@ class DenseNet(Convolutional):
                 entry //= 2
         self.features.append(nn.Sequential(BATCH[ndim](entry), nn.ReLU(inplace=True)))
         self.head = Head(entry, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.features(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

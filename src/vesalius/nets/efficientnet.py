@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vesalius.core.card import Card
 from vesalius.nets._chance import DropPath, drop_rates
-from vesalius.nets._classifier_blocks import ConvNorm, Convolutional, Head, SqueezeExcitation, choose, divisible
+from vesalius.nets._classifier_blocks import ConvNorm, Featured, Head, SqueezeExcitation, choose, divisible
 
 CARD = Card(
     entry="EfficientNet", title="EfficientNet", tasks=("classify",),
@@ -53,7 +53,7 @@ class MBConv(nn.Module):
         return x + self.drop(out) if self.drop is not None else out
 
 
-class EfficientNet(Convolutional):
+class EfficientNet(Featured):
     """The published `size`, every width times `scale` besides."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *,
@@ -74,11 +74,3 @@ class EfficientNet(Convolutional):
                 entry = width
         self.features = nn.Sequential(*layers, conv(ndim, (entry, 4 * entry), 1))
         self.head = Head(4 * entry, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.features(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from vesalius.core.card import Card
 from vesalius.nets._chance import Dropout
-from vesalius.nets._classifier_blocks import Convolutional, Head, Mean, choose
-from vesalius.nets._residual import STEMS, Encoders
+from vesalius.nets._classifier_blocks import Head, Mean, choose
+from vesalius.nets._residual import STEMS, Encoded, Encoders
 
 CARD = Card(
     entry="FeatureFusion", title="Feature fusion", tasks=("classify",),
@@ -26,7 +26,7 @@ CARD = Card(
 JOINTS = {"hidden": True, "linear": False}
 
 
-class FeatureFusion(Convolutional):
+class FeatureFusion(Encoded):
     """Encoders of `depth` layers, every width times `scale`; maps are (B, modalities * features, *s). Between the joined features and
     the logits lies a "hidden" layer as wide as one encoder's features, or none ("linear")."""
 
@@ -39,10 +39,6 @@ class FeatureFusion(Convolutional):
         hidden = [Mean(), nn.Linear(in_channels * width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, out_channels)]
         deep = choose(JOINTS, joint, "way to join features")
         self.head = nn.Sequential(*hidden) if deep else Head(in_channels * width, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.encoders(self.admit(image)).flatten(1, 2)
-        return maps
 
     def classify(self, maps: Tensor) -> Tensor:
         logits: Tensor = self.head(maps)

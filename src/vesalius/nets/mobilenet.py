@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import ConvNorm, Convolutional, Head, choose, divisible
+from vesalius.nets._classifier_blocks import ConvNorm, Featured, Head, choose, divisible
 
 CARD = Card(
     entry="MobileNet", title="MobileNet v2", tasks=("classify",),
@@ -44,7 +44,7 @@ class InvertedResidual(nn.Module):
         return x + out if self.same else out
 
 
-class MobileNet(Convolutional):
+class MobileNet(Featured):
     """Every width times `scale` (the paper's width multiplier), as a multiple of 8; the last layer never below 1280."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, stem: Literal["published", "small"] = "published",
@@ -59,11 +59,3 @@ class MobileNet(Convolutional):
                 entry = width
         self.features = nn.Sequential(*layers, conv(ndim, (entry, last), 1))
         self.head = Head(last, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.features(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

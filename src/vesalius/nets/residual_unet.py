@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
-from vesalius.nets._blocks import ConvBlock, ResidualBlock, Up, convolution, pooling, stages, whole
+from vesalius.nets._blocks import ConvBlock, Ladder, ResidualBlock, Up, convolution, pooling, stages
 
 CARD = Card(
     entry="ResidualUNet", title="Residual-encoder U-Net", tasks=("segment",),
@@ -24,11 +24,9 @@ CARD = Card(
 BLOCKS = (1, 3, 4, 6, 6, 6, 6, 6)  # per stage, as the published presets
 
 
-class ResidualUNet(nn.Module):
-    """`channels[s]` features and `blocks[s]` residual blocks at stage s; kernels and strides per stage and axis.
-
-    `forward` gives logits (B, out_channels, *S); `heads` gives them at every supervised decoder scale, finest first.
-    """
+class ResidualUNet(Ladder):
+    """`channels[s]` features and `blocks[s]` residual blocks at stage s; kernels and strides per stage and axis;
+    outputs at all decoder scales but the coarsest."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, channels: Sequence[int] = (16, 32, 64, 128),
                  kernels: Sequence[int | Sequence[int]] = (), strides: Sequence[int | Sequence[int]] = (),
@@ -51,22 +49,6 @@ class ResidualUNet(nn.Module):
         supervised = range(max(1, len(channels) - 2))
         self.outs.extend(convolution(ndim, (channels[s], out_channels), (1,) * ndim) for s in supervised)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Decoder features, finest first."""
-        x, skips = self.stem(whole(x, self.pooling)), []
-        for stage in self.down:
-            x = stage(x)
-            skips.append(x)
-        scales: list[Tensor] = [] if self.ups else [x]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
-            x = block(up(x, skip))
-            scales.insert(0, x)
-        return scales
-
-    def heads(self, x: Tensor) -> list[Tensor]:
-        """Logits at the scales that are supervised, finest first."""
-        return [out(scale) for out, scale in zip(self.outs, self.features(x), strict=False)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.outs[0](self.features(x)[0])
-        return logits
+    def enter(self, x: Tensor) -> Tensor:
+        first: Tensor = self.stem(x)
+        return first

@@ -6,10 +6,8 @@ Ours offers a stem for small images (3-convolution, no pool), the published one 
 
 from typing import Literal
 
-from torch import Tensor
-
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import Convolutional, Head
+from vesalius.nets._classifier_blocks import Head, Staged
 from vesalius.nets._residual import STEMS, ResidualTrunk
 
 CARD = Card(
@@ -21,7 +19,7 @@ CARD = Card(
 )  # fmt: skip
 
 
-class ResNet(Convolutional):
+class ResNet(Staged):
     """`depth` layers, every width times `scale`; maps are 32 times coarser than the image, 8 times with the small stem."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, depth: Literal[18, 34, 50, 101, 152] = 18,
@@ -29,11 +27,3 @@ class ResNet(Convolutional):
         super().__init__(ndim, in_channels, out_channels, least=8 * STEMS.get(stem, 1))
         self.stages = ResidualTrunk(ndim, in_channels, depth, stem=stem, scale=scale)
         self.head = Head(self.stages.features, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.stages(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

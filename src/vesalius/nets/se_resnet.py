@@ -5,10 +5,8 @@ Ours offers a stem for small images.
 
 from typing import Literal
 
-from torch import Tensor
-
 from vesalius.core.card import Card
-from vesalius.nets._classifier_blocks import Convolutional, Head
+from vesalius.nets._classifier_blocks import Head, Staged
 from vesalius.nets._residual import STEMS, ResidualTrunk
 
 CARD = Card(
@@ -20,7 +18,7 @@ CARD = Card(
 )  # fmt: skip
 
 
-class SEResNet(Convolutional):
+class SEResNet(Staged):
     """`depth` layers, every width times `scale`; the gate of c maps has c / `reduction` features in between."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, depth: Literal[18, 34, 50, 101, 152] = 50,
@@ -28,11 +26,3 @@ class SEResNet(Convolutional):
         super().__init__(ndim, in_channels, out_channels, least=8 * STEMS.get(stem, 1))
         self.stages = ResidualTrunk(ndim, in_channels, depth, stem=stem, scale=scale, squeeze=reduction)
         self.head = Head(self.stages.features, out_channels, dropout)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.stages(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(maps)
-        return logits

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.nets._blocks import ConvBlock, Up, convolution, pooling, stages, whole
+from vesalius.nets._blocks import ConvBlock, Ladder, Up, convolution, pooling, stages
 
 CARD = Card(
     entry="UNet", title="U-Net", tasks=("segment",),
@@ -21,11 +21,9 @@ CARD = Card(
 )  # fmt: skip
 
 
-class UNet(nn.Module):
-    """`channels[s]` features at stage s, `kernels[s]` and `strides[s]` per stage and axis (stride of stage 0 is 1).
-
-    `forward` gives logits (B, out_channels, *S); `heads` gives them at every decoder scale, finest first.
-    """
+class UNet(Ladder):
+    """`channels[s]` features at stage s, `kernels[s]` and `strides[s]` per stage and axis (stride of stage 0 is 1);
+    outputs at all decoder scales but the coarsest."""
 
     def __init__(self, ndim: int, in_channels: int, out_channels: int, *, channels: Sequence[int] = (16, 32, 64, 128),
                  kernels: Sequence[int | Sequence[int]] = (), strides: Sequence[int | Sequence[int]] = (),
@@ -47,25 +45,8 @@ class UNet(nn.Module):
             self.blocks.append(nn.Sequential(ConvBlock(ndim, (2 * width, width), size[s], norm=norm), second))
         self.outs.extend(convolution(ndim, (channels[s], out_channels), (1,) * ndim) for s in _supervised(channels, pool))
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """Decoder features, finest first."""
-        x, skips = whole(x, self.pooling), []
-        for stage in self.down:
-            x = stage(x)
-            skips.append(x)
-        scales: list[Tensor] = [] if self.ups else [x]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
-            x = block(up(x, skip))
-            scales.insert(0, x)
-        return scales
-
-    def heads(self, x: Tensor) -> list[Tensor]:
-        """Logits at the scales that are supervised, finest first (all decoder scales but the coarsest)."""
-        return [out(scale) for out, scale in zip(self.outs, self.features(x), strict=False)]
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.outs[0](self.features(x)[0])
-        return logits
+    def enter(self, x: Tensor) -> Tensor:
+        return x
 
 
 def _supervised(channels: Sequence[int], original: bool) -> range:

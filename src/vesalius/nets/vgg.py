@@ -7,12 +7,11 @@ does not pool after the first stage. In 3D the first linear layer is 7 times as 
 from itertools import pairwise
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vesalius.core.card import Card
 from vesalius.nets._chance import Dropout
-from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Convolutional, activated, choose, plain, scaled
+from vesalius.nets._classifier_blocks import GRID_POOL, MAX_POOL, Gridded, activated, choose, plain, scaled
 
 CARD = Card(
     entry="VGG", title="VGG", tasks=("classify",),
@@ -27,7 +26,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 STEMS = {"published": 32, "small": 16}  # by how much each side shrinks
 
 
-class VGG(Convolutional):
+class VGG(Gridded):
     """`depth` layers with weights, every width times `scale`.
 
     `head` is (voxels per side that the maps are brought to, features of the two linear layers, rate of dropout after them).
@@ -50,17 +49,3 @@ class VGG(Convolutional):
         sizes = pairwise((widths[-1] * grid**ndim, hidden, hidden))
         linear = [layer for a, b in sizes for layer in (nn.Linear(a, b), nn.ReLU(inplace=True), Dropout(dropout))]
         self.head = nn.Sequential(*linear, nn.Linear(hidden, out_channels))
-
-    def draw(self, generator: torch.Generator) -> None:
-        """Linear layers as the paper draws them: a normal of standard deviation .01."""
-        for layer in self.head:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.01, generator=generator)
-
-    def trunk(self, image: Tensor) -> Tensor:
-        maps: Tensor = self.features(self.admit(image))
-        return maps
-
-    def classify(self, maps: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.pool(maps).flatten(1))
-        return logits

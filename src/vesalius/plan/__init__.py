@@ -14,13 +14,14 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation
+from vesalius.nets import NETS
 from vesalius.plan import begin, classifiers, images, rules, whole
 from vesalius.plan.begin import named
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.classifiers import Own
 from vesalius.plan.folding import decided
 from vesalius.plan.methods import METHODS
-from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
+from vesalius.plan.plan import OWN, Expected, Patch, Plan, Predict, Train, check_name
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
 from vesalius.tasks import TASKS, ImageTask, Task
 
@@ -92,11 +93,11 @@ class Request(Settings):
     budget: str | float | None = "20m"
     memory: str | None = None
     settings: tuple[str, ...] = ()
-    folds: int | None = None
+    folds: int | None = Field(default=None, ge=1)
     why_folds: str = "as asked for"
     members: int = Field(default=1, ge=1)
     deterministic: bool = False
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     fix_split: bool = False
     allow_leaks: bool = False
     controls: bool = True
@@ -104,7 +105,27 @@ class Request(Settings):
     @field_validator("budget")
     @classmethod
     def _none(cls, value: str | float | None) -> str | float | None:
-        return None if value == "none" else value
+        if value is None or value == "none":
+            return None
+        seconds(value)
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _a_size(cls, value: str | None) -> str | None:
+        if value is not None:
+            size_in_bytes(value)
+        return value
+
+    @field_validator("settings")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Names that no plan has are told before any scan is looked at."""
+        for text in value:
+            check_name(text)
+            if named(text) == "net.name" and (name := str(parse_value(text.partition("=")[2].strip()))) not in (*NETS, OWN):
+                raise UsageError(suggest(name, NETS, "network"))
+        return value
 
 
 def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: Any) -> Plan:

@@ -43,7 +43,8 @@ def by_patients(wish: "Request", dataset: Dataset) -> tuple[int, str]:
         return 1, f"{patients} patients are too few for folds"
     if wish.budget is None or seconds(wish.budget) < LONG:
         return 1, f"one training and one validation part: from {LONG / 60:.0f} minutes on, {patients} patients would be {FOLDS} folds"
-    return FOLDS, f"only {patients} patients beside the test part: each teaches {FOLDS - 1} of {FOLDS} networks, which answer together"
+    folds = len(dataset.metadata.get("folds", ())) or FOLDS
+    return folds, f"only {patients} patients beside the test part: each teaches {folds - 1} of {folds} networks, which answer together"
 
 
 def learnable(dataset: Dataset) -> int:

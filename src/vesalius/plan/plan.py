@@ -5,18 +5,21 @@ On disk each value stands beside its reason: `{"patch": {"size": {"value": [40, 
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vesalius.augment import Augment
-from vesalius.core.errors import VesaliusError
+from vesalius.core.errors import UsageError, VesaliusError, suggest
 from vesalius.core.files import read_json, write_json
 from vesalius.core.settings import Settings, parse_value
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 
 VERSION = 1
+Number = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 OWN = "own"  # the name of networks that a method brings with it
 
 
@@ -25,10 +28,10 @@ class Patch(Settings):
     (over all processes together), `foreground` the part of a batch that is centred on a class, `balance` how far classes of
     cases are drawn evenly, 0 (as they come) to 1."""
 
-    size: tuple[int, ...]
-    batch: int
-    foreground: float
-    balance: float = 0.0
+    size: tuple[Number, ...]
+    batch: Number
+    foreground: Share
+    balance: Share = 0.0
 
 
 class Net(Settings):
@@ -72,31 +75,28 @@ class Train(Settings):
     loss: dict[str, Any] = {}
     seconds: float | None = None
     most_seconds: float | None = None
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    warm_up: float = 0.1
-    ema: float = 0.02
-    clip: float = 12.0
+    steps: int = Field(ge=0)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warm_up: Share = 0.1
+    ema: float = Field(default=0.02, ge=0)
+    clip: float = Field(default=12.0, gt=0)
     precision: Literal["bf16", "fp32"] = "fp32"
     seed: int = 0
     deterministic: bool = False
-    validations: int = 10
+    validations: int = Field(default=10, ge=0)
     best: float = Field(default=0.0, ge=0)
     init: str = ""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     freeze: int = Field(default=0, ge=0)
 
 
-Part = Annotated[float, Field(gt=0, lt=1)]
-
-
 class Predict(Settings):
     """How it answers: tiles overlap by `overlap`, `mirror` averages over flips of the safe axes. For the wished `sensitivities` and
     `specificities` thresholds are chosen on validation cases and told with what they do on test cases (whole cases alone)."""
 
-    overlap: float = 0.5
-    batch: int = 1
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    batch: Number = 1
     mirror: bool = False
     skip_air: bool = True
     sensitivities: tuple[Part, ...] = ()
@@ -139,6 +139,14 @@ class Plan(Settings):
     expected: Expected
     reasons: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Self:
+        """Whatever has a number per axis has as many as the network has axes."""
+        for name, values in (("patch.size", self.patch.size), ("augment.mirror", self.augment.mirror)):
+            if len(values) != self.net.ndim:
+                raise UsageError(f"{name} has one entry for each of the {self.net.ndim} axes of the images; got {list(values)}.")
+        return self
+
     def alone(self) -> "Plan":
         """The plan of the first network."""
         return self.model_copy(update={"net": self.net.alone()})
@@ -146,6 +154,18 @@ class Plan(Settings):
     def of_member(self, number: int) -> "Plan":
         """The plan of member `number` of a fold, counted from 0: all else alike, another seed."""
         return self.model_copy(update={"train": self.train.model_copy(update={"seed": self.train.seed + number})})
+
+    @property
+    def promise(self) -> str:
+        """What will be reached, in one line."""
+        e, size = self.expected, "x".join(map(str, self.patch.size))
+        many = "" if self.members == 1 else f"{self.members} times "
+        folds = "" if self.folds == 1 else f"in each of {self.folds} folds "
+        return (
+            f"Plan: {folds}{many}{self.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({self.train.precision}), patches "
+            f"{size}, {e.steps:,} steps of {self.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, "
+            f"{e.memory_bytes / 2**30:.1f} GiB."
+        )
 
     @property
     def answers_by(self) -> str:
@@ -204,6 +224,21 @@ class Plan(Settings):
         if name in grouped and isinstance(value, dict):
             return _within(value, grouped[name])
         return self.with_settings([assignment]).values() == self.values()
+
+
+def check_name(assignment: str) -> None:
+    """Raise a UsageError where the `a.b` of `a.b=c` is the name of no value of a plan; words inside a value are not looked at."""
+    name, found, _ = assignment.partition("=")
+    if not found:
+        raise UsageError(f"Expected NAME=VALUE, for instance train.learning_rate=0.001; got {assignment!r}.")
+    group: Any = Plan
+    words = name.strip().split(".")
+    for depth, word in enumerate(words):
+        if word not in group.model_fields:
+            raise UsageError(suggest(word, group.model_fields, f"setting in {'.'.join(words[:depth]) or 'the plan'}"))
+        group = group.model_fields[word].annotation
+        if not (isinstance(group, type) and issubclass(group, Settings)):
+            return
 
 
 def _within(asked: dict[str, Any], kept: dict[str, Any]) -> bool:

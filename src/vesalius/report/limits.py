@@ -21,7 +21,7 @@ def limits(facts: Facts) -> list[tuple[str, str]]:
     """(what, sentence) for everything that weakens the conclusions; always ends with what was not tested at all."""
     if not facts.rows:
         return [("Not evaluated", "No case has been scored yet: nothing can be said about how well this works."), *_data(facts), _always()]
-    found = (rule(facts) for rule in (_leaks, _size, _width, _comparison, _part, _patients, _labels, _failures, _worst, _training, _data))
+    found = (rule(facts) for rule in RULES)
     return [*(limit for some in found for limit in some), _always()]
 
 
@@ -30,6 +30,20 @@ def _leaks(facts: Facts) -> Limits:
         yield "Leaky split", (
             f"{facts.splits['leaks']} The run was trained and tested on it all the same (--allow-leaks): its scores say how much is known "
             "by heart, not how good the model is. Train again with --fix-split."
+        )
+
+
+def _left_out(facts: Facts) -> Limits:
+    how = facts.calibration
+    faint = [f"{name} ({number(found['log_odds'])})" for name, found in (how.get("outlines") or {}).items()]
+    single = list(how.get("single") or {})
+    told = [f"outlines of {listed(faint)} that nowhere reach these log odds are left out"] if faint else []
+    told += [f"of {listed(single)} the largest outline alone is kept"] if single else []
+    said = " and ".join(told)
+    if said:
+        yield "Outlines left out", (
+            f"{said[0].upper()}{said[1:]}, because that was better on validation cases (calibration.json, where "
+            "it can be taken out). What is faint, or a second one, is lost by it."
         )
 
 
@@ -153,3 +167,6 @@ def _always() -> tuple[str, str]:
         "The model can be trusted at most on cases like those it was tested on. Other scanners, protocols, age groups or diseases may "
         "give other results. It is for research, not for decisions about patients."
     )
+
+
+RULES = (_leaks, _size, _width, _comparison, _part, _patients, _labels, _failures, _left_out, _worst, _training, _data)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vesalius.core.errors import UsageError, suggest
 from vesalius.core.shelf import Shelf
 from vesalius.core.space import Array, Space
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Listed
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
@@ -165,7 +165,7 @@ class Learned(Protocol):
 
 
 @dataclass(frozen=True)
-class Images:
+class Images(Listed):
     """Prepared images of one part in order: `pixels[k]` (C, *S), mapped from disk, is case k; `labels` say what its classes are, `about`
     are the plan's train.rules, and `how` the images were brought onto their grid (None: they were made on it)."""
 
@@ -195,14 +195,6 @@ class Images:
         with torch.inference_mode():
             parts = [answer(batch).float().cpu().numpy() for batch in self.batches()]
         return np.asarray(np.concatenate(parts)) if parts else np.zeros(0, np.float32)
-
-    @property
-    def names(self) -> list[str]:
-        return [case.name for case in self.cases]
-
-    @property
-    def patients(self) -> list[str]:
-        return [case.patient for case in self.cases]
 
 
 Index = NDArray[np.intp]

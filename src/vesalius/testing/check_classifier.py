@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.core.errors import VesaliusError
 from vesalius.engine.state import load_weights, save_weights
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 from vesalius.nets._chance import Chance
+from vesalius.testing._refused import refused
 
 SIDES = {2: (32, 32), 3: (16, 16, 24)}
 ENDS = (2, 3)  # channels in and out
@@ -142,13 +142,7 @@ def check_nonsense(card: Card, folder: Path) -> None:
     wrong += [partial(build, card, ndim, **more) for more in words]
     shapes = (1, ENDS[0], *(1,) * ndim), (1, ENDS[0] + 1, *SIDES[ndim]), (1, ENDS[0], *SIDES[ndim], 16)
     wrong += [partial(net, torch.zeros(shape)) for shape in shapes]
-    for number, make in enumerate(wrong):
-        try:
-            make()
-        except VesaliusError as problem:
-            assert len(str(problem)) > 20
-        else:
-            raise AssertionError(f"{card.name} accepted nonsense number {number}")
+    refused(card.name, wrong)
 
 
 def check_count(card: Card, folder: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.data.case import files_of
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import LAYOUTS, Layout, recognise
 from vesalius.data.split import leaks
@@ -47,7 +48,7 @@ def check_complete(name: str, folder: Path) -> None:
         grids = [header(path).space for path in case.images.values() if path.is_absolute()]
         assert len(grids) == len(case.images) > 0
         if case.mask:
-            assert all(grid.same_as(header(case.mask).space) for grid in grids)
+            assert all(grid.same_as(header(path).space) for grid in grids for path in files_of(case.mask))
         else:
             assert set(case.classes or {}) <= set(dataset.labels.names)
             assert dataset.alone or len(dataset.labels.coded(case.classes or {}))

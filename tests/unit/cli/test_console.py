@@ -7,6 +7,7 @@ import pytest
 
 from vesalius.cli import _console
 from vesalius.cli._console import Progress, answer_json, duration, table
+from vesalius.cli._options import scores_table
 
 
 def test_a_table_is_aligned(capsys):
@@ -65,3 +66,14 @@ def test_on_a_terminal_it_is_a_bar(monkeypatch, capsys):
         progress(2, 2)
     captured = capsys.readouterr()
     assert "reading" in captured.err and captured.out == ""
+
+
+def test_scores_by_group_stand_below_those_of_all(capsys):
+    def told(mean):
+        return {"ball": {"dice": {"mean": mean, "low": None, "high": None}}}
+
+    model = {"summary": told(0.5), "groups": {"sex": {"F": told(0.75), "M": told(0.25)}}}
+    scores_table({"unit": "mm", "leading": ["dice"], "parts": {"test": {"model": model, "baseline": None, "raters": {}}}})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:5]]
+    assert rows == [["test", "model", "ball", "0.500"], ["test", "model,", "sex", "F", "ball", "0.750"],
+                    ["test", "model,", "sex", "M", "ball", "0.250"]]  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_wrong_word_is_told_by_its_name(words, says):
 
 
 def test_an_unknown_word_in_a_file_is_an_error():
-    with pytest.raises(UsageError, match=r"In plan\.json: train\.epoch"):
+    with pytest.raises(UsageError, match=r"In plan\.json: train\.epoch: Unknown setting 'epoch'. Did you mean epochs"):
         Whole.checked({"train": {"epoch": 3}}, where="plan.json")
 
 

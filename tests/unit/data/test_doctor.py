@@ -1,9 +1,11 @@
 """The data doctor: every illness is planted on purpose and must be found by name; healthy data must be called healthy."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from scipy.ndimage import gaussian_filter
 from tests.data import data_folder
 from vesalius.core.files import plain
 from vesalius.core.space import Space
+from vesalius.data import doctor
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
-from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine, looks
+from vesalius.data.doctor import Finding, clusters, draw, duplicates, examine, looks, told
 from vesalius.data.doctor._content import FLIPS, flipped
 from vesalius.data.doctor._together import header_leaks, patients
 from vesalius.data.doctor.duplicates import AT_ONCE, detail, hamming, hashes, near_pairs, thumbnails
@@ -393,3 +396,18 @@ def test_detail_in_half_precision_correlates_as_in_double():
     sharp = [thumbs[k, 0] - gaussian_filter(thumbs[k, 0].astype(float), 2.0) for k in (0, 1, AT_ONCE, -1)]
     expected = np.corrcoef([one.ravel() for one in sharp])
     np.testing.assert_allclose(fine[[0, 1, AT_ONCE, -1]] @ fine[[0, 1, AT_ONCE, -1]].T, expected, atol=1e-4)
+
+
+def test_before_learning_warnings_are_counted_and_shortcuts_told_in_full():
+    found = [Finding("margin", "warning", "The margin tells.", (), ""), Finding("copies", "warning", "Two are alike.", (), ""),
+             Finding("copies", "warning", "Two more.", (), ""), Finding("values", "repaired", "255", (), "")]  # fmt: skip
+    assert told(found[:1]) == ["Warning: The margin tells."] and told(found[3:]) == []
+    assert told(found)[1].startswith("The doctor has 2 warnings (copies): see doctor.json")
+
+
+def test_every_check_is_in_the_documentation():
+    room, page = Path(doctor.__file__).parent, Path(doctor.__file__).parents[4] / "docs" / "howto" / "own_data.md"
+    checks = {name for file in room.glob("*.py") for name in re.findall(r'Finding\(\s*"([a-z]+)"', file.read_text(encoding="utf-8"))}
+    rows = [line.split("|")[1] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    told_of = {word.strip() for row in rows for word in row.split(",")}
+    assert len(checks) > 20 and checks - told_of == set()

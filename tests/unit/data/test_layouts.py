@@ -153,7 +153,7 @@ def test_one_folder_within_a_folder(tmp_path):
 def test_further_masks_are_not_taken_for_nothing(tmp_path):
     for name, value in (("b (1).png", None), ("b (1)_mask.png", 1), ("b (1)_mask_1.png", 1)):
         picture(tmp_path / name, value)
-    with pytest.raises(DataError, match="merge them into one"):
+    with pytest.raises(DataError, match="name the label with a glob"):
         Dataset.open(tmp_path, layout="pairs")
 
 
@@ -176,7 +176,7 @@ def test_a_glob_for_images_leaves_the_masks_out(tmp_path):
 def test_wrong_globs_say_what_they_found(tmp_path):
     picture(tmp_path / "a_im.png")
     picture(tmp_path / "b_lab.png", 1)
-    with pytest.raises(DataError, match="matches no image"):
+    with pytest.raises(DataError, match="matches none of the 1 images"):
         Dataset.open(tmp_path, image=["*.nii.gz"], mask=["*_lab.png"])
     with pytest.raises(DataError, match="same words"):
         Dataset.open(tmp_path, image=["*_im.png"], mask=["*_lab.png"])

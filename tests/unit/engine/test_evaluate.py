@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.engine.tiny import LABELS, Threshold, answering, tiny_plan, write_run
-from vesalius.core.errors import VesaliusError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
@@ -131,6 +131,8 @@ def test_scores_are_summarised_by_metadata(tmp_path, monkeypatch):
     run = answering(run_of(tmp_path, cases), monkeypatch, [Threshold()])
     groups = evaluate(run, by=["sex"])["parts"]["val"]["model"]["groups"]["sex"]
     assert {value: groups[value]["ball"]["dice"]["mean"] for value in groups} == {"F": 0.75, "M": 1.0}
+    with pytest.raises(UsageError, match=r"Unknown word of the metadata 'sexx'\. Did you mean sex"):
+        evaluate(run, by=["sexx"])
 
 
 def test_masks_from_anywhere(tmp_path, monkeypatch):

@@ -106,6 +106,19 @@ def test_overlapping_regions_are_written_as_the_masks_were(tmp_path, monkeypatch
     assert np.array_equal(load(found.path).array[0], np.where(expected, 4, 0))
 
 
+def test_a_mask_for_each_label_on_request(tmp_path, monkeypatch):
+    labels = Labels(names=("left/ball", "core"), values=((1,), (2,)), kind="bits")
+    plan = tiny_plan(OWN_GRID).model_copy(update={"labels": labels})
+    run = answering(write_run(tmp_path / "run", tiny_dataset(), plan), monkeypatch, [Threshold(2, exclusive=False)])
+    scan(tmp_path / "in" / "a.1.nii.gz")
+    (found,) = predict(run, tmp_path / "in", tmp_path / "out", options=Options(apart=True))
+    whole = load(found.path).array[0]
+    for bit, name in ((1, "left_ball"), (2, "core")):
+        mask = load(tmp_path / "out" / "a.1" / f"{name}.nii.gz")
+        assert np.array_equal(mask.array[0], (whole & bit) > 0) and mask.space.same_as(load(found.path).space)
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["a.1", "a.1.nii.gz", "predictions.json"]
+
+
 def test_all_folds_answer_together(tmp_path, monkeypatch):
     run = write_run(tmp_path / "run", tiny_dataset(), tiny_plan((*OWN_GRID, "folds=2")), folds=[(["c0"], ["c1"]), (["c1"], ["c0"])])
     answering(run, monkeypatch, [Threshold(level=-0.4), Threshold(level=0.8)])  # the mean of the logits: a level of 0.2

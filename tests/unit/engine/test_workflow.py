@@ -78,6 +78,22 @@ def test_a_finished_run_is_left_as_it_is(scans, plan_file, tmp_path):
     assert files(run.path) == before and "finished already" in listener.told[0] and "--overwrite" in listener.told[0]
 
 
+def test_what_a_finished_run_does_not_hold_is_refused(scans, plan_file, tmp_path):
+    train(scans, tmp_path / "run", plan_file=plan_file)
+    with pytest.raises(UsageError, match=r"planned otherwise than train.steps=99.*--overwrite"):
+        train(scans, tmp_path / "run", wish=Request(settings=("train.steps=99",)))
+    with pytest.raises(UsageError, match="Unknown word of the metadata 'sexx'"):
+        train(scans, tmp_path / "other", plan_file=plan_file, by=("sexx",))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_plan_file_that_is_wrong_is_told_before_anything_is_looked_at(scans, tmp_path):
+    (tmp_path / "plan.json").write_text('{"version": 1, "trian": {}}')
+    with pytest.raises(UsageError, match=r"trian: Unknown setting 'trian'\. Did you mean train"):
+        train(scans, tmp_path / "run", plan_file=tmp_path / "plan.json")
+    assert not (tmp_path / "run").exists()
+
+
 def test_overwritten_it_begins_anew(scans, plan_file, tmp_path):
     run = train(scans, tmp_path / "run", plan_file=plan_file)
     (run.path / "notes.txt").write_text("mine")

@@ -151,3 +151,9 @@ def test_wrong_names_are_met_with_the_right_ones(tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(FormatError, match="Unknown kind of file"):
         io.recognise(tmp_path / "notes.txt")
+
+
+def test_a_name_that_the_content_belies_is_told(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"xx")
+    with pytest.raises(FormatError, match="the name says PNG, the content does not"):
+        io.load(tmp_path / "a.png")

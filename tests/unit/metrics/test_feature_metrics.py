@@ -99,7 +99,7 @@ def test_by_chance_is_what_random_features_give():
 # -- clusters -------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1, max_size=40))
 def test_agreement_is_that_of_scikit_learn(pairs):
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score

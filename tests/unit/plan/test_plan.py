@@ -283,3 +283,38 @@ def test_the_network_starts_from_how_rare_each_class_is(made):
         assert layer.bias.tolist() == pytest.approx(made.net.bias)
         torch.nn.init.zeros_(layer.weight)
     assert net(torch.zeros(1, 1, *made.patch.size)).softmax(1)[0, 1].mean().item() == pytest.approx(0.1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("trian.steps=3", "Unknown setting in the plan 'trian'. Did you mean train"),
+    ("train.step=3", "Unknown setting in train 'step'. Did you mean steps"),
+    ("net.name=unett", "Did you mean unet"),
+    ("train.steps", "Expected NAME=VALUE"),
+])  # fmt: skip
+def test_a_wrong_name_is_told_before_any_scan_is_looked_at(text, said):
+    with pytest.raises(UsageError, match=said):
+        Request(settings=(text,))
+
+
+def test_every_value_of_a_plan_can_be_asked_for(made):
+    assert Request(settings=tuple(f"{name}=1" for name in made.leaves() if name != "net.name"))
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("patch.size=[8]", r"patch.size has one entry for each of the 3 axes of the images; got \[8\]"),
+    ("augment.mirror=[true]", "augment.mirror has one entry for each of the 3 axes"),
+    ("patch.size=[0,8,8]", r"patch.size.0: Input should be greater than or equal to 1 \(got 0\)"),
+    ("patch.batch=0", r"patch.batch: Input should be greater than or equal to 1 \(got 0\)"),
+    ("train.learning_rate=-1", r"train.learning_rate: Input should be greater than 0 \(got -1\)"),
+    ("train.steps=-1", "train.steps"), ("patch.foreground=2", "patch.foreground"), ("predict.overlap=1", "predict.overlap"),
+])  # fmt: skip
+def test_values_that_no_training_can_have_are_refused_by_name(made, text, said):
+    with pytest.raises(UsageError, match=said):
+        made.with_settings([text])
+
+
+@pytest.mark.parametrize("wish", [{"folds": 0}, {"seed": -1}, {"budget": "3x"}, {"budget": "0s"}, {"memory": "3X"}])
+def test_a_wish_that_cannot_be_is_refused_when_it_is_made(wish):
+    with pytest.raises(UsageError):
+        Request.checked(wish)
+    assert Request.checked({"budget": "none"}).budget is None and Request.checked({"budget": 90.0, "memory": "8G"}).budget == 90

@@ -175,3 +175,10 @@ def test_the_fake_run_is_like_a_real_one(tmp_path: Path):
     made = json.loads((folder / "metrics.json").read_text())["parts"]["test"]["model"]
     assert made.keys() == summarise(made["rows"]).keys()
     assert made["summary"].keys() == summarise(made["rows"])["summary"].keys()
+
+
+def test_outlines_that_are_left_out_are_a_limit():
+    found = evaluated(0.8, 0.7, calibration={"outlines": {"lesion": {"log_odds": 2.5}}, "single": {"liver": {}, "spleen": {}}})
+    said = dict(limits(found))["Outlines left out"]
+    assert said.startswith("Outlines of lesion (2.5") and "of liver and spleen the largest outline alone is kept" in said
+    assert "Outlines left out" not in titles(evaluated(0.8, 0.7, calibration={"networks": ["first"]}))

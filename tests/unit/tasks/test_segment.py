@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from vesalius.core.errors import UsageError
 from vesalius.core.space import Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
+from vesalius.losses import LOSSES
 from vesalius.tasks import TASKS
 
 TASK = TASKS["segment"]()
@@ -82,3 +84,29 @@ def test_many_labels_need_wider_numbers():
     assert written(np.array([[[0, 1, 2]]], np.uint8), many) == [[0, 1, 300]]
     regions = Labels(names=("a", "b"), values=((1, 300), (300,)), kind="regions")
     assert written(np.array([[[0, 1, 1]], [[0, 0, 1]]], np.uint8), regions) == [[0, 1, 300]]
+
+
+@pytest.mark.parametrize(("words", "alone"), [
+    ({}, LOSSES["dice_cross_entropy"](True)),
+    ({"name": "tversky", "false_negative": 0.9}, LOSSES["tversky"](True, false_negative=0.9)),
+    ({"name": "cross_entropy", "weights": [1, 2, 3]}, LOSSES["cross_entropy"](True, weights=[1, 2, 3])),
+    ({"name": "top_k", "part": 0.5}, LOSSES["top_k"](True, part=0.5)),
+])  # fmt: skip
+def test_the_plan_names_the_loss_at_every_scale(words, alone):
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 8, 8, generator=random)
+    target = torch.randint(0, 3, (2, 1, 8, 8), generator=random, dtype=torch.uint8)
+    assert {k: float(v) for k, v in TASK.loss(TWO, words)([logits], target).items()} == {
+        k: pytest.approx(float(v)) for k, v in alone(logits, target).items()
+    }
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    ({"name": "tverski"}, "Unknown loss 'tverski'. Did you mean tversky"), ({"name": "deep_supervision"}, "Unknown loss"),
+    ({"name": "ldam"}, "Unknown loss"), ({"name": "focal", "gama": 1}, "Unknown word of the loss focal 'gama'. Did you mean gamma"),
+    ({"name": "focal", "weights": [1, 2]}, r"weights are 3 numbers, background and a, b; got \[1, 2\]"),
+    ({"name": "cross_entropy", "smoothing": 2}, "cannot be made of"),
+])  # fmt: skip
+def test_a_loss_that_cannot_be_is_refused(words, says):
+    with pytest.raises(UsageError, match=says):
+        TASK.loss(TWO, words)

@@ -1,7 +1,7 @@
 """The data doctor: looks at every case once, before anything is learned from it, and says what is wrong and what to do."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from vesalius.data.doctor._sources import sources
 from vesalius.data.doctor.duplicates import Pair, clusters, duplicates
 from vesalius.data.split import Split
 
-__all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "examine", "mended"]
+__all__ = ["Finding", "Pair", "Severity", "clusters", "draw", "duplicates", "examine", "mended", "told"]
 
 CHECKS = (
     _files.unreadable, _files.dimensions, _files.missing, _files.components, _files.geometry, _files.channel_grids, _files.spacings,
-    _content.not_finite, _content.constant, _content.modality, _content.mask_values, _content.eight_bit_masks, _content.empty_masks,
-    _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views, _together.patients,
+    _content.not_finite, _content.constant, _content.modality, _content.uptake, _content.mask_values, _content.eight_bit_masks,
+    _content.empty_masks, _content.rare_labels, _content.flipped, _classes.enough_of_each, _classes.uneven, _classes.kinds_of_views,
+    _together.patients,
 )  # fmt: skip
+SHORTCUTS = ("margin", "site", "shuffle", "shortcut")  # checks of what gives a class away without showing it
 OF_ANSWERS = (
     _files.geometry, _content.mask_values, _content.eight_bit_masks, _content.empty_masks, _content.rare_labels, _content.flipped,
     _classes.enough_of_each, _classes.uneven,
@@ -47,6 +49,17 @@ def examine(dataset: Dataset, *, split: Split | None = None, progress: Callable[
     asked = questions(dataset, seen, alike)
     found += [*sources(dataset, asked), *(_controls(dataset, asked) if controls else ())]
     return tuple(sorted(found, key=lambda finding: ORDER.index(finding.severity)))
+
+
+def told(findings: Sequence[Finding]) -> list[str]:
+    """What is said of warnings before anything is learned: in full what may be learned in place of the class, of the rest how many there
+    are and where they stand."""
+    warnings = [finding for finding in findings if finding.severity == "warning"]
+    rest = [finding.check for finding in warnings if finding.check not in SHORTCUTS]
+    words = [f"Warning: {finding.message}" for finding in warnings if finding.check in SHORTCUTS]
+    count = f"{len(rest)} {'warning' if len(rest) == 1 else 'warnings'}"
+    return words + ([f"The doctor has {count} ({', '.join(dict.fromkeys(rest))}): see doctor.json, the report or vesalius inspect."]
+                    if rest else [])  # fmt: skip
 
 
 def looks(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Look]:

@@ -61,6 +61,23 @@ def modality(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
         yield from _header_says(channel, words, have)
 
 
+def uptake(dataset: Dataset, seen: Sequence[Look]) -> Iterator[Finding]:
+    """PET in becquerel per millilitre, which goes by dose, time and weight and not by tissue alone: SUV compares patients."""
+    for channel in dataset.channels:
+        have = {one.case.name: one.images[channel].words for one in seen if channel in one.images}
+        raw = {name: words for name, words in have.items() if words.get("units") == "BQML"}
+        if not raw:
+            continue
+        lack = {name: str(words["no_suv"]) for name, words in raw.items() if "no_suv" in words}
+        path = next(one.images[channel].path for one in seen if one.case.name in raw and channel in one.images)
+        how = f"Make SUV of each: vesalius convert {path} OUT.nii.gz --suv"
+        if lack:
+            first = next(iter(lack))
+            how += f". Not possible for {some(lack)} ({first}: {lack[first]})"
+        yield Finding("uptake", "warning", f"{channel} is in becquerel per millilitre in {cases_word(len(raw), len(have))}, which goes by "
+                      "dose, time and weight.", tuple(raw), f"{how}.", {"no_suv": lack})  # fmt: skip
+
+
 def hounsfield(p: Picture) -> bool:
     """Whether values read like CT numbers and, but for padding, none lies below air (a z-score in whole numbers does)."""
     return looks_like_hounsfield(p.stats) and p.stats["below_air"] < 0.01

@@ -13,6 +13,7 @@ from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding
+from vesalius.data.read import load_mask
 from vesalius.io import load
 from vesalius.io.image import Image
 
@@ -121,7 +122,7 @@ def section(case: Case, dataset: Dataset) -> tuple[Array, NDArray[np.bool_], flo
     image = load(case.images[channel])
     labels = np.zeros((len(dataset.labels.names), *image.space.shape), bool)
     if case.mask:
-        mask = load(case.mask)
+        mask = load_mask(case.mask, dataset.labels, image.space)
         if mask.space.shape == image.space.shape:
             labels = dataset.labels.masks(dataset.labels.encode(mask.array[:3] if mask.channels > 3 else mask.array))
     if image.space.ndim == 2:

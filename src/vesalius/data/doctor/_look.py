@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array, Space
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Masked, files_of
 from vesalius.data.doctor._edges import edges_under
 from vesalius.data.doctor.duplicates import content, thumbnails
 from vesalius.data.labels import Labels
-from vesalius.io import load
+from vesalius.data.read import load_mask
 from vesalius.io.image import Image
 
 SAMPLES = 100_000  # pixels looked at for percentiles
@@ -75,12 +75,12 @@ def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
     """Read every file of `case`; what cannot be read is told, never raised."""
     seen, pixels, marked = Look(case), None, None
     for channel in channels:
-        if channel in case.images and (image := _read(seen, case.images[channel])):
+        if channel in case.images and (image := _read(seen, case.images[channel], labels)):
             seen.images[channel] = picture(image, case.images[channel])
             pixels = image if pixels is None else pixels
-    for rater, path in case.masks.items():
-        if image := _read(seen, path):
-            seen.masks[rater] = mask(image, path, labels)
+    for rater, place in case.masks.items():
+        if image := _read(seen, place, labels, space=pixels.space if pixels else None):
+            seen.masks[rater] = mask(image, files_of(place)[0], labels)
             marked = image if marked is None else marked
     if pixels and marked and pixels.space.shape == marked.space.shape:
         seen.edges = edges_under(pixels.array[:3].mean(0) if pixels.space.ndim == 2 else pixels.array[0], foreground(marked, labels))
@@ -94,11 +94,11 @@ def foreground(image: Image, labels: Labels) -> NDArray[np.bool_]:
     return np.asarray(marked if labels.ignore is None else marked & (value != labels.ignore), bool)
 
 
-def _read(seen: Look, path: Path) -> Image | None:
+def _read(seen: Look, place: Masked, labels: Labels, *, space: Space | None = None) -> Image | None:
     try:
-        return load(path)
+        return load_mask(place, labels, space)
     except VesaliusError as problem:
-        seen.unread.append((path, str(problem)))
+        seen.unread.append((files_of(place)[0], str(problem)))
         return None
 
 

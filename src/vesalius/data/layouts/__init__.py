@@ -8,11 +8,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 from vesalius.core.errors import DataError, UsageError, suggest
 from vesalius.core.shelf import Shelf
+from vesalius.data.case import Case, files_of
 from vesalius.data.dataset import Dataset
 
 LAYOUTS = Shelf("data.layouts")
@@ -61,8 +63,8 @@ def recognise(path: Path, layout: str | None = None, *, labels: Iterable[str] | 
 
 def _root(path: Path) -> Path:
     if not path.exists():
-        near = suggest(path.name, [p.name for p in path.parent.iterdir()], "name in its folder") if path.parent.is_dir() else ""
-        raise DataError(f"{path} does not exist. {near}".strip())
+        near = get_close_matches(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=2)
+        raise DataError(f"{path} does not exist. " + (f"Did you mean {' or '.join(near)}?" if near else "Give the path of your data."))
     return path.parent if path.name == "dataset.json" else path
 
 
@@ -121,7 +123,7 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
     if patient:
         cases, words = _groups.by_regex(cases, patient)
         notes += words
-    notes += _groups.suspected(cases)
+    notes += [*_groups.suspected(cases), *_raters(cases)]
     if not _instance(dataset.layout).answers:
         if labels or regions or ignore is not None:
             raise UsageError(f"{dataset.root} was read as images without masks or classes: there is nothing that could be named.")
@@ -134,14 +136,27 @@ def _finished(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | N
     return _with_values(replace(dataset, cases=tuple(cases), notes=tuple(notes)), labels=labels, regions=regions, ignore=ignore)
 
 
+def _raters(cases: list[Case]) -> list[str]:
+    """Who drew the masks, where several did; labels whose files look like further raters' are asked about."""
+    drawn = list(dict.fromkeys(rater for case in cases for rater in case.masks))
+    if len(drawn) < 2:
+        return []
+    return [f"Masks of {len(drawn)} raters: {', '.join(drawn)}. The first that a case has is learned from and scored with, the others are "
+            "compared with it. If they are labels and not raters, say so: --mask LABEL=GLOB."]  # fmt: skip
+
+
 def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] | None, regions: Iterable[str] | Mapping[str, Any] | None,
                  ignore: int | None) -> Dataset:  # fmt: skip
     """`dataset` with the values of its masks named."""
-    from vesalius.data.layouts import _labels
+    from vesalius.data.layouts import _labels, _parts
 
+    dataset = replace(dataset, cases=tuple(_parts.layered(dataset.cases)))
+    if _parts.declared(dataset.cases):
+        named, words = _parts.settle(dataset.cases, named=labels is not None or regions is not None or ignore is not None)
+        return replace(dataset, labels=named, notes=(*dataset.notes, *words))
     words_given = labels if labels is not None else regions
     given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)
     named = given if given.names else dataset.labels if given.ignore is None else dataset.labels.model_copy(update={"ignore": given.ignore})
-    named, words = _labels.settle(named, [case.mask for case in dataset.cases if case.mask])
+    named, words = _labels.settle(named, [path for case in dataset.cases for path in files_of(case.mask)])
     said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
     return replace(dataset, labels=named, notes=(*dataset.notes, *words, said))

@@ -2,12 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vesalius.core.errors import DataError
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Masked, files_of
 from vesalius.data.layouts._files import Leaf, natural, some
+from vesalius.data.layouts._parts import parted
 
 GAP = r"(?:^|[ _.\-])"
 WHO = r"(?:rater|reader|observer|obs|expert|annotator)[ _.\-]?(?:\d{1,2}|[a-d])"
@@ -83,7 +85,7 @@ def role_of(leaf: Leaf, repeated: frozenset[str] = frozenset()) -> Role:
         channel, stem = found["word"], stem[: found.start()]
     elif plain := PLAIN.search(stem):
         stem = stem[: plain.start()]
-    elif folders and (GENERIC.match(stem) or stem in repeated):
+    elif folders and (GENERIC.match(stem) or (stem in repeated and kind == "image")):
         channel, stem = "image" if GENERIC.match(stem) else stem, ""
     return Role(leaf, _key(folders, stem), kind, word if kind == "mask" else channel, split)
 
@@ -140,7 +142,8 @@ def _refuse_parts(roles: list[Role]) -> None:
     whole = any(role.kind == "mask" for role in roles)
     if parts and whole:
         raise DataError(f"{some(parts, 3)} look like further masks of a case. If they are further raters, name each: --image GLOB "
-                        "--mask GLOB --mask GLOB. If they are parts of one mask, merge them into one file first.")  # fmt: skip
+                        "--mask GLOB --mask GLOB. If they are parts of one mask, name the label with a glob for all of them: "
+                        "--image '*.png' --mask 'lesion=*_mask*.png'.")  # fmt: skip
 
 
 def _assembled(roles: list[Role], notes: list[str]) -> Paired:
@@ -158,12 +161,16 @@ def _assembled(roles: list[Role], notes: list[str]) -> Paired:
                             "Say which is which with --image GLOB and --mask GLOB.")  # fmt: skip
         shelf[key][word] = role.leaf.path
         splits[key] = role.split
+    parts = parted(images, masks)
+    used = {path for one in parts.values() for path in files_of(one)}
+    masks = {key: paths for key, paths in masks.items() if not used & set(paths.values())}
     notes = notes + _said_aside(roles) + _said_orphans(images, masks)
-    cases = [make_case(key, images[key], masks.get(key, {}), split=splits[key]) for key in sorted(images, key=natural)]
+    cases = [make_case(key, images[key], {"reference": parts[key]} if key in parts else masks.get(key, {}), split=splits[key])
+             for key in sorted(images, key=natural)]  # fmt: skip
     return Paired(cases, channel_order(cases), notes)
 
 
-def make_case(key: str, images: dict[str, Path], masks: dict[str, Path], *, split: str = "") -> Case:
+def make_case(key: str, images: dict[str, Path], masks: Mapping[str, Masked], *, split: str = "") -> Case:
     """A case that is its own patient; raters in natural order, an unnamed one first."""
     order = sorted(masks, key=lambda rater: (rater != "reference", natural(rater)))
     return Case(key, key, dict(sorted(images.items())), {rater: masks[rater] for rater in order}, split)

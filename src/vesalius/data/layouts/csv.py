@@ -1,15 +1,16 @@
-"""A manifest: a table with one row per case, columns case, patient, image or image_<channel>, mask or mask_<rater>, split, and more."""
+"""A manifest: a table with one row per case, columns case, patient, image or image_<channel>, mask, mask_<rater> or
+label_<name>, split, and more."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from vesalius.core.card import Card
 from vesalius.core.errors import DataError
-from vesalius.data.case import Case
+from vesalius.data.case import Case, Masked, Parts, files_of
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import Layout
 from vesalius.data.layouts._example import write_case
-from vesalius.data.layouts._files import cell_path, number_or_word, read_table, some, stem_of
+from vesalius.data.layouts._files import cell_path, number_or_word, read_table, some, stem_of, suffix_of
 from vesalius.data.layouts._labels import UNDECLARED
 from vesalius.data.layouts._pairing import channel_order, make_case
 
@@ -21,7 +22,8 @@ KNOWN = ("case", "patient", "split")
 class Manifest(Layout):
     """A table names the files."""
 
-    needs = "a CSV file (or a folder with one) with the columns image (or image_<channel>) and mask, best also case, patient, split."
+    needs = ("a CSV file (or a folder with one) with the columns image (or image_<channel>) and mask (or label_<name>), best also case, "
+             "patient, split.")  # fmt: skip
 
     def recognises(self, root: Path) -> float:
         """0.95 for a CSV file with image and mask columns, 0.8 for a folder with exactly one such."""
@@ -32,7 +34,8 @@ class Manifest(Layout):
         """Paths are relative to the table; an empty cell is a missing channel or rater; further columns are metadata."""
         found = tables(root)
         if len(found) != 1:
-            raise DataError(f"{root}: expected one CSV with columns image and mask, found {len(found)}. Give the path of the CSV itself.")
+            raise DataError(f"{root}: expected one CSV with columns image and mask (or label_<name>), found {len(found)}. "
+                            "Give the path of the CSV itself.")  # fmt: skip
         path = found[0]
         rows = read_table(path)
         cases = [_case(row, path, k + 2) for k, row in enumerate(rows)]
@@ -54,7 +57,7 @@ class Manifest(Layout):
 
 
 def tables(root: Path) -> list[Path]:
-    """CSV files at `root` that have both an image and a mask column."""
+    """CSV files at `root` that have both an image and a mask (or label_<name>) column."""
     files = [root] if root.is_file() and root.suffix.lower() in (".csv", ".tsv") else sorted(root.glob("*.csv")) if root.is_dir() else []
     return [path for path in files if _is_manifest(path)]
 
@@ -62,7 +65,7 @@ def tables(root: Path) -> list[Path]:
 def _is_manifest(path: Path) -> bool:
     rows = read_table(path)
     columns = list(rows[0]) if rows else []
-    return bool(_words(columns, "image")) and bool(_words(columns, "mask"))
+    return bool(_words(columns, "image")) and bool(_words(columns, "mask") or any(_labelled(row) for row in rows))
 
 
 def _words(columns: list[str], what: str) -> dict[str, str]:
@@ -71,10 +74,19 @@ def _words(columns: list[str], what: str) -> dict[str, str]:
     return {c: c.partition("_")[2] or plain for c in columns if c == what or c.startswith(what + "_")}
 
 
+def _labelled(row: dict[str, str]) -> dict[str, str]:
+    """Column -> label for the columns `label_<name>` that name an image file."""
+    return {c: c.partition("_")[2] for c in row if c.startswith("label_") and suffix_of(row[c])}
+
+
 def _case(row: dict[str, str], table: Path, line: int) -> Case:
     images = {word: cell_path(table.parent, row[c]) for c, word in _words(list(row), "image").items() if row[c]}
-    masks = {word: cell_path(table.parent, row[c]) for c, word in _words(list(row), "mask").items() if row[c]}
-    lost = [str(path) for path in (*images.values(), *masks.values()) if not path.exists()]
+    masks: dict[str, Masked] = {w: cell_path(table.parent, row[c]) for c, w in _words(list(row), "mask").items() if row[c]}
+    parts: dict[str, tuple[Path, ...]] = {word: (cell_path(table.parent, row[c]),) for c, word in _labelled(row).items()}
+    if parts and masks:
+        raise DataError(f"{table}, line {line}: give a mask, or a file for each label (label_<name>), not both.")
+    masks = {"reference": Parts(parts)} if parts else masks
+    lost = [str(path) for path in (*images.values(), *(p for m in masks.values() for p in files_of(m))) if not path.exists()]
     if lost or not images:
         what = "no image is given" if not images else f"there is no {some(lost)}"
         raise DataError(f"{table}, line {line}: {what}. Paths are relative to the table.")
@@ -82,6 +94,6 @@ def _case(row: dict[str, str], table: Path, line: int) -> Case:
     if split not in SPLITS:
         raise DataError(f"{table}, line {line}: the split {row['split']!r} is none of train, val, test.")
     name = row.get("case") or stem_of(next(iter(images.values())).name)
-    used = {*KNOWN, *_words(list(row), "image"), *_words(list(row), "mask")}
+    used = {*KNOWN, *_words(list(row), "image"), *_words(list(row), "mask"), *_labelled(row)}
     more = {k: number_or_word(v) for k, v in row.items() if k and k not in used and v != ""}
     return replace(make_case(name, images, masks, split=split), patient=row.get("patient") or name, metadata=more)

@@ -22,6 +22,7 @@ from vesalius.data.layouts._pairing import make_case
 
 CARD = Card(entry="NNUNet", title="nnU-Net raw", summary="imagesTr/case_0000.nii.gz and labelsTr/case.nii.gz with a dataset.json",
             paper="Isensee et al. 2021, Nature Methods 18:203")  # fmt: skip
+SPLITS = "splits_final.json"
 CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
 
@@ -40,7 +41,7 @@ class NNUNet(Layout):
         return 0.9 if any(stem_of(name).endswith("_0000") for name in names) else 0.0
 
     def read(self, root: Path) -> Dataset:
-        """imagesTs are test cases where labelsTs holds their masks; otherwise they are left out."""
+        """imagesTs are test cases where labelsTs holds their masks; otherwise they are left out. Folds of a splits_final.json are kept."""
         words = _words(root)
         channels = channel_names(words)
         train = _cases(root, "Tr", channels)
@@ -58,6 +59,9 @@ class NNUNet(Layout):
         cases, said = _told(cases, words)
         notes += said
         about: dict[str, Any] = {k: words[k] for k in ("reference", "licence", "description") if k in words}
+        if folds := _folds(root, cases):
+            about["folds"], (cases, said) = folds[0], _first_fold(cases, *folds)
+            notes += said
         return Dataset(str(words.get("name", root.name)), root, "segment", cases, used, labels, modality=" + ".join(used),
                        notes=tuple(notes), metadata=about)  # fmt: skip
 
@@ -84,6 +88,29 @@ def _told(cases: tuple[Case, ...], words: dict[str, Any]) -> tuple[tuple[Case, .
     notes = [f"Splits as dataset.json gives them, for {sum(c.name in part for c in cases)} cases."] if part else []
     notes += [f"{len({c.patient for c in told})} patients in {len(told)} cases, as dataset.json says."] if patient else []
     return told, notes
+
+
+def _folds(root: Path, cases: tuple[Case, ...]) -> tuple[list[dict[str, list[str]]], Path] | None:
+    """The folds of nnU-Net's splits_final.json, which lies beside dataset.json or in nnUNet_preprocessed, and the file."""
+    places = (root / SPLITS, root.parent.parent / "nnUNet_preprocessed" / root.name / SPLITS)
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        return None
+    words = read_json(file)
+    if not isinstance(words, list) or not words or not all(isinstance(fold, dict) and {"train", "val"} <= set(fold) for fold in words):
+        raise DataError(f'{file} is not understood: expected a list of folds, [{{"train": [cases], "val": [cases]}}, ...].')
+    folds = [{part: [str(name) for name in fold[part]] for part in ("train", "val")} for fold in words]
+    lost = sorted({name for fold in folds for names in fold.values() for name in names} - {case.name for case in cases})
+    if lost:
+        raise DataError(f"{file} names {len(lost)} cases that are not there: {some(lost)}. Restore them, or move the file away.")
+    return folds, file
+
+
+def _first_fold(cases: tuple[Case, ...], folds: list[dict[str, list[str]]], file: Path) -> tuple[tuple[Case, ...], list[str]]:
+    """`cases` on the sides of the first fold, where nothing else places them."""
+    side = {name: part for part, names in folds[0].items() for name in names}
+    told = tuple(replace(case, split=case.split or side.get(case.name, "")) for case in cases)
+    return told, [f"Validation as the first of {len(folds)} folds in {file}; all of them with --folds {len(folds)}."]
 
 
 def _words(root: Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vesalius.core.card import Card
 from vesalius.core.errors import DataError, UsageError
+from vesalius.data.case import Masked, Parts
 from vesalius.data.dataset import Dataset
 from vesalius.data.layouts import Layout
 from vesalius.data.layouts._example import write_case
@@ -34,7 +35,8 @@ class Pairs(Layout):
             return 0.3  # names clash: reading says how
 
     def read(self, root: Path, *, image: Sequence[str] = (), mask: Sequence[str] = ()) -> Dataset:
-        """`image`: one glob per channel, `NAME=GLOB` to name it; `mask`: one glob per rater. What `*` stands for is the case."""
+        """`image`: one glob per channel, `NAME=GLOB` to name it; `mask`: one glob per rater, or `LABEL=GLOB` for each label that has files
+        of its own. What `*` stands for is the case."""
         image, mask = ([image] if isinstance(image, str) else list(image)), ([mask] if isinstance(mask, str) else list(mask))
         if mask and not image:
             raise UsageError("--mask GLOB needs --image GLOB (one for each channel).")
@@ -52,7 +54,7 @@ class Pairs(Layout):
 def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     """Cases whose name is what the wildcards stand for, the same in every glob. Without `mask`, files named like masks are."""
     found = leaves(root)
-    masks = [_matching(found, root, glob) for glob in mask]
+    masks = [_matching(found, root, glob.rpartition("=")[2]) for glob in mask]
     taken = {path for rater in masks for path in rater.values()}
     unmarked = [leaf for leaf in found if leaf.path not in taken]
     images = {_channel(glob): _matching(unmarked, root, glob.rpartition("=")[2]) for glob in image}
@@ -61,17 +63,41 @@ def by_globs(root: Path, image: list[str], mask: list[str]) -> Paired:
     if not mask:
         others = [leaf.path.name for leaf in found if MASK.search(leaf.stem) or any(MASK.search(f) for f in leaf.folders)]
         raise UsageError(f"--image needs --mask GLOB; files that look like masks: {some(others) or 'none'}.")
-    raters = {f"rater {k + 1}" if len(mask) > 1 else "reference": paths for k, paths in enumerate(masks)}
     of_case: dict[str, dict[str, Path]] = defaultdict(dict)
     for channel, paths in images.items():
         for key, path in paths.items():
             of_case[key][channel] = path
-    cases = [make_case(key, of_case[key], {r: p[key] for r, p in raters.items() if key in p}) for key in of_case]
+    of_masks = _parts_of(mask, masks, cases=of_case) if any("=" in glob for glob in mask) else _raters_of(masks)
+    cases = [make_case(key, of_case[key], of_masks.get(key, {})) for key in of_case]
     order = tuple(c for c in images if c in channel_order(cases))
     if not any(case.masks for case in cases):
         raise DataError(f"No case has both image and mask: images stand for {some(list(of_case), 3)}; masks for "
                         f"{some([k for p in masks for k in p], 3)}. The wildcards must stand for the same words in each glob.")  # fmt: skip
     return Paired(cases, order, [f"Channels by globs: {', '.join(order)}."])
+
+
+def _raters_of(masks: list[dict[str, Path]]) -> dict[str, dict[str, Masked]]:
+    """Case -> rater -> mask."""
+    drawn: dict[str, dict[str, Masked]] = defaultdict(dict)
+    for k, paths in enumerate(masks):
+        for key, path in paths.items():
+            drawn[key][f"rater {k + 1}" if len(masks) > 1 else "reference"] = path
+    return drawn
+
+
+def _parts_of(globs: list[str], masks: list[dict[str, Path]], *, cases: Iterable[str]) -> dict[str, dict[str, Masked]]:
+    """Case -> the reference in parts, one for each label that a glob names. Files whose words go on after those of a case (a_1, a_2 of a)
+    are that label together; a label of several globs is refused."""
+    names = [glob.rpartition("=")[0].strip() for glob in globs]
+    if not all(names) or len(set(names)) < len(names):
+        raise UsageError(f"--mask names either every label once (LABEL=GLOB), or none (a glob for each rater); got {', '.join(globs)}.")
+    files: dict[str, dict[str, tuple[Path, ...]]] = defaultdict(dict)
+    longest = sorted(cases, key=len, reverse=True)
+    for name, paths in zip(names, masks, strict=True):
+        for key, path in paths.items():
+            case = key if key in longest else next((c for c in longest if key.startswith(c) and not key[len(c)].isalnum()), key)
+            files[case][name] = (*files[case].get(name, ()), path)
+    return {key: {"reference": Parts(found)} for key, found in files.items()}
 
 
 def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:
@@ -87,7 +113,9 @@ def _matching(found: list[Leaf], root: Path, glob: str) -> dict[str, Path]:
             raise DataError(f"{glob!r} matches {matched[key]} and {leaf.path} as one case {key!r}. Make the glob narrower.")
         matched[key] = leaf.path
     if not matched:
-        raise DataError(f"{glob!r} matches no image under {root} (looked {DEEPEST} folders deep). Quote it against the shell.")
+        there = some([leaf.path.relative_to(root).as_posix() for leaf in found], 3)
+        raise DataError(f"{glob!r} matches none of the {len(found)} images under {root} ({DEEPEST} folders deep): {there or 'none'}. "
+                        "Mend it, and quote it against the shell.")  # fmt: skip
     return matched
 
 

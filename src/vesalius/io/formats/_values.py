@@ -7,6 +7,7 @@ import numpy as np
 
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Array
+from vesalius.io.guard import REMEDY
 
 _SIGNED = (np.int16, np.int32)
 
@@ -64,3 +65,10 @@ def _fits(array: Array, kind: str) -> bool:
         return False
     limits = np.iinfo(kind)
     return bool(array.size == 0 or (array.min() >= limits.min and array.max() <= limits.max))
+
+
+def whole_of(raw: bytes, needed: int, path: Path) -> Array:
+    """The first `needed` bytes of `raw`, writable; refused where there are fewer."""
+    if len(raw) < needed:
+        raise FormatError(f"{path} ends after {len(raw):,} of {needed:,} bytes of pixels. {REMEDY}")
+    return np.frombuffer(bytearray(raw[:needed]), np.uint8)

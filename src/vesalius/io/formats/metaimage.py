@@ -17,7 +17,7 @@ from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats._values import storable
+from vesalius.io.formats._values import storable, whole_of
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size
 from vesalius.io.image import Image, Source
 
@@ -149,9 +149,7 @@ def _bytes(path: Path, parsed: _Parsed) -> Array:
     if packed:
         isal: Any = import_module("isal.isal_zlib")
         raw = isal.decompressobj(15).decompress(raw, needed)
-    if len(raw) < needed:
-        raise FormatError(f"{path} ends after {len(raw):,} of {needed:,} bytes of pixels. {REMEDY}")
-    return np.frombuffer(bytearray(raw[:needed]), np.uint8)
+    return whole_of(raw, needed, path)
 
 
 def _store(beside: Path, space: Space, array: Array) -> None:

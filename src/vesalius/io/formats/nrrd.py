@@ -18,7 +18,7 @@ from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats._values import storable
+from vesalius.io.formats._values import storable, whole_of
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size
 from vesalius.io.image import Image, Source
 
@@ -206,9 +206,7 @@ def _bytes(path: Path, parsed: _Parsed) -> Array:
         if skip == -1:
             file.seek(size - needed)
         raw = _inflated(path, file, encoding, needed=needed, dtype=parsed.dtype)
-    if len(raw) < needed:
-        raise FormatError(f"{path} ends after {len(raw):,} of {needed:,} bytes of pixels. {REMEDY}")
-    return np.frombuffer(bytearray(raw[:needed]), np.uint8)
+    return whole_of(raw, needed, path)
 
 
 def _inflated(path: Path, file: BinaryIO, encoding: str, *, needed: int, dtype: np.dtype[Any]) -> bytes:

@@ -12,8 +12,8 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.data.layouts._classes import ABSENT
+from vesalius.data.read import load_mask
 from vesalius.data.split import Fold, Split
-from vesalius.io import load
 
 LEAST = 2  # normal images to learn from
 NOBODY = "Nothing says which images are normal: all training images are taken to be. Name a class with --normal, or give masks."
@@ -37,7 +37,7 @@ def is_strange(case: Case, labels: Labels, about: Mapping[str, Any]) -> bool | N
         return None if case.classes is None else _by_class(case.classes, labels, normal_names(labels, about))
     if not labels.names or case.mask is None:
         return None
-    coded = labels.encode(load(case.mask).array)
+    coded = labels.encode(load_mask(case.mask, labels).array)
     return bool(((coded > 0) & (coded != IGNORE)).any())
 
 

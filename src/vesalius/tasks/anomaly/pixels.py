@@ -7,8 +7,8 @@ from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.data.prepare import Preparation
+from vesalius.data.read import load_mask
 from vesalius.data.whole import fitted, flat
-from vesalius.io import load
 from vesalius.io.image import Image
 from vesalius.tasks import Images
 
@@ -45,7 +45,7 @@ def abnormal(case: Case, labels: Labels, how: Preparation, *, size: tuple[int, .
     """(*size) what the mask of `case` marks, on the network's grid; None where it has no mask."""
     if case.mask is None or labels.grain != "voxel" or not labels.names:
         return None
-    mask = load(case.mask)
+    mask = load_mask(case.mask, labels)
     coded = labels.encode(mask.array)
     marked = ((coded > 0) & (coded != IGNORE)).any(0, keepdims=True)
     image = flat(Image(marked.astype(np.float32), mask.space), len(size)).canonical()

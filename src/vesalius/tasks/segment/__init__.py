@@ -8,12 +8,11 @@ import numpy as np
 from torch import nn
 
 from vesalius.core.card import Card
-from vesalius.core.errors import UsageError
 from vesalius.core.space import Array, Space
 from vesalius.data.labels import IGNORE, Labels
 from vesalius.io.image import Image
-from vesalius.losses import LOSSES
 from vesalius.tasks import Prior, Shallow, VoxelTask
+from vesalius.tasks.segment.loss import named
 from vesalius.tasks.segment.scores import definitions, score_coded
 
 CARD = Card(entry="Segment", title="Segmentation", summary="Outline organs, lesions and vessels, voxel by voxel.", tasks=("segment",))
@@ -32,10 +31,7 @@ class Segment(VoxelTask):
         return labels.out_channels
 
     def loss(self, labels: Labels, settings: Mapping[str, Any] | None = None, *, counts: Sequence[int] | None = None) -> nn.Module:
-        if settings:
-            raise UsageError(f"The loss of segmentation has no settings; got {', '.join(settings)} in train.loss.")
-        made: nn.Module = LOSSES["deep_supervision"](LOSSES["dice_cross_entropy"](labels.exclusive))
-        return made
+        return named(labels, settings or {})
 
     def baseline(self, labels: Labels) -> Shallow:
         from vesalius.tasks.segment.baseline import Baseline

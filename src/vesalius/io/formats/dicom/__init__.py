@@ -16,7 +16,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header
-from vesalius.io.formats.dicom import files, segments, stack, structures, tiles
+from vesalius.io.formats.dicom import files, segments, stack, structures, tiles, uptake
 from vesalius.io.formats.dicom.frames import Frame, frames
 from vesalius.io.formats.dicom.heads import Head, read_head, words
 from vesalius.io.formats.dicom.pixels import check_length, real, real_kind, samples, stored
@@ -73,7 +73,7 @@ def _reading(path: Path) -> _Reading:
     for head in heads:
         check_length(place, head)
     found = _understood(place, heads, notes)
-    told = {**words(heads[0]), **found.words, "files": len(heads)}
+    told = {**words(heads[0]), **uptake.told(heads), **found.words, "files": len(heads)}
     return _Reading(found.space, found.channels, found.dtype, told | ({"notes": notes} if notes else {}), found.pixels)
 
 

@@ -59,7 +59,8 @@ _TAGS = (
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "TotalPixelMatrixRows", "TotalPixelMatrixColumns",
     "OpticalPathSequence", "SegmentSequence", "SegmentationType", "MaximumFractionalValue", "FrameOfReferenceUID",
     "DirectoryRecordSequence", "TemporalPositionIdentifier", "DiffusionBValue", "TriggerTime", "AcquisitionNumber",
-    "AcquisitionTime", "ContentTime",
+    "AcquisitionTime", "ContentTime", "AcquisitionDate", "SeriesDate", "SeriesTime", "DecayCorrection",
+    "RadiopharmaceuticalInformationSequence",
 )  # fmt: skip
 
 

@@ -79,15 +79,16 @@ def nnunet(job):
     nor is prediction; its epochs are EPOCHS (fewer where the time does not allow one iteration in each), so that poly ends at the deadline."""
     for name in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{name}"] = str(job.folder / name)
-    os.environ["nnUNet_n_proc_DA"] = "0" if job.threads == 1 else str(job.threads)
-    os.environ["nnUNet_def_n_proc"] = str(job.threads)
+    os.environ["nnUNet_n_proc_DA"] = os.environ["nnUNet_def_n_proc"] = str(job.threads)  # of the former its planner makes compute threads
     import torch
 
-    torch.set_num_threads(job.threads)
     torch.manual_seed(0)
     _as_nnunet(job)
     plans, about = _planned(job)
     job.clocked("prepared")
+    torch.set_num_threads(job.threads)
+    if job.threads == 1:
+        os.environ["nnUNet_n_proc_DA"] = "0"  # augments in the same process: a second one would share its processor
     second = _warm_up(job, plans, about)
     trainer = _trainer(plans, about)
     trainer.num_epochs = max(1, min(EPOCHS, int(job.left / (2 * second))))

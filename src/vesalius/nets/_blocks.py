@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
 
 Sides = Sequence[int]
 
 UNSAFE = 2  # voxels along the first axis
+EXACT = 2**21  # voxels: up to here sums in single precision serve what is kept in bf16
 
 
 class Convolution3d(nn.Conv3d):
@@ -27,9 +29,45 @@ class Convolution3d(nn.Conv3d):
             return super().forward(x.float())
 
 
+def channels_last(x: Tensor) -> bool:
+    """Whether the channels of a voxel of `x` (B, C, *S) lie together in the memory of a processor."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
+    return x.device.type == "cpu" and x.is_contiguous(memory_format=layout)
+
+
+def normalised(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor | None:
+    """`x` (B, C, *S) normalised per sample by the kernel for batches, a sample at a time; None where torch's own way is as good.
+
+    Torch's own writes channels that lie together apart, and the next convolution writes them together again: a sixth of a step of a U-Net
+    in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
+    Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
+    together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_last(x)
+    if not together and (len(x) > 1 or x.device.type != "cpu"):
+        return None
+    samples = x.split(1) if together else [x.contiguous()]
+    each = [F.batch_norm(one, None, None, layer.weight, layer.bias, training=True, eps=layer.eps) for one in samples]
+    return each[0] if len(each) == 1 else torch.cat(each)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """As torch's, faster in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = normalised(x, self)
+        return super().forward(x) if found is None else found
+
+
+class InstanceNorm3d(nn.InstanceNorm3d):
+    """As torch's, faster in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = normalised(x, self)
+        return super().forward(x) if found is None else found
+
+
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+NORM: dict[int, Any] = {2: InstanceNorm2d, 3: InstanceNorm3d}
 POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 WEIGHED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)  # layers with weight and bias
 SLOPE = 0.01  # of the leaky ReLU
@@ -128,7 +166,20 @@ class Up(nn.Module):
         self.up = TRANSPOSED[ndim](*channels, tuple(stride), tuple(stride))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat((self.up(x), skip), 1)
+        if not (channels_last(x) and channels_last(skip)):
+            return torch.cat((self.up(x), skip), 1)
+        return torch.cat((self.product(x), skip.movedim(1, -1)), -1).movedim(-1, 1)
+
+    def product(self, x: Tensor) -> Tensor:
+        """What `up` gives, channels last (B, *S, C), as one matrix product: its windows do not overlap. Backward takes half the time."""
+        weight, stride = self.up.weight.movedim((0, 1), (-1, -2)), self.up.stride
+        pieces = F.linear(x.movedim(1, -1), weight.flatten(0, -2), self.up.bias.repeat(prod(stride)))  # (B, *S, stride and channels)
+        parts, n = pieces.unflatten(-1, (*stride, -1)), len(stride)
+        order = [0, *(axis for k in range(n) for axis in (1 + k, 1 + n + k)), 1 + 2 * n]
+        whole = parts.permute(order)
+        for axis in range(1, n + 1):
+            whole = whole.flatten(axis, axis + 1)
+        return whole
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -65,9 +65,10 @@ def ours(job):
     job.clocked("whole")
     job.answers.mkdir()
     for case in job.part("test"):
-        shutil.copy(job.folder / "run" / "predictions" / f"{case.name}.nii.gz", job.answers)
+        shutil.copy(job.folder / "run" / "predictions" / "test" / f"{case.name}.nii.gz", job.answers)
     expected = run.plan.expected
-    steps = (job.folder / "run" / "log.csv").read_text().strip().rpartition("\n")[2].split(",")[0]
+    logs = [path.read_text().strip().rpartition("\n")[2] for path in sorted((job.folder / "run").rglob("log.csv"))]
+    steps = " and ".join(log.partition(",")[0] for log in logs)  # of one network, or of two that answer together
     return f"{steps} steps of {run.plan.patch.batch}, {expected.parameters / 1e6:.2f} M parameters, {run.plan.train.precision}"
 
 

@@ -18,7 +18,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-COMPARISONS = ("time_to_quality", *USUAL, "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
+LONG = ("levers", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
+COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
     "rbm_speed": "Why not 5: scikit-learn's epoch in float32 is four times the five products alone in bfloat16, so that no step of these "
     "products could be much faster than that; the rest of ours is many small operations, which hardly grow with the machine. The "
@@ -38,7 +39,8 @@ OPEN = (  # what is not measured, and the comparison and the words of its rows t
     ("time to quality", "Dice after 10, 20 and 40 minutes beside nnU-Net's and MONAI's own trainers", "time_to_quality",
      ("after 10 min", "after 20 min", "after 40 min")),
     ("training", "a step on patches of 128 x 128 x 128", "training", ("128 x 128 x 128",)),
-    ("inference", "a head MR of 240 x 240 x 155 and a CT of 512 x 512 x 400 beside the others", "inference", ("240 x 240 x 155", "512 x 512 x 400")),
+    ("inference", "a head MR of 240 x 240 x 155 and a CT of 512 x 512 x 400 beside the others", "inference",
+     ("240 x 240 x 155", "512 x 512 x 400")),
     ("inference", "what bf16 costs in Dice", "inference", ("Dice in bf16",)),
     ("export", "sizes at which the others need many GiB: ours is benchmarks/export.py", "export", ("512 x 512 x 400",)),
     ("augmentation", "patches of 96 x 96 x 96 and pictures of 512 x 512", "augment", ("cube", "picture")),

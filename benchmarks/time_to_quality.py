@@ -61,7 +61,7 @@ def one(rival, minutes, options):
         raise SystemExit(f"{name} ended with {done.returncode}:\n{(folder / 'said.txt').read_text()[-3000:]}")
     told = json.loads((folder / "told.json").read_text())
     made = {"rival": rival, "minutes": minutes, "threads": options.threads, "process_seconds": round(time.monotonic() - since, 1), **told,
-            **scored(options.data, folder / "answers"), "machine": machine(), "versions": versions()}  # fmt: skip
+            **scored_test(options.data, folder / "answers"), "machine": machine(), "versions": versions()}  # fmt: skip
     file.write_text(json.dumps(made, indent=1) + "\n")
     for rest in ("home", "preprocessed", "results", "raw"):
         shutil.rmtree(folder / rest, ignore_errors=True)
@@ -78,21 +78,27 @@ def child(options):
     (job.folder / "told.json").write_text(json.dumps({"about": about, "seconds": job.spent}))
 
 
-def scored(data, answers):
-    """Dice of every test case and label against the given mask, on the mask's grid; the mean of a case is over its labels."""
+def scored_test(data, answers):
+    """The scores of the test part of the set at `data`."""
+    from vesalius import Dataset
+
+    dataset = Dataset.open(data)
+    return scored(dataset, [case for case in dataset.cases if case.split == "test"], answers)
+
+
+def scored(dataset, chosen, answers):
+    """Dice of each of the `chosen` cases and each label against the given mask, on the mask's grid; a case's mean is over its labels."""
     import nibabel
     import numpy as np
 
-    from vesalius import Dataset
-
-    dataset, cases = Dataset.open(data), {}
-    for case in (case for case in dataset.cases if case.split == "test"):
+    cases = {}
+    for case in chosen:
         truth, answer = (np.asarray(nibabel.load(path).dataobj) for path in (case.mask, answers / f"{case.name}.nii.gz"))
         if truth.shape != answer.shape:
             raise SystemExit(f"{case.name}: the answer has shape {answer.shape}, the mask {truth.shape}.")
         cases[case.name] = {"patient": case.patient}
-        for name, (value,) in zip(dataset.labels.names, dataset.labels.values, strict=True):
-            a, b = truth == value, answer == value
+        for name, values in zip(dataset.labels.names, dataset.labels.values, strict=True):
+            a, b = np.isin(truth, values), np.isin(answer, values)
             cases[case.name][name] = 2 * float((a & b).sum()) / max(1, int(a.sum() + b.sum()))
         cases[case.name]["mean"] = float(np.mean([cases[case.name][name] for name in dataset.labels.names]))
     return {"cases": cases, "dice": float(np.mean([case["mean"] for case in cases.values()])),

@@ -168,6 +168,8 @@ def line(row: Mapping[str, Any]) -> str:
     """A row for a person who waits."""
     if row["opponent"] is None:
         return f"{row['work']}: {row['ours'].get('cpu', row['ours']['wall']):.3f} s; {row['check']}"
+    if not (row["cpu_ratio"] or row["wall_ratio"]):
+        return f"{row['work']}: {row['ours']['cpu']:.3f}, {row['opponent']} {row['theirs']['cpu']:.3f}; {row['check']}"
     median, low, high = row["cpu_ratio"] or row["wall_ratio"]
     return f"{row['work']}: {row['opponent']} / vesalius = {median:.2f} ({low:.2f} ... {high:.2f}); {row['check']}"
 

@@ -144,7 +144,8 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str) -> Path:
     measured on the same day with the same versions stay, each with its command."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
+    words = ["FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *words])}"
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     about = {"benchmark": name, "title": title, "date": today, "machine": machine(), "versions": versions(),
              "rows": [{**row, "command": command} for row in made]}  # fmt: skip

@@ -26,13 +26,10 @@ def swapped(place, name, other):
 
 def step_levers():
     """Name -> (where, attribute, what stands there without the lever)."""
-    import torch
-
     from vesalius.nets import _blocks
 
     return {
         "instance norm keeps channels together": (_blocks, "normalised", lambda x, layer: None),
-        "up-convolution as a product": (_blocks.Up, "forward", lambda self, x, skip: torch.cat((self.up(x), skip), 1)),
     }
 
 

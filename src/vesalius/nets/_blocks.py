@@ -166,20 +166,7 @@ class Up(nn.Module):
         self.up = TRANSPOSED[ndim](*channels, tuple(stride), tuple(stride))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        if not (channels_last(x) and channels_last(skip)):
-            return torch.cat((self.up(x), skip), 1)
-        return torch.cat((self.product(x), skip.movedim(1, -1)), -1).movedim(-1, 1)
-
-    def product(self, x: Tensor) -> Tensor:
-        """What `up` gives, channels last (B, *S, C), as one matrix product: its windows do not overlap. Backward takes half the time."""
-        weight, stride = self.up.weight.movedim((0, 1), (-1, -2)), self.up.stride
-        pieces = F.linear(x.movedim(1, -1), weight.flatten(0, -2), self.up.bias.repeat(prod(stride)))  # (B, *S, stride and channels)
-        parts, n = pieces.unflatten(-1, (*stride, -1)), len(stride)
-        order = [0, *(axis for k in range(n) for axis in (1 + k, 1 + n + k)), 1 + 2 * n]
-        whole = parts.permute(order)
-        for axis in range(1, n + 1):
-            whole = whole.flatten(axis, axis + 1)
-        return whole
+        return torch.cat((self.up(x), skip), 1)
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:

@@ -1,10 +1,10 @@
-"""The pieces of networks that are computed otherwise than torch does it, beside torch's."""
+"""Instance normalisation, which is computed otherwise than torch does it, beside torch's."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vesalius.nets._blocks import EXACT, NORM, TRANSPOSED, Up, normalised
+from vesalius.nets._blocks import EXACT, NORM, normalised
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 SIDES = {2: (6, 10), 3: (4, 6, 2)}
@@ -67,22 +67,3 @@ def test_instance_norm_stays_exact_in_the_largest_volume() -> None:
         out, wanted = NORM[3](2)(x), PLAIN[3](2)(x.double())
     away = (out.double() - wanted).mean(), (out.double().std() / wanted.std() - 1)
     assert all(abs(float(value)) < 2**-8 for value in away)  # less than one rounding of bf16
-
-
-@pytest.mark.parametrize(("ndim", "stride"), [(2, (2, 2)), (3, (2, 2, 2)), (3, (1, 2, 2)), (3, (1, 1, 1))])
-def test_up_is_the_transposed_convolution(ndim: int, stride: tuple[int, ...]) -> None:
-    """Both in double precision: the product and torch's transposed convolution, values and every gradient."""
-    torch.manual_seed(0)
-    layer, plain = Up(ndim, (12, 5), stride).double(), TRANSPOSED[ndim](12, 5, stride, stride).double()
-    plain.load_state_dict(layer.up.state_dict())
-    x, skip_sides = together(ndim, (2, 12, *SIDES[ndim]), torch.float64), [a * b for a, b in zip(SIDES[ndim], stride, strict=True)]
-    skip = together(ndim, (2, 7, *skip_sides), torch.float64)
-    same = x.detach().clone().requires_grad_()
-    out, wanted = layer(x, skip), torch.cat((plain(same), skip), 1)
-    assert out.is_contiguous(memory_format=LAYOUT[ndim])
-    torch.testing.assert_close(out, wanted)
-    push = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    out.backward(push), wanted.backward(push)
-    torch.testing.assert_close(x.grad, same.grad)
-    torch.testing.assert_close(layer.up.weight.grad, plain.weight.grad)
-    torch.testing.assert_close(layer.up.bias.grad, plain.bias.grad)

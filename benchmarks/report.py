@@ -24,15 +24,18 @@ NOTES = {
     "rbm_speed": "Why not 5: scikit-learn's epoch in float32 is four times the five products alone in bfloat16, so that no step of these "
     "products could be much faster than that; the rest of ours is many small operations, which hardly grow with the machine. The "
     "pseudo-likelihoods are not equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many epochs.",
-    "training": "Why not 3: convolutions are 69 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
-    "them 2.5 times as fast on this processor.",
+    "training": "Why not 3: convolutions are 78 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
+    "them about 2.4 times as fast on this processor, whose bf16 instruction does twice the work of fp32's.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), matplotlib with fonttools (65), gdcm for "
     "compressed DICOM (43) and less.",
     "logits": "Of each peak some 290 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32.",
-    "inference": "The network takes nearly all of the time here, so the ratio is that of bf16 to fp32. Its weights are random: labels "
-    "differ where classes are nearly equal, and where MONAI's tiles lie elsewhere and its Gaussian ends at 1e-3.",
+    "inference": "Convolutions are 80 % of our time here (torch.profiler), so the ratio is mostly that of bf16 to fp32. The weights are "
+    "random unless a row says Dice: labels differ where classes are nearly equal, and where MONAI's tiles lie elsewhere and its Gaussian "
+    "ends at 1e-3.",
+    "time_to_quality": "nnU-Net trains the network that it plans with its own trainer, its poly schedule cut to the time; MONAI's network "
+    "and rate are ours to choose. Neither knows bf16 on a processor. The test part has 42 scans; intervals are drawn by patient.",
 }
 OPEN = (  # what is not measured, and the comparison and the words of its rows that show that it is
     ("GPU", "no GPU was at hand: no figure here is from one", "gpu", ("GPU",)),

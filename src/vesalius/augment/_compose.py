@@ -215,8 +215,8 @@ def _mirrored(matrix: Tensor) -> list[int] | None:
 
 
 def along_axes(matrix: Tensor) -> bool:
-    """Whether `matrix` scales, shifts and mirrors a volume along its axes alone: then three samplings along lines take less time than one in
-    space (benchmarks/levers.py). In a plane two take longer than one."""
+    """Whether `matrix` scales, shifts and mirrors a volume along its axes alone: three samplings along lines then take less time than one
+    in space (benchmarks/levers.py). In a plane two take longer than one."""
     linear = matrix[:-1, :-1]
     return len(linear) == 3 and torch.equal(linear, linear.diagonal().diag())
 

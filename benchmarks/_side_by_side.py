@@ -145,7 +145,8 @@ def keep(name: str, made: Sequence[Mapping[str, Any]], *, title: str) -> Path:
     measured on the same day with the same versions stay, each with its command."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
+    words = ["FOLDER" if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *words])}"
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     about = {"benchmark": name, "title": title, "date": today, "machine": machine(), "versions": versions(),
              "rows": [{**row, "command": command} for row in made]}  # fmt: skip
@@ -169,6 +170,8 @@ def line(row: Mapping[str, Any]) -> str:
     """A row for a person who waits."""
     if row["opponent"] is None:
         return f"{row['work']}: {row['ours'].get('cpu', row['ours']['wall']):.3f} s; {row['check']}"
+    if not (row["cpu_ratio"] or row["wall_ratio"]):
+        return f"{row['work']}: {row['ours']['cpu']:.3f}, {row['opponent']} {row['theirs']['cpu']:.3f}; {row['check']}"
     median, low, high = row["cpu_ratio"] or row["wall_ratio"]
     return f"{row['work']}: {row['opponent']} / vesalius = {median:.2f} ({low:.2f} ... {high:.2f}); {row['check']}"
 

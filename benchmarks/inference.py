@@ -1,12 +1,17 @@
 """A whole volume through the same network, tile by tile, to labels: beside nnU-Net's predictor and MONAI's sliding_window_inference.
 
-    python benchmarks/inference.py [--volume 96 96 80] [--patch 64 64 64] [--rounds 2]
+    python benchmarks/inference.py [--volume 96 96 80] [--channels 4] [--patch 64 64 64] [--overlap 0.5] [--rounds 2] [--no-fp32]
+    python benchmarks/inference.py --run RUN
 
-The network is our U-Net (16 to 128 features, four channels in, four classes, the same random weights); tiles overlap by half and count by
-a Gaussian; nobody mirrors. Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last), the others as they run on a
+The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles overlap by half and count by a Gaussian;
+nobody mirrors. Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last), the others as they run on a
 processor (fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The
 check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how
-many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed.
+many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves
+that out where it would take long).
+
+What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` as
+planned and otherwise, one scorer for all.
 """
 
 import argparse
@@ -15,9 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, child, in_processes, keep, process, rows, takes_a_side, took_a_side
+from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, took_a_side
 
-CHANNELS, CLASSES = 4, 4
+CLASSES = 4
 FP32 = "vesalius in fp32"
 
 
@@ -25,17 +30,17 @@ def volume(options):
     random = np.random.default_rng(0)
     waves = [np.sin(np.arange(side) * 6 / side, dtype=np.float32) for side in options.volume]
     smooth = waves[0][:, None, None] + waves[1][:, None] * waves[2]
-    return (smooth + 0.3 * random.standard_normal((CHANNELS, *options.volume), dtype=np.float32)).astype(np.float32)
+    return (smooth + 0.3 * random.standard_normal((options.channels, *options.volume), dtype=np.float32)).astype(np.float32)
 
 
-def network():
+def network(options):
     import torch
 
     from vesalius.nets.unet import UNet
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return UNet(3, CHANNELS, CLASSES).eval()
+    return UNet(3, options.channels, CLASSES).eval()
 
 
 def ours(options, kind=None):
@@ -44,9 +49,10 @@ def ours(options, kind=None):
     from vesalius.engine.tiles import Tiling
     from vesalius.plan.budget import precision
 
-    plan = SimpleNamespace(net=SimpleNamespace(ndim=3), train=SimpleNamespace(precision=kind or precision("cpu")[0]))
-    (net,) = callables([network()], plan, "cpu")
-    pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=0.5)
+    plan = SimpleNamespace(net=SimpleNamespace(ndim=3), train=SimpleNamespace(precision=kind or precision("cpu")[0]),
+                           preparation=SimpleNamespace(in_channels=options.channels))  # fmt: skip
+    (net,) = callables([network(options)], plan, "cpu")
+    pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=options.overlap)
     return lambda: stream_labels(net, pixels, tuple(options.volume), tiling=tiling, exclusive=True)[0]
 
 
@@ -54,8 +60,9 @@ def nnunet(options):
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False, perform_everything_on_device=False)
-    predictor.network, predictor.configuration_manager = network(), SimpleNamespace(patch_size=tuple(options.patch))
+    predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False, perform_everything_on_device=False,
+                                tile_step_size=1 - options.overlap)  # fmt: skip
+    predictor.network, predictor.configuration_manager = network(options), SimpleNamespace(patch_size=tuple(options.patch))
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=CLASSES)
     pixels = torch.from_numpy(volume(options))
 
@@ -70,11 +77,11 @@ def monai(options):
     import torch
     from monai.inferers import sliding_window_inference
 
-    net, pixels = network(), torch.from_numpy(volume(options))
+    net, pixels = network(options), torch.from_numpy(volume(options))
 
     def once():
         with torch.inference_mode():
-            logits = sliding_window_inference(pixels[None], tuple(options.patch), 1, net, overlap=0.5, mode="gaussian")
+            logits = sliding_window_inference(pixels[None], tuple(options.patch), 1, net, overlap=options.overlap, mode="gaussian")
             return logits.argmax(1)[0].numpy().astype(np.uint8)
 
     return once
@@ -86,30 +93,72 @@ SIDES = {OURS: ours, "nnU-Net predictor": nnunet, "MONAI sliding window": monai,
 def compare(options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--volume", *options.volume, "--patch", *options.patch]
+        words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels, "--overlap", options.overlap]
         commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
-        process(FP32, commands.pop(FP32))
+        exact = commands.pop(FP32)
+        if not options.no_fp32:
+            process(FP32, exact)
         turns = in_processes(commands, rounds=options.rounds)
-        labels = {name: np.load(path) for name, path in paths.items()}
+        labels = {name: np.load(path) for name, path in paths.items() if path.exists()}
 
     def equal(a, b):
-        return 100 * np.mean(labels[a] == labels[b])
+        return f"{100 * np.mean(labels[a] == labels[b]):.2f} %"
 
-    check = {name: f"{equal(OURS, name):.2f} % equal labels (fp32: {equal(FP32, name):.2f} %)" for name in labels}
+    check = {name: f"{equal(OURS, name)} equal labels" + (f" (fp32: {equal(FP32, name)})" if FP32 in labels else "") for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
-    return rows(f"{sides} voxels, {CHANNELS} channels, patch {patch}", turns, check=check, goal=4)
+    cut = f"patch {patch}" + ("" if options.overlap == 0.5 else f" overlapping by {options.overlap:g}")
+    return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
+
+
+WAYS = {"fp32": ("train.precision=fp32",), "bf16": ("train.precision=bf16",),
+        "bf16, tiles overlapping by a quarter": ("train.precision=bf16", "predict.overlap=0.25")}  # fmt: skip
+
+
+def quality(options):
+    """Dice and seconds of a trained run in each of WAYS: rows of bf16 beside fp32, and of fewer tiles beside half-overlapping ones."""
+    from time_to_quality import scored
+
+    from vesalius import Run, predict
+    from vesalius.engine.predict import Options
+
+    run, found = Run.open(options.run), {}
+    cases = [case for case in run.dataset.cases if case.name in run.splits["test"]]
+    for name, settings in WAYS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            turn, _ = timed(lambda to=folder, how=settings: predict(run, cases, to, options=Options(settings=how)))
+            found[name] = turn, scored(run.dataset, cases, Path(folder))
+    pairs = (("bf16", "fp32"), ("bf16, tiles overlapping by a quarter", "bf16"))
+    return [row for ours_, theirs in pairs for row in beside(run, len(cases), (ours_, *found[ours_]), (theirs, *found[theirs]))]
+
+
+def beside(run, count, one, other):
+    """Two rows: Dice, and seconds."""
+    (name, fast, dice), (rest, slow, truth) = one, other
+    what = f"{run.dataset.root.name}, {count} test scans, patch {' x '.join(map(str, run.plan.patch.size))}"
+    check = f"{dice['dice'] - truth['dice']:+.4f}; largest difference of a scan {largest(dice, truth):.4f}"
+    row = alone(f"Dice in {name}: {what}", [Turn(fast.wall, dice["dice"])], check=check)
+    row |= {"unit": "Dice", "opponent": f"vesalius, {rest}", "theirs": {"cpu": truth["dice"]}}
+    return [row, *rows(f"seconds in {name}: {what}", {OURS: [fast], f"vesalius, {rest}": [slow]}, check=check)]
+
+
+def largest(one, other):
+    return max(abs(case["mean"] - other["cases"][name]["mean"]) for name, case in one["cases"].items())
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--volume", type=int, nargs=3, default=[96, 96, 80])
+    parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 64])
+    parser.add_argument("--overlap", type=float, default=0.5)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
+    parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")
     takes_a_side(parser, SIDES)
     options = parser.parse_args()
     if took_a_side(options, SIDES):
         return
-    keep("inference", compare(options), title="A whole volume through the same network")
+    keep("inference", quality(options) if options.run else compare(options), title="A whole volume through the same network")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
 
 Sides = Sequence[int]
 
 UNSAFE = 2  # voxels along the first axis
+EXACT = 2**21  # voxels: up to here sums in single precision serve what is kept in bf16
 
 
 class Convolution3d(nn.Conv3d):
@@ -28,9 +30,45 @@ class Convolution3d(nn.Conv3d):
             return super().forward(x.float())
 
 
+def channels_last(x: Tensor) -> bool:
+    """Whether the channels of a voxel of `x` (B, C, *S) lie together in the memory of a processor."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
+    return x.device.type == "cpu" and x.is_contiguous(memory_format=layout)
+
+
+def normalised(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor | None:
+    """`x` (B, C, *S) normalised per sample by the kernel for batches, a sample at a time; None where torch's own way is as good.
+
+    Torch's own writes channels that lie together apart, and the next convolution writes them together again: a sixth of a step of a U-Net
+    in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
+    Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
+    together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_last(x)
+    if not together and (len(x) > 1 or x.device.type != "cpu"):
+        return None
+    samples = x.split(1) if together else [x.contiguous()]
+    each = [F.batch_norm(one, None, None, layer.weight, layer.bias, training=True, eps=layer.eps) for one in samples]
+    return each[0] if len(each) == 1 else torch.cat(each)
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """As torch's, faster in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = normalised(x, self)
+        return super().forward(x) if found is None else found
+
+
+class InstanceNorm3d(nn.InstanceNorm3d):
+    """As torch's, faster in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = normalised(x, self)
+        return super().forward(x) if found is None else found
+
+
 CONV: dict[int, Any] = {2: nn.Conv2d, 3: Convolution3d}
 TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-NORM: dict[int, Any] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+NORM: dict[int, Any] = {2: InstanceNorm2d, 3: InstanceNorm3d}
 POOL: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 WEIGHED = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)  # layers with weight and bias
 SLOPE = 0.01  # of the leaky ReLU

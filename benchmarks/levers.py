@@ -1,0 +1,138 @@
+"""What each lever is worth: the same work with it and without it, in turns (A B A B) in one process on one thread.
+
+    python benchmarks/levers.py [--rounds 5] [--patch 40 56 40]
+
+A row says how many times as long the work takes without the lever, everything else as it is. The check is what the two give: loss and
+gradient of one step on the same weights and batch for a training step, labels for a volume, voxels for augmentation. A lever that stops
+paying is taken out. Tried and left out: the up-convolution as a matrix product (1.00 in a whole step, 1.4 by itself).
+"""
+
+import argparse
+import copy
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+from _side_by_side import OURS, in_turns, keep, rows
+
+
+@contextmanager
+def swapped(place, name, other):
+    """`place.name` is `other` inside."""
+    own = getattr(place, name)
+    setattr(place, name, other)
+    try:
+        yield
+    finally:
+        setattr(place, name, own)
+
+
+NORM = "instance norm keeps channels together"
+LINES = "samples that are only scaled go along the axes"
+
+
+def norm():
+    """Where it is, and what stands there without the lever."""
+    from vesalius.nets import _blocks
+
+    return _blocks, "normalised", lambda x, layer: None
+
+
+def lines():
+    from vesalius.augment import _compose
+
+    return _compose, "along_axes", lambda matrix: False
+
+
+def compared(work, call, swap, options, check):
+    """The row of `call` with and without a lever."""
+
+    def without():
+        with swapped(*swap):
+            return call()
+
+    turns, found = in_turns({OURS: call, "without": without}, rounds=options.rounds)
+    return rows(work, turns, check=check(found[OURS], found["without"]))
+
+
+def step(options):
+    """A training step of the U-Net."""
+    import torch
+    import training
+
+    from vesalius.nets.unet import UNet
+
+    torch.manual_seed(0)
+    net, (image, mask) = UNet(3, 1, 3), training.batch_of(options)
+    take = training.ours(copy.deepcopy(net), image, mask)
+    work = f"{NORM}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
+    return compared(work, take, norm(), options, lambda *_: difference(net, image, mask, norm()))
+
+
+def volume(options):
+    """A whole volume through the U-Net, as `benchmarks/inference.py` has it."""
+    import inference
+
+    of = SimpleNamespace(volume=[96, 96, 80], patch=[64, 64, 64], channels=4, overlap=0.5)
+
+    def check(here, there):
+        return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
+
+    return compared(f"{NORM}: 96 x 96 x 80 voxels, 4 channels", inference.ours(of), norm(), options, check)
+
+
+def augmentation(size):
+    """Samples of `benchmarks/augment.py`."""
+
+    def rows_of(options):
+        import augment
+
+        once, each = augment.ours(size)
+        number = 100 // each if size == "hippocampus" else 24 // each
+
+        def check(*_):
+            return "tests/unit/augment/test_along_axes.py"
+
+        return compared(f"{LINES}: {number * each} samples, {size} {' x '.join(map(str, augment.SIZES[size]))}",
+                        lambda: [once(k) for k in range(number)], lines(), options, check)  # fmt: skip
+
+    return rows_of
+
+
+def difference(net, image, mask, swap):
+    """How far loss and gradient of the first step are from each other, with and without; and of each from double precision."""
+    import torch
+
+    from vesalius.data.labels import Labels
+    from vesalius.tasks import TASKS
+
+    loss = TASKS["segment"]().loss(Labels(names=("a", "b"), values=((1,), (2,))))
+
+    def gradient(low):
+        one = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            total = sum(loss(one.heads(image.contiguous(memory_format=torch.channels_last_3d)), mask).values())
+        total.backward()
+        return float(total.detach()), torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None])
+
+    here, exact = gradient(True), gradient(False)
+    with swapped(*swap):
+        there = gradient(True)
+    away = [float((one[1] - exact[1]).norm() / exact[1].norm()) for one in (here, there)]
+    return f"loss {here[0]:.4f} and {there[0]:.4f}; gradient {away[0]:.4f} and {away[1]:.4f} of its length away from fp32"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
+    parser.add_argument("--batch", type=int, default=2)
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    made = [row for work in (step, volume, augmentation("hippocampus"), augmentation("cube")) for row in work(options)]
+    keep("levers", made, title="Levers: the same work without each of them")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Instance normalisation, which is computed otherwise than torch does it, beside torch's."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vesalius.nets._blocks import EXACT, NORM, normalised
+
+LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
+SIDES = {2: (6, 10), 3: (4, 6, 2)}
+PLAIN = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+
+
+def together(ndim: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Noise about 2 with channels last, that wants a gradient."""
+    made = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 2
+    return made.to(dtype).contiguous(memory_format=LAYOUT[ndim]).requires_grad_()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_instance_norm_in_bf16_is_that_of_double_precision(ndim: int, batch: int) -> None:
+    shape, layer = (batch, 16, *SIDES[ndim]), NORM[ndim](16, affine=True)
+    exact = PLAIN[ndim](16, affine=True).double()  # given channels apart, for which torch is right
+    for norm in (layer, exact):
+        norm.weight.data.copy_(torch.linspace(0.5, 1.5, 16)), norm.bias.data.copy_(torch.linspace(-1, 1, 16))
+    x = together(ndim, shape, torch.bfloat16)
+    truth = x.detach().double().contiguous().requires_grad_()
+    out, wanted = layer(x), exact(truth)
+    assert out.is_contiguous(memory_format=LAYOUT[ndim])  # the next convolution has nothing to sort
+    push = torch.randn(shape, generator=torch.Generator().manual_seed(2)).bfloat16().contiguous(memory_format=LAYOUT[ndim])
+    out.backward(push), wanted.backward(push.double().contiguous())
+    torch.testing.assert_close(out.double(), wanted, rtol=2**-7, atol=2**-7)
+    torch.testing.assert_close(x.grad.double(), truth.grad, rtol=2**-6, atol=2**-7 * float(truth.grad.abs().max()))
+    torch.testing.assert_close(layer.weight.grad.double(), exact.weight.grad, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(layer.bias.grad.double(), exact.bias.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_instance_norm_is_torchs_own_where_that_is_as_fast_or_more_exact() -> None:
+    layer = NORM[3](16, affine=True)
+    assert normalised(together(3, (2, 16, 2, 4, 4), torch.bfloat16), layer) is not None
+    assert normalised(together(3, (2, 16, 2, 4, 4), torch.float32), layer) is None
+    assert normalised(torch.zeros(2, 16, 2, 4, 4, dtype=torch.bfloat16), layer) is None  # channels apart
+    large = torch.zeros((), dtype=torch.bfloat16).expand(2, EXACT + 1, 1, 1, 16).movedim(-1, 1)  # takes no room
+    assert normalised(large, layer) is None
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("together_in", [True, False])
+@pytest.mark.parametrize("together_out", [True, False])
+def test_the_gradient_of_one_sample_does_not_depend_on_the_layout(ndim: int, together_in: bool, together_out: bool) -> None:
+    """Torch's own is wrong where the gradient that comes in has its channels together, the sample alone in its batch."""
+    x, push = (torch.randn(1, 8, *SIDES[ndim], generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
+    x.requires_grad_()
+    (wanted,) = torch.autograd.grad(PLAIN[ndim](8)(x), x, push)
+    layouts = {True: LAYOUT[ndim], False: torch.contiguous_format}
+    out = NORM[ndim](8)(x.contiguous(memory_format=layouts[together_in]))
+    (found,) = torch.autograd.grad(out, x, push.contiguous(memory_format=layouts[together_out]))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_instance_norm_stays_exact_in_the_largest_volume() -> None:
+    draw = torch.Generator().manual_seed(3)
+    x = (torch.randn(1, 2, 8, 512, 512, generator=draw) + 3).bfloat16().contiguous(memory_format=LAYOUT[3])
+    assert x[0, 0].numel() == EXACT
+    with torch.no_grad():
+        out, wanted = NORM[3](2)(x), PLAIN[3](2)(x.double())
+    away = (out.double() - wanted).mean(), (out.double().std() / wanted.std() - 1)
+    assert all(abs(float(value)) < 2**-8 for value in away)  # less than one rounding of bf16

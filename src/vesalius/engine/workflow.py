@@ -101,6 +101,8 @@ def train(
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
     session = Session(folder, dataset, heard, wish or Request(), plan_file=plan_file, by=tuple(by))
+    if session.wish.folds > 1 and session.task.unfolded:
+        raise UsageError(session.task.unfolded)
     with _together() as meet:
         if rank == 0 and overwrite and (folder / "plan.json").exists():
             _clear(folder)

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, took_a_side
+from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, timed, took_a_side
 
 CLASSES = 4
 FP32 = "vesalius in fp32"

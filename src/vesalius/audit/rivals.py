@@ -10,6 +10,7 @@ from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from vesalius.core.errors import DataError
 from vesalius.data.whole import block_means
@@ -105,8 +106,8 @@ def _lloyd(rows: Rows, centre: Rows) -> tuple[Rows, float]:
             break
         owner = now
         count = np.bincount(owner, minlength=len(centre))
-        total = np.zeros(centre.shape)
-        np.add.at(total, owner, rows)
+        owned = csr_array((np.ones(len(rows)), (owner, np.arange(len(rows)))), shape=(len(centre), len(rows)))
+        total = owned @ rows
         centre = np.where(count[:, None] > 0, total / np.maximum(1, count)[:, None], centre).astype(np.float32)
     return centre, float(squared(rows, centre).min(1).sum())
 

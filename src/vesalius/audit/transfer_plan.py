@@ -16,10 +16,11 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import examine, mended
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.split import split
+from vesalius.engine.begin import begin
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.methods import METHODS
-from vesalius.plan import Plan
+from vesalius.plan import Plan, build
 from vesalius.plan import plan as make_plan
 from vesalius.plan.begin import named, with_network
 from vesalius.plan.methods import built, takes
@@ -178,7 +179,9 @@ def steps_alike(dataset: Dataset, pool: Sequence[Case], asked: Asked, *, folder:
     """The plan of all rivals: made once for the largest subset, its budget turned into a number of steps, the same for everybody."""
     file = folder / "plan.json"
     if file.exists():
-        return Plan.load(file)
+        made = Plan.load(file)
+        fitting(made, asked)
+        return made
     sides = nested([case for case in pool if case.labelled], seed=0).first(max(asked.labels))
     some = sides_of(dataset, *sides)
     facts = fingerprint(some, list(some.cases))
@@ -187,8 +190,20 @@ def steps_alike(dataset: Dataset, pool: Sequence[Case], asked: Asked, *, folder:
         made = make_plan(some, facts=facts, budget=asked.budget, settings=_with_networks(asked, task, ndim=len(facts["shapes"][0])))
     train = made.train.model_copy(update={"seconds": None, "deterministic": True, "validations": 2})
     made = made.model_copy(update={"train": train}).because(train__seconds="every rival has the same number of steps")
+    fitting(made, asked)
     made.save(file)
     return made
+
+
+def fitting(plan: Plan, asked: Asked) -> None:
+    """An error before the first run where the shared network cannot begin from weights that are named."""
+    for name, path in asked.inits.items():
+        net = build(plan.net, plan.preparation.in_channels, plan.labels.out_channels, seed=plan.train.seed)
+        try:
+            begin(net, Path(path))
+        except VesaliusError as problem:
+            raise UsageError(f"The audit's network, {plan.net.name}, cannot begin from the weights {name}: {problem} "
+                             "Name the network that they are of, for instance --set net.name=resnet.") from None  # fmt: skip
 
 
 def _with_networks(asked: Asked, task: Task, *, ndim: int) -> tuple[str, ...]:

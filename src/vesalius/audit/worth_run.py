@@ -11,13 +11,13 @@ from vesalius.core.errors import UsageError
 from vesalius.core.files import read_json, write_beside, write_json
 from vesalius.core.record import digest
 from vesalius.data.labels import IGNORE
+from vesalius.engine.forecast import MOST_ASKED
 from vesalius.engine.images import part_of
 from vesalius.engine.run import Run
 from vesalius.methods._unlabelled import Unlabelled
 from vesalius.plan.budget import device
 from vesalius.plan.methods import built
 
-MOST_IMAGES = 6000  # of a part
 MOST_BYTES = 1 << 30
 FILES = ("worth.json", "worth.npz")
 
@@ -77,7 +77,7 @@ def load_arrays(folder: Path) -> Arrays:
 
 
 def cohort_of(run: Run, *, seed: int = 0) -> Cohort:
-    """Prepared images of the run by part, at most MOST_IMAGES of each, drawn where there are more."""
+    """Prepared images of the run by part, at most MOST_ASKED of each, drawn where there are more."""
     labels = run.dataset.labels if run.dataset.labels.grain == "case" else None
     return Cohort(_part(run, "train", seed), _part(run, "val", seed), _part(run, "test", seed), labels)
 
@@ -85,7 +85,7 @@ def cohort_of(run: Run, *, seed: int = 0) -> Cohort:
 def _part(run: Run, name: str, seed: int) -> Part:
     images = part_of(run, name)
     size = 4 * int(np.prod((run.plan.preparation.in_channels, *run.plan.patch.size)))
-    most = max(1, min(MOST_IMAGES, MOST_BYTES // size))
+    most = max(1, min(MOST_ASKED, MOST_BYTES // size))
     if len(images) > most:
         images = images.chosen(np.sort(np.random.default_rng(seed).permutation(len(images))[:most]).tolist())
     pixels = np.stack([np.asarray(one, np.float32) for one in images.pixels]) if len(images) else np.zeros((0, *_shape(run)), np.float32)

@@ -13,7 +13,7 @@ from vesalius.core.errors import UsageError, suggest
 def explain(
     run: o.RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="The picture: the image, and the heat over it.")],
-    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="An image, or a folder, table or data set of which --case is taken.")] = None,
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="An image, or a folder or table of which --case is taken.")] = None,
     case: Annotated[str, typer.Option(metavar="NAME", help="Which case of several; by default the first.")] = "",
     channel: Annotated[list[str] | None, typer.Option("--image", metavar="CHANNEL=FILE", help="A case, channel by channel; repeat.")] = None,
     method: Annotated[str, typer.Option(help="A way of explaining (vesalius shelf explain); by default what suits the network.")] = "",

@@ -2,7 +2,8 @@
 
 Of whole cases, what is timed is what testing does: reading a case, the shallow baseline's answer, and the measures of one draw of
 patients, of which intervals take a thousand. The network's answer was timed by planning. The report is known in processor seconds; how
-many seconds of the clock one of those takes here (`busy`) the run itself has shown.
+many seconds of the clock one of those takes here (`busy`) the run itself has shown. Where images alone are learned from, the report asks
+whether it was worth it, which takes longer than the rest of it: that is counted image by image.
 """
 
 import time
@@ -19,6 +20,7 @@ from vesalius.engine.images import testing_images
 from vesalius.engine.run import Run
 from vesalius.engine.sets import DRAWS, FEWER, LARGE
 from vesalius.engine.whole import Judged, in_parts, truths
+from vesalius.methods import METHODS
 from vesalius.metrics._bootstrap import GROUPS
 from vesalius.tasks import CaseTask, Shallow
 
@@ -28,6 +30,10 @@ REPORT_CPU = 6.0  # processor seconds of the report with its pictures and explan
 READ = 8  # cases that are read on trial
 PEOPLE = 2  # the model and the baseline
 SPARE = 1.25  # a machine may become busier; what is spared is a few seconds less to learn in
+MOST_ASKED = 6000  # images of a part of which it is asked whether learning was worth it
+WORTH_CPU = 3.0  # processor seconds of that whatever the number of images, ...
+COMPARED, PROBED = 1e-3, 5e-3  # ... for each image without labels and with them, ...
+LIKELY = 5e-5  # ... and for each weight of a machine whose likelihood is estimated
 EXAMINED = 30  # times the measures of one draw: curves, promises and tables
 
 
@@ -95,8 +101,21 @@ def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
 
 
 def testing_of_images(run: Run, baseline: Shallow | None, *, busy: float) -> float:
-    """The same where images alone are learned from."""
-    return testing_images(run)
+    """The same where images alone are learned from, with the question whether that was worth it."""
+    return testing_images(run) + SPARE * asking_worth(run, busy=busy)
+
+
+def asking_worth(run: Run, *, busy: float) -> float:
+    """Seconds that the report takes to set what was learned beside plain rivals: every image is described by the method as it is and as it
+    was before it learned, and those of one part are brought back; probes and groups follow, and for some methods how likely images are."""
+    fold, plan, labels = run.splits["folds"][0], run.plan, run.dataset.labels
+    train, val, test = (min(len(names), MOST_ASKED) for names in (fold["train"], fold["val"], run.splits["test"]))
+    cases = train + val + test
+    judged = labels.grain == "case" and any(case.classes is not None for case in run.dataset.cases)
+    processor = WORTH_CPU + cases * (PROBED if judged else COMPARED)
+    if callable(getattr(METHODS[plan.train.method], "likelihood", None)):
+        processor += LIKELY * plan.expected.parameters
+    return (2 * cases + (test or val)) * plan.expected.tile_seconds + processor * busy
 
 
 TESTING = {"voxel": testing_voxels, "case": testing_cases, "image": testing_of_images}

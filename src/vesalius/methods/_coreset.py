@@ -3,19 +3,51 @@
 Gonzalez 1985 (Theoretical Computer Science 38): again and again the row farthest from those chosen; no choice of as many has less than half
 its greatest distance. Sener & Savarese 2018 and PatchCore (Roth et al. 2022) choose memory so. Ours makes the same choices for a fraction
 of the work: distances to what is chosen only fall, so one that is not up to date bounds from above. The rows with the largest bounds are
-brought up to date, by one product of matrices for all choices that they have not seen; among them one choice is made after the other, in
-the processor's cache, until the bound of one that was left behind might be larger. Most rows are soon close to a choice, and left behind.
+brought up to date, by products of matrices with some choices at a time and no longer than their bound is among the largest; among them one
+choice is made after the other, in the processor's cache, until the bound of one that was left behind might be larger. Most rows are soon
+close to a choice, and left behind.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ACTIVE = (1024, 8192)  # rows that are brought up to date at once: a twelfth of all, within this
+ACTIVE = (1024, 8192)  # rows that are brought up to date at once: a 24th of all, within this
+AT_ONCE = 128  # choices that these are compared with before the closest are left behind
 ALIKE = 1e-6  # squared distances below this part of the greatest squared norm are rounding
 ROWS = 1024  # whose distances to everything are held at once
 PROJECTED = 128  # numbers per row after the random projection of PatchCore
+SAMPLED = 4096  # rows whose mean is the origin
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` (N, K), moved, their squared `norms` (N,), and which of all they are, `places` (N,)."""
+
+    rows: Tensor
+    norms: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, number: int, rows: Tensor) -> "Table":
+        """Room for `number` rows like these."""
+        return cls(rows.new_empty(number, rows.shape[1]), rows.new_empty(number), torch.empty(number, dtype=torch.long, device=rows.device))
+
+    def at(self, which: Tensor) -> "Table":
+        return Table(self.rows.index_select(0, which), self.norms[which], self.places[which])
+
+    def first(self, number: int) -> "Table":
+        return Table(self.rows[:number], self.norms[:number], self.places[:number])
+
+    def put(self, start: int, some: "Table") -> int:
+        """Copies `some` in from row `start` on; where they end."""
+        end = start + len(some.norms)
+        for mine, theirs in ((self.rows, some.rows), (self.norms, some.norms), (self.places, some.places)):
+            mine[start:end] = theirs
+        return end
 
 
 def projected(rows: Tensor, *, size: int = PROJECTED, seed: int = 0) -> Tensor:
@@ -30,54 +62,64 @@ def projected(rows: Tensor, *, size: int = PROJECTED, seed: int = 0) -> Tensor:
 def centres(rows: Tensor, number: int, *, first: int = 0) -> Tensor:
     """Indices of `number` rows of (N, K), `first` and then always the one farthest from those before; fewer where no others are left that
     differ."""
-    rows = rows.float() - rows.float().mean(0)  # distances from a product lose digits where norms are large
-    number, most = min(number, len(rows)), min(max(ACTIVE[0], len(rows) // 12), ACTIVE[1], len(rows))
-    alike = ALIKE * float(rows.square().sum(1).max())
-    chosen, made = torch.full((number,), first, device=rows.device), 1
-    bound, seen = to_nearest(rows, rows[chosen[:1]]), torch.ones(len(rows), dtype=torch.long, device=rows.device)
+    rows, number = rows.float(), min(number, len(rows))
+    most = min(max(ACTIVE[0], len(rows) // 24), ACTIVE[1], len(rows))
+    middle = rows[:: max(1, len(rows) // SAMPLED)].mean(0)  # distances from a product lose digits where norms are large
+    norms, bound = looked_at(rows, first, middle=middle)
+    alike, seen = ALIKE * float(norms.max()), torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+    chosen, begin = Table.of(number, rows), torch.tensor([first], device=rows.device)
+    made = chosen.put(0, Table(rows[begin] - middle, norms[begin], begin))
     while made < number:
         value, top = bound.topk(min(most + 1, len(rows)))
         if float(value[0]) <= alike:
             break
-        floor, top = max(alike, float(value[-1]) if most < len(rows) else 0.0), top[:most]
-        brought_up(bound, seen, top, rows=rows, chosen=chosen[:made])
-        active = top[bound[top] >= floor]
-        new = active[chosen_among(rows[active], bound[active], number - made, floor=floor)]
-        chosen[made : made + len(new)], bound[new] = new, 0
-        made += len(new)
-    return chosen[:made]
+        floor, top, near = max(alike, float(value[-1]) if most < len(rows) else 0.0), top[:most], value[:most]
+        some = Table(rows.index_select(0, top).sub_(middle), norms[top], top)
+        seen[top] = brought_up(near, seen[top], some, chosen=chosen.first(made), floor=floor)
+        active = torch.nonzero(near >= floor)[:, 0]
+        farthest, left = some.at(active), near[active]
+        found = chosen_among(farthest, left, number - made, floor=floor)
+        bound[top], bound[farthest.places] = near, left
+        made = chosen.put(made, farthest.at(found))
+    return chosen.places[:made]
 
 
-def brought_up(bound: Tensor, seen: Tensor, top: Tensor, *, rows: Tensor, chosen: Tensor) -> None:
-    """`bound` of the rows `top` with every one of the `chosen`, of which each row has `seen` the first so many; in place."""
-    before = seen[top]
-    for number in torch.unique(before).tolist():
-        group = top[before == number]
-        if number < len(chosen):
-            bound[group] = torch.minimum(bound[group], to_nearest(rows[group], rows[chosen[number:]]))
-    seen[top] = len(chosen)
+def looked_at(rows: Tensor, first: int, *, middle: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared norms from `middle` on, and squared distances to row `first`: (N,) each."""
+    one, norms, away = rows[first] - middle, rows.new_empty(len(rows)), rows.new_empty(len(rows))
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS] - middle
+        norms[start : start + ROWS] = torch.linalg.vecdot(part, part)
+        away[start : start + ROWS] = part @ one
+    return norms, away.mul_(-2).add_(norms).add_(one @ one).clamp_(min=0)
 
 
-def chosen_among(rows: Tensor, near: Tensor, number: int, *, floor: float) -> list[int]:
-    """Positions of the rows chosen one after the other while the farthest is not nearer than `floor`; `near` (N,) are squared distances to
-    what was chosen before."""
-    norms, twice = rows.square().sum(1), -2 * rows
-    found: list[int] = []
-    while len(found) < number and len(rows):
-        most, place = (x.item() for x in near.max(0))
-        if most < floor:
+def brought_up(near: Tensor, seen: Tensor, some: Table, *, chosen: Table, floor: float) -> Tensor:
+    """`near`, the bounds of `some` rows, with those of the `chosen` that each has not `seen` yet, as long as it is not below `floor`; in
+    place. What each has seen then."""
+    for start in range(int(seen.min()), len(chosen.norms), AT_ONCE):
+        which = torch.nonzero((seen <= start) & (near >= floor))[:, 0]
+        others = chosen.norms[start : start + AT_ONCE]
+        least = torch.addmm(others, some.rows.index_select(0, which), chosen.rows[start : start + AT_ONCE].T, alpha=-2)
+        near[which] = torch.minimum(near[which], (least.amin(1) + some.norms[which]).clamp_(min=0))
+        if len(others) == AT_ONCE:  # otherwise they will meet these again, with others
+            seen[which] = start + AT_ONCE
+    return seen
+
+
+def chosen_among(some: Table, near: Tensor, number: int, *, floor: float) -> Tensor:
+    """Positions of at most `number` rows chosen one after the other while the farthest is not nearer than `floor`; `near` (N,) are squared
+    distances to what was chosen before, and are kept up to date, in place."""
+    twice, found = -2 * some.rows, list[int]()
+    while len(found) < number and len(near):
+        most, place = near.max(0)
+        if most.item() < floor:
             break
         found.append(int(place))
-        near = torch.minimum(near, torch.addmv(norms + norms[found[-1]], twice, rows[found[-1]]).clamp_(min=0))
+        torch.minimum(near, torch.addmv(some.norms, twice, some.rows[found[-1]]).add_(some.norms[found[-1]]), out=near)
         near[found[-1]] = 0
-    return found
-
-
-def to_nearest(rows: Tensor, others: Tensor) -> Tensor:
-    """Squared distance of each row to the nearest of `others`, (N,)."""
-    norms = others.square().sum(1)
-    least = torch.cat([torch.addmm(norms, part, others.T, alpha=-2).amin(1) for part in torch.split(rows, ROWS)])
-    return (least + rows.square().sum(1)).clamp_(min=0)
+    near.clamp_(min=0)
+    return torch.tensor(found, dtype=torch.long, device=near.device)
 
 
 def squared(rows: Tensor, others: Tensor) -> Tensor:

@@ -272,7 +272,7 @@ def networks_rule(wish: Request, steps: float, prior: int) -> tuple[bool, str]:
     where a user has set net.prior."""
     if prior and any(named(text) == "net.prior" for text in wish.settings):
         return True, "set by the user"
-    return rules.networks(steps, prior)
+    return rules.networks(steps, prior, folds=wish.folds or 1)
 
 
 def prepare_rules(facts: dict[str, Any]) -> tuple[Preparation, dict[str, str]]:

@@ -7,6 +7,7 @@ nnU-Net, Isensee et al. 2021), and the scores of validation count every patient,
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vesalius.core.errors import UsageError
 from vesalius.data.dataset import Dataset
 from vesalius.plan.budget import seconds
 from vesalius.plan.plan import Plan
@@ -21,7 +22,10 @@ APART = 5  # one patient in so many is for testing where no split is given
 
 
 def decided(wish: "Request", dataset: Dataset, *, plan_file: Path | None = None) -> "Request":
-    """`wish` with a number of folds, and why: as asked for, as in the plan that is given, or by the number of patients."""
+    """`wish` with a number of folds, and why: as asked for, as in the plan that is given, or by the number of patients. An error where
+    folds are asked for that make no sense."""
+    if (wish.folds or 1) > 1 and (why := TASKS[dataset.task]().unfolded):
+        raise UsageError(why)
     if wish.folds is not None:
         return wish
     if plan_file is not None:

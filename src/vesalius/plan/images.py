@@ -87,7 +87,7 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
             settings: tuple[str, ...]) -> tuple[Plan, dict[str, str]]:  # fmt: skip
     """The plan, and reasons for what is not decided everywhere alike; `asked` holds folds, seed and deterministic."""
     if asked["folds"] != 1:
-        raise UsageError("Learning from images alone is done once: leave --folds out.")
+        raise UsageError(task.unfolded)
     own = Own.of(settings, task)
     wanted = samples_wanted(facts["cases"])
     build = builder(own, dataset, facts)

@@ -22,6 +22,7 @@ POSED = 0.75  # an axis along which mirroring leaves less than this of it is not
 BEST = 0.005  # by so much an earlier look must be better than the end to be kept
 FEW_CASES, FEW_LABELS = 18, 8  # up to so many, a network corrects the shallow baseline ...
 LEAST_OF_BOTH = 700  # ... alone, where two would take fewer steps each: a network that starts from nothing is not worth half of the time
+LEAST_OF_FOLDS = 200  # the same where several folds answer together
 RAREST = 1e-4  # a class that is rarer starts as if it were not
 KEPT = 0.97  # Dice of the masks with themselves that a coarser grid must keep
 LATERAL = re.compile(r"(^|[\s_\-.])((left|right)|(l|r|lt|rt|lv|rv|la|ra)($|[\s_\-.]))", re.IGNORECASE)
@@ -137,11 +138,12 @@ def best(folds: int) -> tuple[float, str]:
     return BEST, "the last weights count, unless those of an earlier look were clearly better on validation cases"
 
 
-def networks(steps: float, prior: int) -> tuple[bool, str]:
-    """Whether a network that starts from nothing learns, and why; `steps` are those that each of two could take."""
+def networks(steps: float, prior: int, *, folds: int = 1) -> tuple[bool, str]:
+    """Whether a network that starts from nothing learns, and why; `steps` are those that each of two could take. Of folds several answer
+    together, so that each may have learned less."""
     if not prior:
         return True, "the only network"
-    if steps < LEAST_OF_BOTH:
+    if steps < (LEAST_OF_BOTH if folds == 1 else LEAST_OF_FOLDS):
         return False, f"{steps:.0f} steps for each of two networks are too few for one that starts from nothing: it is left out"
     return True, "the mean of two networks that err on different cases is better than either"
 

@@ -49,13 +49,14 @@ class Prior(Shallow, Protocol):
 class Task(ABC):
     """What the pipeline asks of a task. `grain` is what gets an answer, every voxel or the case as a whole, or "image" where
     images alone are learned from; `nets` are the networks that suit it, best first; `foreground` the part of a batch that is centred on
-    a class; `leading` the measures that stand in short tables, the one that ranks runs first. Concrete tasks are VoxelTasks, CaseTasks
-    or ImageTasks."""
+    a class; `leading` the measures that stand in short tables, the one that ranks runs first; `unfolded` why it is not cross-validated, ""
+    where it is. Concrete tasks are VoxelTasks, CaseTasks or ImageTasks."""
 
     grain: Literal["voxel", "case", "image"]
     nets: tuple[str, ...]
     foreground: float
     leading: tuple[str, ...]
+    unfolded: str = ""
     fusions: Mapping[str, tuple[str, dict[str, Any]]] = {}  # ways to put several channels together: network and arguments by name
 
     @abstractmethod
@@ -219,6 +220,12 @@ class ImageTask(Task):
     grain = "image"
     nets = ()
     foreground = 0.0
+    unfolded = (
+        "What learns from images alone is not trained in folds: the features, scores and made images of several models do not mean the same, "
+        "so that they cannot answer together. Leave --folds out. To see how much chance there is, train several runs with --seed 0, 1, 2 ...; "
+        "to cross-validate what the features are good for, begin runs with labels from this one: "
+        "vesalius train DATA -o RUN --init PRETRAINED --folds 5."
+    )
     serves: tuple[str, ...]
     method: str
 

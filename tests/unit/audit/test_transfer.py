@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from tests.unit.engine.test_whole import SIDE, TWO, plan_of
 from tests.unit.engine.tiny import tiny_plan, write_scans
@@ -25,7 +26,9 @@ from vesalius.engine.state import load_weights
 from vesalius.engine.workflow import train
 from vesalius.io import save
 from vesalius.io.image import Image
+from vesalius.nets import NETS
 from vesalius.plan import Request
+from vesalius.plan.plan import Net
 from vesalius.report.transfer import write_transfer
 
 
@@ -180,6 +183,34 @@ def test_a_method_that_cannot_teach_the_network_is_refused_before_any_work(data,
     with pytest.raises(UsageError, match=r"inpainting cannot teach the network of this audit, compact: .*gives no image.*--methods"):
         transfer.transfer(data, begun(tmp_path / "audit", plan_of()), asked=asked(methods=("inpainting",)))
     assert not jobs.calls
+
+
+def test_weights_of_another_network_are_refused_before_the_first_run(data, tmp_path, monkeypatch):
+    """Those of torchvision's ResNet, where the audit's network is a small one of ours; named, it takes them."""
+    jobs = Jobs(monkeypatch, gains={"scratch": 0, "general": 0})
+    net = NETS["resnet"](2, 3, 5, scale=1 / 16)
+    theirs = {ours_as_theirs(name): value.contiguous() for name, value in net.state_dict().items() if not name.endswith("stream")}
+    save_file(theirs, tmp_path / "general.safetensors")
+    wish, folder = {"labels": (10,), "seeds": 1, "methods": ("scratch",)}, begun(tmp_path / "audit", plan_of())
+    inits = {"general": str(tmp_path / "general.safetensors")}
+    with pytest.raises(UsageError, match="compact, cannot begin from the weights general: .* --set net.name=resnet"):
+        transfer.transfer(data, folder, asked=asked(**wish, inits=inits))
+    assert not jobs.calls and not (folder / "asked.json").exists()
+    fits = Net(name="resnet", ndim=2, arguments={"scale": 1 / 16})
+    transfer.transfer(data, begun(folder, plan_of().model_copy(update={"net": fits})), asked=asked(**wish, inits=inits))
+    assert {job.rival for job in jobs.calls} == {"scratch", "general"}
+
+
+def ours_as_theirs(name):
+    """The name that torchvision's ResNet has for a weight of ours."""
+    parts = name.split(".")
+    if name.startswith("stages.0."):
+        return f"{'bn1' if parts[3] == '1' else 'conv1'}.{parts[-1]}"
+    if parts[0] == "head":
+        return f"fc.{parts[-1]}"
+    if "shortcut" in parts:
+        return f"layer{parts[1]}.{parts[2]}.downsample.{parts[4]}.{parts[5]}"
+    return f"layer{parts[1]}.{parts[2]}.{'bn' if parts[5] == '1' else 'conv'}{int(parts[4]) + 1}.{parts[6]}"
 
 
 def test_weights_that_have_seen_the_test_are_refused(data, tmp_path):

@@ -10,6 +10,7 @@ from tests.unit.engine.tiny import write_run
 from vesalius.engine import forecast, workflow
 from vesalius.engine.forecast import SPARE
 from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
 from vesalius.engine.sets import DRAWS
 from vesalius.engine.workflow import Session, _with_deadline
 from vesalius.plan import Request
@@ -84,3 +85,17 @@ def test_work_is_timed_after_a_first_time_that_does_not_count(monkeypatch):
     now, called = iter(np.arange(0, 100, 2.0)), []
     monkeypatch.setattr(forecast.time, "perf_counter", lambda: next(now))
     assert forecast._timed(lambda: called.append(1)) == 0.5 and len(called) == 5
+
+
+def test_the_question_whether_it_was_worth_it_is_counted(make_run):
+    run, _ = make_run()
+    train, val, test = 22, 10, 8
+    plain = run.plan.model_copy(update={"train": run.plan.train.model_copy(update={"method": "vae"})})
+    machine = run.plan.model_copy(update={"train": run.plan.train.model_copy(update={"method": "rbm"})})
+    answers = (2 * (train + val + test) + test) * 0.5
+    for plan, more in ((plain, 0.0), (machine, forecast.LIKELY * run.plan.expected.parameters)):
+        plan.save(run.path / "plan.json")
+        asked = Run(run.path)
+        processor = forecast.WORTH_CPU + 40 * forecast.PROBED + more
+        assert forecast.asking_worth(asked, busy=1.0) == pytest.approx(answers + processor)
+        assert forecast.asking_worth(asked, busy=4.0) == pytest.approx(answers + 4 * processor)

@@ -108,6 +108,7 @@ def test_centres_are_those_of_brute_force(number, monkeypatch):
     assert ACTIVE[0] > 300
     monkeypatch.setattr("vesalius.methods._coreset.ACTIVE", (16, 20))  # so that many rows learn of choices later
     monkeypatch.setattr("vesalius.methods._coreset.ROWS", 37)
+    monkeypatch.setattr("vesalius.methods._coreset.AT_ONCE", 8)  # and are left behind before they have met all
     assert centres(rows, number, first=3).tolist() == greedy_by_loops(rows.double().numpy(), number, 3)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.engine.tiny import facts, plan_of, tiny_dataset
 from vesalius.data.case import Case
-from vesalius.plan import Request
+from vesalius.plan import Request, rules
 from vesalius.plan import plan as make_plan
 from vesalius.plan.folding import FEW, FEWEST, FOLDS, by_patients, decided
 
@@ -57,3 +57,19 @@ def test_the_plan_says_why_and_shares_the_budget():
     whole = make_plan(people(11, test=4), facts=facts(), budget="20m", folds=1)
     assert made.folds == FOLDS and "11 patients" in made.reasons["folds"] and whole.reasons["folds"] == "as asked for"
     assert made.train.seconds * made.net.networks * FOLDS == pytest.approx(whole.train.seconds * whole.net.networks)
+
+
+def test_members_of_one_split_take_the_place_of_folds():
+    assert by_patients(Request(members=3), people(11, test=4))[0] == 1
+
+
+def test_folds_that_the_data_set_states_are_kept():
+    data = people(11, test=4)
+    stated = replace(data, metadata={**data.metadata, "folds": [{}] * 5})
+    assert by_patients(Request(), stated)[0] == 5
+
+
+def test_a_network_from_nothing_learns_beside_the_other_sooner_in_folds():
+    """Of 430 steps each it is left out in one run, and belongs to the answer of four folds."""
+    assert rules.networks(430, 1)[0] is False and rules.networks(430, 1, folds=4)[0] is True
+    assert rules.networks(100, 1, folds=4)[0] is False

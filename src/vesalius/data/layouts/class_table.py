@@ -166,7 +166,7 @@ def _refuse_lost(cases: list[Case], table: Path) -> None:
     found by the examination, as other files that cannot be read."""
     lost = [(line, path) for line, case in enumerate(cases, 2) for path in case.images.values() if not _there(path)]
     if len({line for line, _ in lost}) > LOST * len(cases):
-        raise DataError(f"{table}, line {lost[0][0]}: there is no {some(path for _, path in lost)}. Paths are relative to the table.")
+        raise DataError(f"{table}, line {lost[0][0]}: there is no {some(str(path) for _, path in lost)}. Paths are relative to the table.")
 
 
 def _there(path: Path) -> bool:

@@ -3,12 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/mixing.py [-o mixing] [--data SET ...] [--labelled 100 500] [--seeds 3] [--steps 400]
         [--only plain mixup ...] [--set NAME=VALUE ...]
 
-Each SET is a classified data set with a given split (default: cls_pneumoniamnist.npz under $VESALIUS_DATA or ../shared/data); copies that
-its split tears apart are put together. Of its training part so many cases are drawn by the seed, as often of each class as it comes, and a
-quarter as many of its validation part; the test part is whole. Every recipe then learns from the same cases for the same number of steps:
-`plain`, `mixup` (augment.mixup=0.2), `cutmix` (augment.cutmix=1), `members` (three networks, each for all the steps: three times the
-time), and `thirds` (three networks, each for a third of the steps: the same time). Differences to `plain` are taken seed by seed; their
-intervals are Student's over seeds, for this test part. Runs are kept: what is finished is only read.
+Each SET is a classified data set with a given split (default: pneumoniamnist.npz of cls_pneumoniamnist under $VESALIUS_DATA or
+../shared/data); copies that its split tears apart are put together. Of its training part so many cases are drawn by the seed, of each
+class its share, and a quarter as many of its validation part; the test part is whole. Every recipe then learns from the same cases for
+the same number of steps: `plain`, `mixup` (augment.mixup=0.2), `cutmix` (augment.cutmix=1), `members` (three networks, each for all the
+steps: three times the time), and `thirds` (three networks, each for a third of the steps: the same time). Differences to `plain` are
+taken seed by seed; their intervals are Student's over seeds, for this test part. Runs are kept: what is finished is only read.
 """
 
 import argparse

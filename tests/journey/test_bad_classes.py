@@ -36,6 +36,20 @@ def test_an_unreadable_image_among_many_stops_the_run_or_is_left_out_by_name(fol
     assert any(f["check"] == "unreadable" and f["cases"] == ["patient07"] for f in read_json(tmp_path / "run" / "doctor.json"))
 
 
+def test_a_file_that_a_table_names_and_nobody_has_is_left_out_by_name(folders, tmp_path, capsys):
+    lines = ["image,class", *(f"{path},{path.parent.name}" for path in sorted(folders.glob("*/*.png")))]
+    (folders / "ill" / "patient07.png").unlink()
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    words = ("train", tmp_path / "table.csv", "-o", tmp_path / "run", "--budget", "none", "--set", "train.steps=2")
+    said = refused(capsys, *words)
+    assert "patient07.png does not exist" in said and "--skip-bad" in said
+    assert main([*map(str, words), "--skip-bad"]) == 0
+    assert "Left out, because they cannot be used: patient07" in capsys.readouterr().err
+    for k in range(9, 18, 2):
+        (folders / "ill" / f"patient{k:02}.png").unlink()
+    assert "Paths are relative to the table" in refused(capsys, *words[:3], tmp_path / "other"), "one in ten is no accident"
+
+
 def test_a_class_of_one_case_is_refused_whatever_may_be_skipped(folders, tmp_path, capsys):
     picture(folders / "rare" / "alone.png", ill=True, seed=99, side=8)
     for more in ((), ("--skip-bad",)):

@@ -13,9 +13,9 @@ from vesalius.core.errors import UsageError, suggest
 def explain(
     run: o.RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="PNG", help="The picture: the image, and the heat over it.")],
-    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="An image, or a folder or table of which --case is taken.")] = None,
+    image: Annotated[Path | None, typer.Argument(metavar="[IMAGE]", help="An image, or a folder, table or data set of some.")] = None,
     case: Annotated[str, typer.Option(metavar="NAME", help="Which case of several; by default the first.")] = "",
-    channel: Annotated[list[str] | None, typer.Option("--image", metavar="CHANNEL=FILE", help="A case, channel by channel; repeat.")] = None,
+    channel: Annotated[list[str] | None, typer.Option("--image", metavar="CHANNEL=FILE", help="One case, channel by channel.")] = None,
     method: Annotated[str, typer.Option(help="A way of explaining (vesalius shelf explain); by default what suits the network.")] = "",
     target: Annotated[str, typer.Option("--class", metavar="NAME", help="The class that is asked about; by default what is said.")] = "",
     test: Annotated[bool, typer.Option(help="Say whether the heat changes when the weights are made random.")] = False,

@@ -62,9 +62,10 @@ def train(
     from vesalius.tasks import aimed
 
     o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
-    wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "members": members, "seed": seed,
-                            "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks, "controls": controls,
-                            "settings": [*(settings or []), *o.as_settings(init, method)]}, where="the options")  # fmt: skip
+    wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "members": members,
+                            "seed": seed, "deterministic": deterministic, "fix_split": fix_split, "allow_leaks": allow_leaks,
+                            "controls": controls, "settings": [*(settings or []), *o.as_settings(init, method)]},
+                           where="the options")  # fmt: skip
     listener = Console(output)
     found = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
     dataset = aimed(found, task or "", method=method or "", normal=normal or ())

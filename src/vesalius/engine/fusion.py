@@ -87,7 +87,7 @@ def row(name: str, run: Run) -> dict[str, Any]:
     scores = {measure: {key: (summary.get(measure) or {}).get(key) for key in ("mean", "low", "high")} for measure in SHOWN}
     return {"fusion": name, "run": run.path.name, "net": run.plan.net.name, "arguments": run.plan.net.arguments, "part": part,
             "cases": len(parts[part]["model"]["rows"]) if part else 0, **scores, "parameters": weights, "steps": steps_of(run),
-            "epochs": steps_of(run) * run.plan.patch.batch / max(1, run.plan.members * sum(len(fold["train"]) for fold in run.splits["folds"])),
+            "epochs": steps_of(run) * run.plan.patch.batch / max(1, seen_once(run)),
             "seconds": (record.get("seconds") or {}).get("whole"), "learned_seconds": (record.get("seconds") or {}).get("learn"),
             "baseline_auc": _baseline(parts.get(part) or {})}  # fmt: skip
 
@@ -96,6 +96,11 @@ def _baseline(part: dict[str, Any]) -> dict[str, Any] | None:
     """The shallow baseline's area under the curve with its interval; None where there is no baseline."""
     summary = (part.get("baseline") or {}).get("summary") or {}
     return (summary.get("all") or {}).get("auc")
+
+
+def seen_once(run: Run) -> int:
+    """Cases that all networks together learn from once."""
+    return run.plan.members * sum(len(fold["train"]) for fold in run.splits["folds"])
 
 
 def steps_of(run: Run) -> int:

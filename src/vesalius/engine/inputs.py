@@ -20,7 +20,8 @@ def cases_of(path: Path, channels: Sequence[str], images: Mapping[str, Path] | N
     """Cases behind `path` for a network that wants `channels`.
 
     One channel: a file, a DICOM folder or zip, or a folder of files (of DICOM files too, where each is of another series).
-    Several: a data set in any layout, a table with a column `image_<channel>` for each (it need not say what a case shows), a folder of `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
+    Several: a data set in any layout, a table with a column `image_<channel>` for each (it need not say what a case shows), a folder of
+    `<case>_0000`, `<case>_0001` ... files, or `images` that name each channel of one case.
     """
     if images:
         return [_named(images, channels)]

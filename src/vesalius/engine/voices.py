@@ -47,7 +47,7 @@ def scores(run: Run, member: Path, case: Stored) -> list[float]:
     networks = callables(run.networks([member]), plan, where)
     image = with_odds(np.asarray(case.image, np.float32), priors_of(run, folders))
     corrects = [run.corrects(folder) for folder in folders]
-    asked = [[n for n, c in zip(networks, corrects, strict=True) if not c], [n for n, c in zip(networks, corrects, strict=True) if c], networks]
+    asked = [[n for n, c in zip(networks, corrects, strict=True) if c is which] for which in (False, True)] + [networks]
     answers = [classes(some, image, image.shape[1:], plan=plan, device=where) for some in asked]
     return [run.task.quick_score(said, case.target, plan.labels) for said in answers]
 

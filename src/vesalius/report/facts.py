@@ -130,7 +130,8 @@ def _logs(folder: Path) -> Iterator[tuple[str, Path]]:
     places = [f"{fold}{seed}{second}log.csv" for fold in ("", "fold_*/") for seed in ("", "seed_*/") for second in ("", "corrected/")]
     found = [path for place in places for path in folder.glob(place) if path.is_file()]
     for path in sorted(found, key=lambda p: (len(str(p)), str(p))):
-        words = path.parent.relative_to(folder).as_posix().replace("_", " ").replace("/", ", ").replace("corrected", "corrects the baseline")
+        words = path.parent.relative_to(folder).as_posix().replace("_", " ").replace("/", ", ")
+        words = words.replace("corrected", "corrects the baseline")
         yield "" if words == "." else words, path
 
 

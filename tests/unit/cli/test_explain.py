@@ -36,7 +36,7 @@ def test_a_case_is_found_by_its_name(run, tmp_path, capsys):
         found = told(capsys, "explain", run, tmp_path / "new.csv", "-o", tmp_path / "x.png", "--method", "occlusion", *more)
         assert found["case"] == case and found["class"] in ("dark", "bright")
         width, height = Picture.open(tmp_path / "x.png").size
-        assert width == height, "two views, each above its heat"
+        assert width > height, "two views beside each other, each above its heat, and a bar"
     assert main(["explain", str(run), str(tmp_path / "new.csv"), "-o", str(tmp_path / "x.png"), "--case", "c9"]) == 2
     assert "Did you mean c" in capsys.readouterr().err
 

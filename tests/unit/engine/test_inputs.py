@@ -39,9 +39,10 @@ def test_a_single_file(tmp_path):
 def test_a_table_of_several_views_need_not_say_what_they_show(tmp_path):
     for name in ("f1.png", "s1.png", "s2.png"):
         scan(tmp_path / name)
-    for more in ("", ",class"):
-        (tmp_path / "new.csv").write_text(f"case,image_front,image_side{more}\na,f1.png,s1.png{',x' * bool(more)}\nb,,s2.png{',' * bool(more)}\n")
-        assert named(cases_of(tmp_path / "new.csv", ["front", "side"])) == {"a": {"front": "f1.png", "side": "s1.png"}, "b": {"side": "s2.png"}}
+    for title, first, second in (("", "", ""), (",class", ",x", ",")):
+        (tmp_path / "new.csv").write_text(f"case,image_front,image_side{title}\na,f1.png,s1.png{first}\nb,,s2.png{second}\n")
+        found = named(cases_of(tmp_path / "new.csv", ["front", "side"]))
+        assert found == {"a": {"front": "f1.png", "side": "s1.png"}, "b": {"side": "s2.png"}}
     (tmp_path / "one.csv").write_text("image\nf1.png\n")
     assert named(cases_of(tmp_path / "one.csv", ["film"])) == {"f1": {"film": "f1.png"}}
     with pytest.raises(DataError, match="the model wants back"):

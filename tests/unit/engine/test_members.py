@@ -77,7 +77,7 @@ def test_a_run_keeps_its_number_of_members_and_a_plan_its_own(run, tmp_path, mon
     with pytest.raises(UsageError, match="planned otherwise than --members 2"):
         train(run.dataset, run.path, wish=Request(members=2))
     (tmp_path / "kept").rename(run.path / "seed_2" / "weights.safetensors")
-    with pytest.raises(UsageError, match="The plan has 3 members, asked for are 1. Say --members 3"):
+    with pytest.raises(UsageError, match=r"The plan has 3 members, asked for are 1\. Say --members 3"):
         train(run.dataset, tmp_path / "other", wish=Request(controls=False), plan_file=run.path / "plan.json")
 
 

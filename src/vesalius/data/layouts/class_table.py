@@ -29,6 +29,7 @@ SPLITS = {
     "testing": "test",
 }
 WORDS = {"class": "classes", "label": "classes", "grade": "grades", "findings": "findings", "labels": "findings"}
+LOST = 0.1  # of the rows may name files that are not there
 UNKNOWN = ("", "nan", "na", "-1")  # of a finding: nobody looked, or it is not certain
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 Reader = Callable[[dict[str, str], str], dict[str, int] | None]
@@ -57,6 +58,7 @@ class ClassTable(Layout):
         labels, read = scheme(rows, path, column)
         cases = [_case(row, (path, k + 2), read, targets=target_columns(list(row), column)) for k, row in enumerate(rows)]
         _refuse_twice([case.name for case in cases], path)
+        _refuse_lost(cases, path)
         silent = [case.name for case in cases if case.classes is None]
         notes = [] if "patient" in rows[0] else ["The table has no column 'patient': every case counts as its own patient."]
         notes += [f"{len(silent)} rows have no class and were left out: {some(silent)}."] if silent else []
@@ -83,6 +85,7 @@ def listed(path: Path) -> Dataset | None:
         return None
     cases = [_case(row, (path, k + 2), lambda row, where: None, targets=target_columns(columns)) for k, row in enumerate(rows)]
     _refuse_twice([case.name for case in cases], path)
+    _refuse_lost(cases, path)
     return Dataset(path.stem, path.parent, "classify", tuple(cases), channel_order(cases), Labels(names=(), values=()), alone=True)
 
 
@@ -147,10 +150,8 @@ def _case(row: dict[str, str], place: tuple[Path, int], read: Reader, *, targets
     where = f"{table}, line {line}"
     views = image_columns(list(row))
     images = {channel: cell_path(table.parent, row[c]) for c, channel in views.items() if row[c]}
-    lost = [str(path) for path in images.values() if not _there(path)]
-    if lost or not images:
-        what = "no image is given" if not images else f"there is no {some(lost)}"
-        raise DataError(f"{where}: {what}. Paths are relative to the table.")
+    if not images:
+        raise DataError(f"{where}: no image is given. Paths are relative to the table.")
     if row.get("split", "").lower() not in SPLITS:
         raise DataError(f"{where}: the split {row['split']!r} is none of train, val, test.")
     name = row.get("case") or stem_of(next(iter(images.values())).name)
@@ -158,6 +159,14 @@ def _case(row: dict[str, str], place: tuple[Path, int], read: Reader, *, targets
     more = {k: number_or_word(v) for k, v in row.items() if k and k not in used and v != ""}
     made = make_case(name, images, {}, split=SPLITS[row.get("split", "").lower()])
     return replace(made, patient=row.get("patient") or name, metadata=more, classes=read(row, where))
+
+
+def _refuse_lost(cases: list[Case], table: Path) -> None:
+    """An error where more than one row in ten names files that are not there: the table lies elsewhere, or its paths are wrong. Fewer are
+    found by the examination, as other files that cannot be read."""
+    lost = [(line, path) for line, case in enumerate(cases, 2) for path in case.images.values() if not _there(path)]
+    if len({line for line, _ in lost}) > LOST * len(cases):
+        raise DataError(f"{table}, line {lost[0][0]}: there is no {some(str(path) for _, path in lost)}. Paths are relative to the table.")
 
 
 def _there(path: Path) -> bool:

@@ -66,7 +66,7 @@ def one(rival, minutes, options):
     made = {"rival": rival, "minutes": minutes, "threads": options.threads, "process_seconds": round(time.monotonic() - since, 1), **told,
             **scored_test(options.data, folder / "answers"), "machine": machine(), "versions": versions()}  # fmt: skip
     file.write_text(json.dumps(made, indent=1) + "\n")
-    for rest in ("home", "preprocessed", "results", "raw"):
+    for rest in ("home", "preprocessed", "raw"):
         shutil.rmtree(folder / rest, ignore_errors=True)
     sys.stderr.write(f"{name}: Dice {made['dice']:.3f} after {told['seconds']['whole']:.0f} s; {told['about']}\n")
 

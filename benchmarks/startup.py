@@ -1,23 +1,27 @@
 """What stands between a user and the first second of work: importing, `--help`, and the megabytes that are installed, beside nnU-Net,
 MONAI and TorchIO.
 
-    python benchmarks/startup.py [--rounds 3]
+    python benchmarks/startup.py [--rounds 3] [--runs RUNS --scan SCAN.nii.gz]
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
 *import* is the package by its name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the
 training loop), because vesalius loads lazily and the bare name would flatter it. MONAI's command line needs a package (fire) that does
 not come with it, and is left out of `--help`. *installed* counts the files of the package and of everything that it requires (extras
-left out), once with torch, which all share, and once without.
+left out), once with torch, which all share, and once without. *first result*: the command that answers one scan with a trained model, from
+its start to the file; RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius and nnU-Net are taken, each
+with its own network and mirrored passes as it came out of training.
 """
 
 import argparse
 import re
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from _side_by_side import OURS, Turn, in_processes, keep, rows
 
+TITLE = "Import, --help, first result and installed megabytes"
 IMPORTS = {OURS: "import vesalius", "nnU-Net": "import nnunetv2", "MONAI": "import monai", "TorchIO": "import torchio"}
 READY = {
     OURS: "from vesalius.engine.workflow import train",
@@ -68,10 +72,43 @@ def megabytes():
     return found
 
 
+def first_result(options):
+    """The rows of one scan, answered by the command of each."""
+    ours = longest(options.runs.glob("vesalius_*/run"))
+    theirs = longest(options.runs.glob("nnunet_*/results/*/nnUNetTrainer__*"))
+    scripts, made = Path(sys.executable).parent, []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        (folder / "in" / "scan_0000.nii.gz").symlink_to(options.scan.absolute())
+        commands = {
+            OURS: [scripts / "vesalius", "predict", ours, options.scan, "-o", folder / "ours", "--overwrite"],
+            "nnU-Net": [scripts / "nnUNetv2_predict_from_modelfolder", "-i", folder / "in", "-o", folder / "theirs", "-m", theirs, "-f",
+                        "0", "-device", "cpu", "-npp", "1", "-nps", "1"],
+        }  # fmt: skip
+        turns = in_processes({who: list(map(str, words)) for who, words in commands.items()}, rounds=options.rounds)
+        assert all(any((folder / to).glob("*.nii.gz")) for to in ("ours", "theirs"))
+        made += rows("first result: one scan answered by the command", turns, check="both wrote an answer", goal=10)
+    return made
+
+
+def longest(folders):
+    """That of most minutes, as the name of the run says."""
+    found = [(float(re.search(r"_([\d.]+)m_", str(folder))[1]), folder) for folder in folders]
+    if not found:
+        raise SystemExit("No run is there: run benchmarks/time_to_quality.py first.")
+    return max(found)[1]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=Path, help="where time_to_quality.py left its runs: measure the first result alone")
+    parser.add_argument("--scan", type=Path, help="that both answer")
     options = parser.parse_args()
+    if options.runs:
+        keep("startup", first_result(options), title=TITLE)
+        return
     scripts = Path(sys.executable).parent
     python = {"import the package": IMPORTS, "import what a training needs": READY}
     found = megabytes()
@@ -80,7 +117,7 @@ def main():
         found += rows(work, in_processes(commands, rounds=options.rounds), check="exit code 0", goal=10)
     found += rows("--help", in_processes({name: [str(scripts / words[0]), *words[1:]] for name, words in HELP.items()},
                                          rounds=options.rounds), check="exit code 0", goal=10)  # fmt: skip
-    keep("startup", found, title="Import, --help and installed megabytes")
+    keep("startup", found, title=TITLE)
 
 
 if __name__ == "__main__":

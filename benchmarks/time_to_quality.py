@@ -7,8 +7,8 @@ minutes on as many threads, and one scorer compares their answers to the test ca
 Every rival starts from the files on disk in a fresh process: starting, preprocessing and planning are in its time, and its schedule ends
 with its time. Ours has its testing, its baseline and its report in the time too; what the others take to predict the test cases is not
 counted, nor is the warm-up in which nnU-Net's iterations are timed. Each (rival, minutes) leaves a JSON file in the output folder, and one
-that is there is only read: the command can be interrupted and repeated, and minutes added. Time to the target is that of the shortest run
-which reaches it.
+that is there is only read: the command can be interrupted and repeated, and minutes added. The rows are of all files that are there; time
+to the target is that of the shortest run which reaches it.
 """
 
 import argparse
@@ -39,16 +39,19 @@ def main():
     if options.child:
         child(options)
         return
-    found = {(rival, minutes): one(rival, minutes, options) for minutes in sorted(options.minutes) for rival in options.rivals}
-    keep("time_to_quality", rows(found, options.target), title=TITLE)
+    for minutes in sorted(options.minutes):
+        for rival in options.rivals:
+            one(rival, minutes, options)
+    there = [json.loads(file.read_text()) for file in options.output.glob(f"*_{options.threads}t.json")]
+    keep("time_to_quality", rows({(run["rival"], run["minutes"]): run for run in there}, options.target), title=TITLE)
 
 
 def one(rival, minutes, options):
-    """What (rival, minutes) came to: read where it is there, measured where it is not."""
+    """Leave what (rival, minutes) comes to as a file, unless it is there."""
     name = f"{rival}_{minutes:g}m_{options.threads}t"
     file = options.output / f"{name}.json"
     if file.exists():
-        return json.loads(file.read_text())
+        return
     folder = (options.output / name).absolute()
     shutil.rmtree(folder, ignore_errors=True)  # of a sitting that was interrupted, whose clock is lost
     folder.mkdir(parents=True)
@@ -63,10 +66,9 @@ def one(rival, minutes, options):
     made = {"rival": rival, "minutes": minutes, "threads": options.threads, "process_seconds": round(time.monotonic() - since, 1), **told,
             **scored_test(options.data, folder / "answers"), "machine": machine(), "versions": versions()}  # fmt: skip
     file.write_text(json.dumps(made, indent=1) + "\n")
-    for rest in ("home", "preprocessed", "results", "raw"):
+    for rest in ("home", "preprocessed", "raw"):
         shutil.rmtree(folder / rest, ignore_errors=True)
     sys.stderr.write(f"{name}: Dice {made['dice']:.3f} after {told['seconds']['whole']:.0f} s; {told['about']}\n")
-    return made
 
 
 def child(options):
@@ -111,7 +113,7 @@ def rows(found, target):
     others = [rival for rival in dict.fromkeys(rival for rival, _ in found) if rival != OURS]
     for minutes in times:
         mine = found.get((OURS, minutes))
-        if mine and not others:
+        if mine and not any((rival, minutes) in found for rival in others):
             made.append(dice_row(minutes, mine, None))
         made += [dice_row(minutes, mine, found[rival, minutes]) for rival in others if mine and (rival, minutes) in found]
     soonest = {rival: reached([found[key] for key in sorted(found) if key[0] == rival], target) for rival in (OURS, *others)}

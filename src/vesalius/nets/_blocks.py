@@ -45,7 +45,7 @@ def normalised(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tenso
     together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_last(x)
     if not together and (len(x) > 1 or x.device.type != "cpu"):
         return None
-    samples = x.split(1) if together else [x.contiguous()]
+    samples = x.split(1) if together else [x.contiguous()]  # type: ignore[no-untyped-call]
     each = [F.batch_norm(one, None, None, layer.weight, layer.bias, training=True, eps=layer.eps) for one in samples]
     return each[0] if len(each) == 1 else torch.cat(each)
 

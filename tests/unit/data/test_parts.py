@@ -8,6 +8,7 @@ import pytest
 from tests.unit.io.dicom_maker import save as save_dicom
 from tests.unit.io.dicom_maker import segmentation, slices
 from vesalius.core.errors import DataError, UsageError
+from vesalius.core.files import write_json
 from vesalius.core.space import Space
 from vesalius.data.case import Case, Parts, files_of
 from vesalius.data.dataset import Dataset
@@ -219,3 +220,14 @@ def test_files_that_go_on_after_the_name_of_a_case_are_one_label_together(tmp_pa
     coded = read_mask(dataset.cases[0].mask, dataset.labels, Space.of((12, 14), physical=False))
     assert np.flatnonzero(coded[0, :, 0]).tolist() == [1, 2, 3, 4, 6, 7, 8] and coded.max() == 1
     assert Dataset.from_json(dataset.to_json()) == dataset
+
+
+def test_a_description_gives_the_order_of_labels_and_must_name_them_all(tmp_path):
+    root = folder(tmp_path, "beside each other", liver=LIVER, spleen=SPLEEN)
+    words = {"task": "segmentation", "group": "none", "labels": {"1": "spleen", "2": "liver"}}
+    write_json(root / "dataset.json", words)
+    dataset = Dataset.open(root)
+    assert dataset.layout == "described" and dataset.labels.names == ("spleen", "liver")
+    write_json(root / "dataset.json", {**words, "labels": {"1": "lung"}})
+    with pytest.raises(DataError, match="the labels lung, but its files of masks name liver, spleen"):
+        Dataset.open(root)

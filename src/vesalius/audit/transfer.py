@@ -21,7 +21,7 @@ from vesalius.audit import transfer_runs
 from vesalius.audit.rivals import Rows
 from vesalius.audit.rounds import Outcome
 from vesalius.audit.subsets import Nested, nested
-from vesalius.audit.transfer_plan import Asked, Job, jobs_of, prepared, steps_alike
+from vesalius.audit.transfer_plan import Asked, Job, able_to_teach, jobs_of, prepared, steps_alike
 from vesalius.audit.transfer_table import tabled
 from vesalius.core.errors import UsageError
 from vesalius.core.files import read_json, write_json
@@ -33,7 +33,7 @@ from vesalius.plan import Plan
 
 WRITTEN = ("asked.json", "dataset.json", "splits.json", "plan.json", "transfer.json", "transfer.html")
 FOLDERS = ("pretrained", "runs", "outcomes", "plans")
-FIXED = ("data", "budget", "settings", "inits", "fix_split")  # what may not change between two sittings
+FIXED = ("data", "budget", "unlabelled", "settings", "inits", "fix_split")  # what may not change between two sittings
 
 
 @dataclass
@@ -117,6 +117,7 @@ def _begun(data: Dataset, folder: Path, asked: Asked, *, listener: Listener) -> 
     _same_audit(folder, now)
     dataset, pool, test = prepared(data, asked, folder=folder, listener=listener)
     plan = steps_alike(dataset, pool, asked, folder=folder, listener=listener)
+    able_to_teach(asked.without_labels(), plan)
     write_json(folder / "asked.json", now)
     return Audit(asked, folder, dataset, pool, test, plan, listener)
 
@@ -125,7 +126,8 @@ def _same_audit(folder: Path, now: dict[str, Any]) -> None:
     """What an audit was begun with is kept; labels, seeds and rivals may be added."""
     if (file := folder / "asked.json").exists():
         before = read_json(file)
-        unlike = [name for name in FIXED if before.get(name) != now.get(name) and not (name == "inits" and _grown(before[name], now[name]))]
+        unlike = [name for name in FIXED if before.get(name, "") != now.get(name)
+                  and not (name == "inits" and _grown(before[name], now[name]))]  # fmt: skip
         if unlike:
             raise UsageError(f"{folder} holds an audit with another {', '.join(unlike)}. "
                              "Choose another folder, or start again with --overwrite.")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import field_validator
 
 from vesalius.audit.subsets import nested
-from vesalius.core.errors import DataError, UsageError, suggest
+from vesalius.core.errors import DataError, UsageError, VesaliusError, suggest
 from vesalius.core.files import read_json, write_json
 from vesalius.core.settings import Settings
 from vesalius.data.case import Case
@@ -22,21 +22,23 @@ from vesalius.methods import METHODS
 from vesalius.plan import Plan
 from vesalius.plan import plan as make_plan
 from vesalius.plan.begin import named, with_network
-from vesalius.plan.methods import takes
+from vesalius.plan.methods import built, takes
 from vesalius.tasks import TASKS, Task
 
 SCRATCH = "scratch"
 HARD = ("leak", "groups", "classes")  # what makes a test worthless
-USUAL = {"case": ("simclr", "rotation", "inpainting"), "voxel": ("models_genesis", "inpainting")}  # methods where none are named
+USUAL = {"case": ("simclr", "vicreg", "rotation"), "voxel": ("models_genesis", "inpainting")}  # methods where none are named
 
 
 class Asked(Settings):
     """`labels` counts labelled cases, those to validate on included; `methods` learn without labels and may hold "scratch" (which is
-    there in any case); `inits` are further weights; `budget` is the time of one run, `settings` values of the shared plan set by hand."""
+    there in any case); `inits` are further weights; `budget` is the time of one run, `unlabelled` that of learning without labels where it
+    is another (a time, or a number of steps), `settings` values of the shared plan set by hand."""
 
     labels: tuple[int, ...] = (10, 20, 50, 100)
     seeds: int = 3
     budget: str | float | None = "30s"
+    unlabelled: str = ""
     methods: tuple[str, ...] = ()
     inits: dict[str, str] = {}
     settings: tuple[str, ...] = ()
@@ -109,6 +111,16 @@ def able(method: str) -> str:
 def _bears(method: str) -> bool:
     """Whether it teaches a network of the shelf without labels."""
     return "pretrain" in METHODS.card(method).tasks and "trunk" in takes(method)
+
+
+def able_to_teach(methods: Sequence[str], plan: Plan) -> None:
+    """An error where one of `methods` cannot teach the network of `plan`: one that gives images back needs a network that makes them."""
+    for name in methods:
+        try:
+            built(name, (plan.preparation.in_channels, *plan.patch.size), {"trunk": trunk(plan)})
+        except VesaliusError as problem:
+            raise UsageError(f"{name} cannot teach the network of this audit, {plan.net.name}: {problem} Here a network "
+                             "is chosen with --set net.name=NAME; or leave the method out of --methods.") from problem  # fmt: skip
 
 
 def prepared(data: Dataset, asked: Asked, *, folder: Path, listener: Listener) -> tuple[Dataset, tuple[Case, ...], tuple[Case, ...]]:

@@ -58,14 +58,22 @@ def _pretrain(audit: "Audit", job: Job, folder: Path, *, listener: Listener) -> 
     rules = [rule.model_dump(mode="json") for rule in audit.plan.preparation.normalise]
     settings = (f"train.method={job.rival}", f"train.arguments={json.dumps({'trunk': trunk(audit.plan)})}",
                 f"patch.size={json.dumps(audit.plan.patch.size)}", f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
-    words = () if (folder / "plan.json").exists() else (*settings, *_steps(audit))  # one that was begun keeps its plan
-    wish = Request.checked({"budget": audit.asked.budget, "seed": job.seed, "settings": words}, where="the audit")
+    budget, steps = _time(audit)
+    words = () if (folder / "plan.json").exists() else (*settings, *steps)  # one that was begun keeps its plan
+    wish = Request.checked({"budget": budget, "seed": job.seed, "settings": words}, where="the audit")
     train(aimed(data, "pretrain", method=job.rival), folder, wish=wish, listener=listener)
 
 
-def _steps(audit: "Audit") -> tuple[str, ...]:
-    """Without a time the steps that the user has set hold for learning without labels too."""
-    return tuple(text for text in audit.asked.settings if text.startswith("train.steps=")) if audit.asked.budget is None else ()
+def _time(audit: "Audit") -> tuple[str | float | None, tuple[str, ...]]:
+    """Budget and settings of learning without labels: its own time or number of steps where one was given, else that of a run with labels
+    (whose number of steps holds here too where it was set by hand)."""
+    own = audit.asked.unlabelled
+    if own.isdigit():
+        return None, (f"train.steps={own}",)
+    if own:
+        return own, ()
+    budget = audit.asked.budget
+    return budget, tuple(text for text in audit.asked.settings if text.startswith("train.steps=")) if budget is None else ()
 
 
 def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ Data = Annotated[Path, typer.Argument(metavar="DATA", help="A folder of scans wi
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, made by vesalius train.")]
 Budget = Annotated[str, typer.Option(help="Time for everything: 20m, 1h30m, 90s; 'none' for a fixed number of steps.")]
 Memory = Annotated[str | None, typer.Option(help="Memory that training may use: 8G, 512M.")]
-Folds = Annotated[int, typer.Option(help="Cross-validation folds (1: one training and one validation part).")]
+Folds = Annotated[int | None, typer.Option(help="Cross-validation folds (1: one training and one validation part); planned if not given.")]
 Layout = Annotated[str | None, typer.Option(help="Read DATA in this layout instead of the one recognised (vesalius shelf data.layouts).")]
 Images = Annotated[list[str] | None, typer.Option("--image", metavar="GLOB", help="Files of one channel ('*_flair.nii.gz'); repeat.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", metavar="NAME", help="Take these channels alone; repeat.")]

@@ -14,7 +14,7 @@ def plan(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan here (plan.json).")] = None,
     budget: o.Budget = "20m",
     memory: o.Memory = None,
-    folds: o.Folds = 1,
+    folds: o.Folds = None,
     deterministic: Annotated[bool, typer.Option(help="Plan for a fixed number of steps.")] = False,
     task: o.Task = None,
     method: o.Method = None,

@@ -17,7 +17,7 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The run folder: everything lands there.")],
     budget: o.Budget = "20m",
     memory: o.Memory = None,
-    folds: o.Folds = 1,
+    folds: o.Folds = None,
     seed: Annotated[int, typer.Option(help="Seed of the split, the weights, the samples and the augmentation.")] = 0,
     deterministic: Annotated[bool, typer.Option(help="A fixed number of steps and bit-identical weights, resumed or not.")] = False,
     task: o.Task = None,

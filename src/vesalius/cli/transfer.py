@@ -14,6 +14,7 @@ def transfer(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Everything lands there; an audit is continued.")],
     labels: Annotated[str, typer.Option(help="Numbers of labelled cases, those to validate on included.")] = "10,20,50,100",
     budget_per_run: Annotated[str, typer.Option(help="Time for learning in each run: 30s, 2m; 'none' for a number of steps.")] = "30s",
+    budget_unlabelled: Annotated[str, typer.Option(help="Time for each learning without labels, or a number of steps, if another.")] = "",
     seeds: Annotated[int, typer.Option(help="How often everything is repeated, with other labels and other weights.")] = 3,
     methods: Annotated[str | None, typer.Option(help="Rivals that learn without labels: simclr,mae.")] = None,
     init: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Further weights: run or .safetensors file; repeat.")] = None,
@@ -45,8 +46,9 @@ def transfer(
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     chosen = methods.split(",") if methods else USUAL.get(dataset.grain, ())
     asked = Asked.checked({"labels": _numbers(labels), "seeds": seeds, "budget": None if budget_per_run == "none" else budget_per_run,
-                           "methods": [word.strip() for word in chosen if word.strip()], "inits": _named(init or []),
-                           "settings": settings or [], "fix_split": fix_split}, where="the options")  # fmt: skip
+                           "unlabelled": budget_unlabelled, "methods": [word.strip() for word in chosen if word.strip()],
+                           "inits": _named(init or []), "settings": settings or [], "fix_split": fix_split},
+                          where="the options")  # fmt: skip
     found = work(dataset, output, asked=asked, listener=Console(), overwrite=overwrite)
     page = write_transfer(found, output / "transfer.html")
     if json:

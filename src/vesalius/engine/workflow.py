@@ -34,6 +34,7 @@ from vesalius.engine.state import load_weights
 from vesalius.plan import Plan, Request
 from vesalius.plan import plan as make_plan
 from vesalius.plan.budget import device
+from vesalius.plan.folding import decided
 from vesalius.tasks import TASKS, Shallow, Task
 
 PATIENCE = timedelta(days=2)
@@ -98,11 +99,10 @@ def train(
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     dataset.check_words(by)
-    if plan_file is not None:
-        Plan.load(plan_file)  # what is wrong with it is told before anything is looked at
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
-    session = Session(folder, dataset, heard, wish or Request(), plan_file=plan_file, by=tuple(by))
+    asked = decided(wish or Request(), dataset, plan_file=plan_file)
+    session = Session(folder, dataset, heard, asked, plan_file=plan_file, by=tuple(by))
     with _together() as meet:
         if rank == 0 and overwrite and (folder / "plan.json").exists():
             _clear(folder)
@@ -282,7 +282,7 @@ def _parted(session: Session, dataset: Dataset, findings: Sequence[Finding]) -> 
     names = {case.name for case in dataset.cases}
     copies = [pair[:2] for f in findings if f.check == "copies" and f.details.get("exact") for pair in f.details["pairs"]]
     together = [tuple(pair) for pair in copies if set(pair) <= names]
-    return split(dataset, folds=session.wish.folds, seed=session.wish.seed, together=together, leaks=session.leaks)
+    return split(dataset, folds=session.wish.folds or 1, seed=session.wish.seed, together=together, leaks=session.leaks)
 
 
 def _cached(session: Session, run: Run) -> dict[str, Stored]:

@@ -19,6 +19,7 @@ from vesalius.plan import begin, classifiers, images, rules, whole
 from vesalius.plan.begin import named
 from vesalius.plan.budget import device, measure, precision, seconds, size_in_bytes
 from vesalius.plan.classifiers import Own
+from vesalius.plan.folding import decided
 from vesalius.plan.methods import METHODS
 from vesalius.plan.plan import OWN, Expected, Patch, Plan, Predict, Train, check_name
 from vesalius.plan.search import BASE_MEMORY, Limits, Scan, Shape, build, search
@@ -85,13 +86,15 @@ CONSTANTS = {
 
 
 class Request(Settings):
-    """What the user asks of a plan: a time and a memory contract, single values set by hand, whether a given split that tears copies
-    apart is mended (or learned from and tested on as it is, leaks and all), and whether the doctor looks for shortcuts of classes."""
+    """What the user asks of a plan: a time and a memory contract, single values set by hand, the number of folds (planned where None),
+    whether a given split that tears copies apart is mended (or learned from and tested on as it is, leaks and all), and whether the doctor
+    looks for shortcuts of classes."""
 
     budget: str | float | None = "20m"
     memory: str | None = None
     settings: tuple[str, ...] = ()
-    folds: int = Field(default=1, ge=1)
+    folds: int | None = Field(default=None, ge=1)
+    why_folds: str = "as asked for"
     deterministic: bool = False
     seed: int = Field(default=0, ge=0)
     fix_split: bool = False
@@ -135,9 +138,9 @@ def plan(data: Dataset | str, *, facts: dict[str, Any] | None = None, **wishes: 
     if not facts["cases"]:
         raise DataError(f"{dataset.root} has no {'image' if dataset.alone else 'labelled case'} to learn from.")
     task: Task = TASKS[dataset.task]()
-    mine = wish.settings
+    wish, mine = decided(wish, dataset), wish.settings
     wish = wish.model_copy(update={"settings": begin.with_network(mine, task, ndim=len(facts["shapes"][0]))})
-    made = begin.tuned(PLANNERS[task.grain](dataset, (task, wish, facts)), wish.settings)
+    made = begin.tuned(PLANNERS[task.grain](dataset, (task, wish, facts)), wish.settings).because(folds=wish.why_folds)
     left = [text for text in wish.settings if named(text) not in HEARD[task.grain]]
     if not left:
         return made
@@ -246,7 +249,7 @@ def corrected(made: Plan, wish: Request, *, ends: tuple[int, int], cases: int) -
 
 def learning_seconds(wish: Request, *, networks: int = 1) -> float | None:
     """Seconds for learning, for each of so many `networks` per fold; None without a budget."""
-    return None if wish.budget is None else seconds(wish.budget) * LEARNING / (wish.folds * networks)
+    return None if wish.budget is None else seconds(wish.budget) * LEARNING / ((wish.folds or 1) * networks)
 
 
 def prior_rule(wish: Request, cases: int, dataset: Dataset) -> tuple[int, str]:
@@ -307,14 +310,14 @@ def assemble(dataset: Dataset, asked: tuple[Task, Request, dict[str, Any]], part
     steps = 50_000 if limit is None else max(1, int(limit / chosen.cost.step))
     train = Train(seconds=None if wish.deterministic else limit, steps=steps, learning_rate=2e-3, weight_decay=3e-5,
                   precision="bf16" if kind == "bf16" else "fp32", seed=wish.seed, deterministic=wish.deterministic,
-                  best=rules.best(wish.folds)[0])  # fmt: skip
+                  best=rules.best(wish.folds or 1)[0])  # fmt: skip
     expected = Expected(
         device=where, budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY, parameters=chosen.cost.parameters,
     )  # fmt: skip
     predict, why_mirror = predict_rule(preparation, chosen, augment, facts=facts, budget=budget)
     patch = Patch(size=chosen.size, batch=chosen.batch, foreground=task.foreground)
-    made = Plan(task=dataset.task, folds=wish.folds, labels=dataset.labels, preparation=preparation, patch=patch, net=chosen.net,
+    made = Plan(task=dataset.task, folds=wish.folds or 1, labels=dataset.labels, preparation=preparation, patch=patch, net=chosen.net,
                 augment=augment, train=train, predict=predict, expected=expected)  # fmt: skip
     return made.because(**_reasons(made, chosen, why_kind), predict__mirror=why_mirror)
 
@@ -339,7 +342,7 @@ def _reasons(made: Plan, chosen: Shape, why_precision: str) -> dict[str, str]:
         "labels__kind": overlap, "patch__size": f"{chosen.why_size}; {fast}", "patch__batch": chosen.why_batch,
         "net__channels": stages, "net__strides": stages,
         "train__precision": why_precision, "train__seconds": ends, "train__steps": fast, "expected__step_seconds": fast,
-        "folds": "as asked for", "train__seed": "as asked for", "train__deterministic": "as asked for",
+        "train__seed": "as asked for", "train__deterministic": "as asked for",
         "expected__budget_seconds": "as asked for", "train__best": rules.best(made.folds)[1],
     }  # fmt: skip
     published = {f"augment__{name}": "the published range and frequency of nnU-Net" for name in type(made.augment).model_fields}

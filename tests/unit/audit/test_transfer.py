@@ -175,6 +175,13 @@ def test_what_cannot_be_asked_is_refused(data, tmp_path):
         prepared(data, asked(labels=(10, 50)), folder=tmp_path, listener=Listener())
 
 
+def test_a_method_that_cannot_teach_the_network_is_refused_before_any_work(data, tmp_path, monkeypatch):
+    jobs = Jobs(monkeypatch, gains={"scratch": 0, "inpainting": 0})
+    with pytest.raises(UsageError, match=r"inpainting cannot teach the network of this audit, compact: .*gives no image.*--methods"):
+        transfer.transfer(data, begun(tmp_path / "audit", plan_of()), asked=asked(methods=("inpainting",)))
+    assert not jobs.calls
+
+
 def test_weights_that_have_seen_the_test_are_refused(data, tmp_path):
     """An in-domain run that was trained on the whole data set would win by memory."""
     from tests.unit.engine.tiny import write_run
@@ -197,7 +204,7 @@ def audited(data, tmp_path_factory):
     plan.save(folder / "other.json")
     elsewhere = train(other, folder / "elsewhere", wish=Request(budget=None), plan_file=folder / "other.json").path
     begun(folder / "audit", plan_of(steps=4))
-    wish = asked(labels=(10,), seeds=1, inits={"elsewhere": str(elsewhere)}, settings=("train.steps=4",))
+    wish = asked(labels=(10,), seeds=1, inits={"elsewhere": str(elsewhere)}, settings=("train.steps=4",), unlabelled="6")
     return folder / "audit", transfer.transfer(data, folder / "audit", asked=wish)
 
 
@@ -217,6 +224,7 @@ def test_no_test_image_was_looked_at_while_learning_without_labels(audited):
     run = Run.open(folder / "pretrained" / "simclr" / "seed_0")
     fold = run.splits["folds"][0]
     assert len(fold["train"]) + len(fold["val"]) == 40 and not run.splits["test"]
+    assert run.plan.train.steps == 6, "learning without labels has the steps asked for it, not those of a run with labels"
     assert not {*fold["train"], *fold["val"]} & set(read_json(folder / "splits.json")["test"])
 
 

@@ -53,7 +53,7 @@ def test_a_plan_survives_its_file_with_its_reasons(made, tmp_path):
 def test_the_file_is_value_beside_reason(made, tmp_path):
     made.save(tmp_path / "plan.json")
     tree = read_json(tmp_path / "plan.json")
-    assert tree["folds"] == {"value": 1, "reason": "as asked for"}
+    assert tree["folds"] == {"value": 1, "reason": "5 patients are too few for folds"}
     assert all(set(pair) == {"value", "reason"} for group in tree.values() if "value" not in group for pair in group.values())
 
 

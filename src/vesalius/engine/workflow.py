@@ -99,8 +99,6 @@ def train(
     folder = Path(output)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data)
     dataset.check_words(by)
-    if plan_file is not None:
-        Plan.load(plan_file)  # what is wrong with it is told before anything is looked at
     rank, _ = process_rank()
     heard = listener if listener and rank == 0 else Listener()
     asked = decided(wish or Request(), dataset, plan_file=plan_file)

@@ -24,12 +24,13 @@ APART = 5  # one patient in so many is for testing where no split is given
 def decided(wish: "Request", dataset: Dataset, *, plan_file: Path | None = None) -> "Request":
     """`wish` with a number of folds, and why: as asked for, as in the plan that is given, or by the number of patients. An error where
     folds are asked for that make no sense."""
+    plan = Plan.load(plan_file) if plan_file is not None else None  # what is wrong with it is told before anything is looked at
     if (wish.folds or 1) > 1 and (why := TASKS[dataset.task]().unfolded):
         raise UsageError(why)
     if wish.folds is not None:
         return wish
-    if plan_file is not None:
-        return wish.model_copy(update={"folds": Plan.load(plan_file).folds})
+    if plan is not None:
+        return wish.model_copy(update={"folds": plan.folds})
     number, why = by_patients(wish, dataset)
     return wish.model_copy(update={"folds": number, "why_folds": why})
 
@@ -47,8 +48,9 @@ def by_patients(wish: "Request", dataset: Dataset) -> tuple[int, str]:
         return 1, f"{patients} patients are too few for folds"
     if wish.budget is None or seconds(wish.budget) < LONG:
         return 1, f"one training and one validation part: from {LONG / 60:.0f} minutes on, {patients} patients would be {FOLDS} folds"
-    folds = len(dataset.metadata.get("folds", ())) or FOLDS
-    return folds, f"only {patients} patients beside the test part: each teaches {folds - 1} of {folds} networks, which answer together"
+    if (stated := len(dataset.metadata.get("folds", ()))) > 1:
+        return stated, f"only {patients} patients beside the test part: the folds that the data set states, whose networks answer together"
+    return FOLDS, f"only {patients} patients beside the test part: each teaches {FOLDS - 1} of {FOLDS} networks, which answer together"
 
 
 def learnable(dataset: Dataset) -> int:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tests.unit.io.dicom_maker import save as save_dicom
-from tests.unit.io.dicom_maker import segmentation, slices
+from tests.unit.io.dicom_maker import segmentation, slices, structures
 from vesalius.core.errors import DataError, UsageError
+from vesalius.core.files import write_json
 from vesalius.core.space import Space
 from vesalius.data.case import Case, Parts, files_of
 from vesalius.data.dataset import Dataset
@@ -219,3 +220,36 @@ def test_files_that_go_on_after_the_name_of_a_case_are_one_label_together(tmp_pa
     coded = read_mask(dataset.cases[0].mask, dataset.labels, Space.of((12, 14), physical=False))
     assert np.flatnonzero(coded[0, :, 0]).tolist() == [1, 2, 3, 4, 6, 7, 8] and coded.max() == 1
     assert Dataset.from_json(dataset.to_json()) == dataset
+
+
+def test_a_description_gives_the_order_of_labels_and_must_name_them_all(tmp_path):
+    root = folder(tmp_path, "beside each other", liver=LIVER, spleen=SPLEEN)
+    words = {"task": "segmentation", "group": "none", "labels": {"1": "spleen", "2": "liver"}}
+    write_json(root / "dataset.json", words)
+    dataset = Dataset.open(root)
+    assert dataset.layout == "described" and dataset.labels.names == ("spleen", "liver")
+    write_json(root / "dataset.json", {**words, "labels": {"1": "lung"}})
+    with pytest.raises(DataError, match="the labels lung, but its files of masks name liver, spleen"):
+        Dataset.open(root)
+
+
+def test_structures_in_a_folder_are_labels_by_a_table(tmp_path):
+    """Contours of two organs beside the series that they were drawn on; the modality chooses."""
+    lines = ["case,image,mask"]
+    for k in range(3):
+        made, _, _ = slices(4, shape=(20, 24), series=f"1.2.{k}")
+        first = np.array(made[1].ImagePositionPatient)
+        left, right = (np.array([[x, 2.5], [x + 6, 2.5], [x + 6, 12.5], [x, 12.5]]) for x in (1.5, 12.5))
+        contours = {name: [first + np.c_[box * [0.75, 0.5], np.zeros(4)]] for name, box in (("left", left), ("right", right))}
+        for number, data in enumerate([*made, structures(made, contours)]):
+            save_dicom(data, tmp_path / f"c{k}/{number}.dcm")
+        lines.append(f"c{k},c{k}#CT,c{k}#RTSTRUCT")
+    (tmp_path / "cases.csv").write_text("\n".join(lines) + "\n")
+    dataset = Dataset.open(tmp_path / "cases.csv")
+    assert dataset.labels.names == ("left", "right") and dataset.labels.kind == "exclusive"
+    coded = read_mask(dataset.cases[0].mask, dataset.labels, read_images(dataset.cases[0], {"image": 1}).space)
+    assert [np.count_nonzero(coded == value) for value in (1, 2)] == [60, 60] and not coded[0, :, :, [0, 2, 3]].any()
+    assert not [finding for finding in examine(dataset) if finding.severity == "error" and finding.check != "groups"]
+    (tmp_path / "cases.csv").write_text("\n".join([*lines, "c9,c9#CT,c9#RTSTRUCT"]) + "\n")
+    with pytest.raises(DataError, match=r"line 5: there is no .*c9#CT"):
+        Dataset.open(tmp_path / "cases.csv")

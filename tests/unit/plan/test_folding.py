@@ -47,6 +47,13 @@ def test_what_is_asked_for_holds():
     assert decided(Request(folds=3), people(40, test=4)).folds == 3
 
 
+def test_folds_that_the_data_set_states_are_taken_where_there_are_any_at_all():
+    stated = [{"train": [], "val": []}] * 5
+    few, many = (replace(people(number, test=4), metadata={"folds": stated}) for number in (11, 40))
+    assert by_patients(Request(), few)[0] == 5 and by_patients(Request(), many)[0] == 1
+    assert by_patients(Request(), replace(few, metadata={"folds": stated[:1]}))[0] == FOLDS
+
+
 def test_a_plan_that_is_given_has_its_folds(tmp_path):
     plan_of().model_copy(update={"folds": 3}).save(tmp_path / "plan.json")
     assert decided(Request(), people(11, test=4), plan_file=tmp_path / "plan.json").folds == 3

@@ -152,7 +152,8 @@ def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] 
 
     dataset = replace(dataset, cases=tuple(_parts.layered(dataset.cases)))
     if _parts.declared(dataset.cases):
-        named, words = _parts.settle(dataset.cases, named=labels is not None or regions is not None or ignore is not None)
+        named, words = _parts.settle(dataset.cases, named=labels is not None or regions is not None or ignore is not None,
+                                      told=dataset.labels.names)
         return replace(dataset, labels=named, notes=(*dataset.notes, *words))
     words_given = labels if labels is not None else regions
     given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)

@@ -98,15 +98,20 @@ def declared(cases: Sequence[Case]) -> bool:
     return kinds == {True}
 
 
-def settle(cases: Sequence[Case], *, named: bool) -> tuple[Labels, list[str]]:
+def settle(cases: Sequence[Case], *, named: bool, told: Sequence[str] = ()) -> tuple[Labels, list[str]]:
     """The labels that the files name, and words about them. Where no two labels share a voxel (in up to 64 cases, spread evenly)
-    they exclude each other and are numbered; otherwise each is a bit. `named`: the user gave names for values, which there are none of."""
+    they exclude each other and are numbered; otherwise each is a bit. `named`: the user gave names for values, which there are none of;
+    `told`: names that a description of the data set gives, in order."""
     if named:
         raise UsageError("The masks lie in one file (or layer) per label, which name themselves: leave --label out, or say which files "
                          "they are: --mask LABEL=GLOB.")  # fmt: skip
     parts = [case.mask for case in cases if isinstance(case.mask, Parts)]
     where = "layer" if parts[0].layers else "file"
     names = sorted({name for one in parts for name in one.files}, key=natural)
+    if told and set(told) != set(names):
+        raise DataError(f"The data set is said to have the labels {some(told, 12)}, but its files of masks name {some(names, 12)}. Mend "
+                        "the description, or the names.")  # fmt: skip
+    names = list(told) or names
     apart = _apart([parts[k] for k in sorted({round(k) for k in np.linspace(0, len(parts) - 1, LOOK_AT)})])
     if not apart and len(names) > MOST:
         raise DataError(f"{len(names)} labels overlap; at most {MOST} can. Leave some out: name those to learn with --mask LABEL=GLOB.")

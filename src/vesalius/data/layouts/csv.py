@@ -68,6 +68,11 @@ def _is_manifest(path: Path) -> bool:
     return bool(_words(columns, "image")) and bool(_words(columns, "mask") or any(_labelled(row) for row in rows))
 
 
+def _there(path: Path) -> bool:
+    """Whether there is a file or folder, of which `#` may choose a part (study#RTSTRUCT)."""
+    return path.exists() or ("#" in str(path) and Path(str(path).rpartition("#")[0]).exists())
+
+
 def _words(columns: list[str], what: str) -> dict[str, str]:
     """Column -> channel or rater for the columns `what` and `what_<word>`."""
     plain = {"image": "image", "mask": "reference"}[what]
@@ -86,7 +91,7 @@ def _case(row: dict[str, str], table: Path, line: int) -> Case:
     if parts and masks:
         raise DataError(f"{table}, line {line}: give a mask, or a file for each label (label_<name>), not both.")
     masks = {"reference": Parts(parts)} if parts else masks
-    lost = [str(path) for path in (*images.values(), *(p for m in masks.values() for p in files_of(m))) if not path.exists()]
+    lost = [str(path) for path in (*images.values(), *(p for m in masks.values() for p in files_of(m))) if not _there(path)]
     if lost or not images:
         what = "no image is given" if not images else f"there is no {some(lost)}"
         raise DataError(f"{table}, line {line}: {what}. Paths are relative to the table.")

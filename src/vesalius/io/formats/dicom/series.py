@@ -10,7 +10,7 @@ ANNOTATIONS = ("SEG", "RTSTRUCT")  # are read when they are asked for; beside an
 
 
 def choose(place: Path, heads: list[Head], uid: str) -> tuple[list[Head], list[str]]:
-    """(objects of one series, notes). `uid` is a SeriesInstanceUID, or its end where that is unique."""
+    """(objects of one series, notes). `uid` is a SeriesInstanceUID, or its end or a modality (CT) where that is unique."""
     aside = {id(head): what_else(head) for head in heads}
     images = [head for head in heads if not aside[id(head)]]
     if not images:
@@ -22,7 +22,8 @@ def choose(place: Path, heads: list[Head], uid: str) -> tuple[list[Head], list[s
     for head in images:
         groups.setdefault(head.series, []).append(head)
     if uid:
-        found = [key for key in groups if key == uid] or [key for key in groups if key.endswith(uid)]
+        found = [key for key in groups if key == uid]
+        found = found or [key for key, group in groups.items() if key.endswith(uid) or group[0].modality == uid.upper()]
         if len(found) != 1:
             raise FormatError(f"{place} has {'no' if not found else 'more than one'} series {uid}. It holds:\n{_table(groups)}")
         return groups[found[0]], []

@@ -17,9 +17,9 @@ _OFF_PLANE = 0.5  # slices by which the points of one contour may leave a slice
 
 
 def is_structures(head: Head, uid: str) -> bool:
-    """Whether `head` is the structure set that `uid` (of the object or its series, or the end of it) asks for."""
+    """Whether `head` is the structure set that `uid` (of the object or its series, the end of it, or RTSTRUCT) asks for."""
     named = (head.series, str(head.get("SOPInstanceUID", "")))
-    return head.modality == "RTSTRUCT" and bool(uid) and any(name.endswith(uid) for name in named)
+    return head.modality == "RTSTRUCT" and bool(uid) and (uid.upper() == "RTSTRUCT" or any(name.endswith(uid) for name in named))
 
 
 def contents(place: Path, head: Head) -> Any:

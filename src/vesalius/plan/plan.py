@@ -162,8 +162,8 @@ class Plan(Settings):
         many = "" if self.members == 1 else f"{self.members} times "
         folds = "" if self.folds == 1 else f"in each of {self.folds} folds "
         return (
-            f"Plan: {folds}{many}{self.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({self.train.precision}), patches "
-            f"{size}, {e.steps:,} steps of {self.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, "
+            f"Plan: {folds}{many}{self.answers_by} of {e.parameters / 1e6:.1f} M parameters on {e.device} ({self.train.precision}), "
+            f"patches {size}, {e.steps:,} steps of {self.patch.batch} ({e.epochs:.0f} epochs) at {e.step_seconds:.2f} s, "
             f"{e.memory_bytes / 2**30:.1f} GiB."
         )
 

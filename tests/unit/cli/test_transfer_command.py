@@ -7,6 +7,8 @@ import pytest
 from tests.unit.audit.test_transfer import Jobs, begun, stripes
 from tests.unit.engine.test_whole import plan_of
 from vesalius.cli.main import main
+from vesalius.engine.state import save_weights
+from vesalius.plan import build
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def table(tmp_path, monkeypatch):
 def test_the_command_answers_with_a_table_and_a_page(table, tmp_path, capsys):
     folder = begun(tmp_path / "audit", plan_of())
     weights = tmp_path / "general.safetensors"
-    weights.write_bytes(b"")
+    save_weights(weights, build(plan_of().net, 1, 2, seed=0).state_dict(), {})
     words = ["transfer", str(table), "-o", str(folder), "--labels", "10,20", "--seeds", "2", "--methods", "scratch,simclr", "--init",
              f"general={weights}", "--budget-per-run", "none"]  # fmt: skip
     assert main(words) == 0

@@ -25,7 +25,7 @@ NOTES = {
     "products could be much faster than that; the rest of ours is many small operations, which hardly grow with the machine. The "
     "pseudo-likelihoods are not equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many epochs.",
     "training": "Why not 3: convolutions are 78 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
-    "them about 2.4 times as fast on this processor, whose bf16 instruction does twice the work of fp32's.",
+    "them about twice as fast on this processor: forward from 16 to 16 channels 11.7 beside 23.5 ms.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), matplotlib with fonttools (65), gdcm for "
     "compressed DICOM (43) and less.",

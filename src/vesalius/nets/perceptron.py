@@ -33,7 +33,7 @@ class Perceptron(nn.Module):
         grid = (sides,) * ndim if isinstance(sides, int) else tuple(sides)
         if ndim not in LINEAR or len(grid) != ndim or not units or min(in_channels, out_channels, *units, *grid) < 1:
             raise UsageError("A perceptron needs 2 or 3 axes, a side for each, at least one channel at both ends and one layer of units; "
-                             f"got ndim {ndim}, sides {sides}, channels {in_channels} and {out_channels}, units {tuple(units)}.")  # fmt: skip
+                             f"got ndim {ndim}, sides {sides}, channels {in_channels}, {out_channels}, units {tuple(units)}.")  # fmt: skip
         self.ndim, self.in_channels, self.sides = ndim, in_channels, grid
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise((in_channels * prod(grid), *units)))
         self.answer = nn.Linear(units[-1], out_channels)

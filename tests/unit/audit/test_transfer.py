@@ -186,7 +186,7 @@ def test_weights_of_another_network_are_refused_before_the_first_run(data, tmp_p
     save_file(theirs, tmp_path / "general.safetensors")
     wish, folder = {"labels": (10,), "seeds": 1, "methods": ("scratch",)}, begun(tmp_path / "audit", plan_of())
     inits = {"general": str(tmp_path / "general.safetensors")}
-    with pytest.raises(UsageError, match="compact, cannot begin from the weights general: .* --set net.name=resnet"):
+    with pytest.raises(UsageError, match=r"compact, cannot begin from the weights general: .* --set net.name=resnet"):
         transfer.transfer(data, folder, asked=asked(**wish, inits=inits))
     assert not jobs.calls and not (folder / "asked.json").exists()
     fits = Net(name="resnet", ndim=2, arguments={"scale": 1 / 16})

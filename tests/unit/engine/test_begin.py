@@ -92,8 +92,9 @@ def test_a_method_with_its_own_network_says_which_runs_it_begins_from(tmp_path):
     seen = facts([(12, 8)] * 9)
     trunk = ("train.method=simclr", 'train.arguments={"trunk": {"channels": [4, 6]}}', "patch.batch=4")
     plan(aimed(dataset(), "pretrain"), facts=seen, settings=trunk, budget=None).save(tmp_path / "plan.json")
-    with pytest.raises(UsageError, match="compact by simclr; patchcore .* padim, patchcore, reverse_distillation, autoencoder_kl"):
-        plan(aimed(dataset(), "anomaly", normal=("c0",)), facts=seen, settings=("train.method=patchcore", f"train.init={tmp_path}"), budget=None)
+    with pytest.raises(UsageError, match=r"compact by simclr; patchcore .* padim, patchcore, reverse_distillation, autoencoder_kl"):
+        words = ("train.method=patchcore", f"train.init={tmp_path}")
+        plan(aimed(dataset(), "anomaly", normal=("c0",)), facts=seen, settings=words, budget=None)
 
 
 @pytest.mark.parametrize("method", ["dbn", "stacked_autoencoder"])

@@ -179,7 +179,7 @@ class Gathering(Method):
 
 def test_folds_are_refused_before_any_work_with_what_to_do_instead(made, tmp_path):
     _, data, _, _ = made
-    with pytest.raises(UsageError, match="cannot answer together. Leave --folds out.*--seed 0, 1, 2.*--init PRETRAINED --folds 5"):
+    with pytest.raises(UsageError, match=r"cannot answer together. Leave --folds out.*--seed 0, 1, 2.*--init PRETRAINED --folds 5"):
         train(data, tmp_path / "run", wish=Request(budget=None, folds=5))
     assert not (tmp_path / "run").exists()
 

@@ -74,7 +74,7 @@ def test_labels_are_not_learned_by_a_method_without_them():
 
 
 def test_it_is_done_once():
-    with pytest.raises(UsageError, match="--seed .* --init PRETRAINED --folds"):
+    with pytest.raises(UsageError, match=r"--seed .* --init PRETRAINED --folds"):
         planned(folds=3)
 
 

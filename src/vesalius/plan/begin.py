@@ -52,7 +52,7 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
                          "such run can begin from it. Begin from a method with a trunk (simclr, models_genesis ...), or classify by one "
                          f"that stacks layers ({', '.join(STACKED)}).")  # fmt: skip
     if task.grain == "image" and before.net.name != OWN:
-        _same_kind(settings, task, before, path)
+        _same_kind(settings, task, before=before, path=path)
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:
@@ -63,7 +63,7 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
 
 
-def _same_kind(settings: Sequence[str], task: Task, before: Plan, path: Path) -> None:
+def _same_kind(settings: Sequence[str], task: Task, *, before: Plan, path: Path) -> None:
     """An error where a method with a network of its own is to begin from a trunk."""
     said = [text.partition("=")[2].strip() for text in settings if named(text) == "train.method"]
     method = said[-1] if said else str(getattr(task, "method", ""))

@@ -1,7 +1,7 @@
 """Learned weights to begin from: those of a vesalius run or file by name and shape, those of torchvision or timm by translation, and those
 of layers that were learned one upon the other (a deep belief network, a stacked autoencoder) as the way up that they make."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import safe_open
@@ -44,7 +44,8 @@ def way_up(source: Path) -> dict[str, Tensor]:
     """Dense layers from the image up, under the names of a perceptron, of a run whose method stacks them; {} of any other source."""
     if not (source.is_dir() and (source / "plan.json").exists()) or not stacks(Plan.load(source / "plan.json")):
         return {}
-    up = [layer for layer in Run(source).method().encoder().modules() if isinstance(layer, nn.Linear)]
+    encoder: Callable[[], nn.Module] = Run(source).method().encoder  # type: ignore[assignment]
+    up = [layer for layer in encoder().modules() if isinstance(layer, nn.Linear)]
     return {f"layers.{k}.{name}": value.cpu() for k, layer in enumerate(up) for name, value in layer.state_dict().items()}
 
 

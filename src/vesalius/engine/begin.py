@@ -1,14 +1,19 @@
-"""Learned weights to begin from: those of a vesalius run or file by name and shape, those of torchvision or timm by translation."""
+"""Learned weights to begin from: those of a vesalius run or file by name and shape, those of torchvision or timm by translation, and those
+of layers that were learned one upon the other (a deep belief network, a stacked autoencoder) as the way up that they make."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from vesalius.core.errors import VesaliusError
+from vesalius.engine.run import Run
 from vesalius.engine.state import load_weights
 from vesalius.nets._names import borrow
+from vesalius.nets.perceptron import Perceptron
+from vesalius.plan import Plan
+from vesalius.plan.begin import stacks
 
 FILE = "weights.safetensors"
 NAMED = 4  # weights that a sentence names
@@ -22,7 +27,8 @@ def begin(net: nn.Module, source: Path) -> str:
     them. An error where less than half of the network would be taken, and less than half of what there is: a trunk that learned without
     labels may be all of an encoder, and that the smaller half of a U-Net."""
     path = weights_of(source)
-    weights, _ = load_weights(path)
+    weights = way_up(source) if isinstance(net, Perceptron) else {}
+    weights = weights or load_weights(path)[0]
     ours = net.state_dict()
     if weights.keys() & ours.keys() or is_own(path):
         taken, mended = fitting(weights, ours)
@@ -32,6 +38,15 @@ def begin(net: nn.Module, source: Path) -> str:
     else:
         left, mended = borrow(net, weights), []
     return said(net, source, left, mended=mended)
+
+
+def way_up(source: Path) -> dict[str, Tensor]:
+    """Dense layers from the image up, under the names of a perceptron, of a run whose method stacks them; {} of any other source."""
+    if not (source.is_dir() and (source / "plan.json").exists()) or not stacks(Plan.load(source / "plan.json")):
+        return {}
+    encoder: Callable[[], nn.Module] = Run(source).method().encoder  # type: ignore[assignment]
+    up = [layer for layer in encoder().modules() if isinstance(layer, nn.Linear)]
+    return {f"layers.{k}.{name}": value.cpu() for k, layer in enumerate(up) for name, value in layer.state_dict().items()}
 
 
 def weights_of(source: Path) -> Path:

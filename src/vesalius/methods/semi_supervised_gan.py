@@ -26,6 +26,8 @@ CARD = Card(
 class SemiSupervisedGan(Logistic):
     """Labels are `batch["label"]` (B,), -1 where unknown; `infer` gives the logits of the `classes`."""
 
+    told_classes = False  # the critic reads them; no image of a class can be asked for
+
     def __init__(
         self, shape: Sequence[int], *, classes: int, design: Design | None = None, learning_rate: float = 3e-4,
         weight_decay: float = 0.0, seed: int = 0,

@@ -11,10 +11,13 @@ from typing import Any
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
+from vesalius.plan.methods import METHODS, takes
 from vesalius.plan.plan import OWN, Plan
 from vesalius.tasks import TASKS, Task
 
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
+STACKED = ("dbn", "stacked_autoencoder")  # methods whose layers are a perceptron's
+ALIKE = ("padim", "patchcore", "reverse_distillation", "autoencoder_kl")  # methods whose weights are laid out alike
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights
 NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
 TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET, "image": ()}
@@ -42,9 +45,14 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     if not path.is_dir():
         return tuple(settings)
     before = Plan.load(path / "plan.json")
+    if task.grain == "case" and stacks(before) and not any(named(text) == "net.name" for text in settings):
+        return (*_as_perceptron(before, ndim=ndim, path=path), *settings)
     if before.net.name == OWN and task.grain != "image":
         raise UsageError(f"{path} learned by {before.train.method}, whose network is its own: its features are there for probes, no "
-                         "run with labels can begin from it. Begin from a method with a trunk (simclr, models_genesis ...).")  # fmt: skip
+                         "such run can begin from it. Begin from a method with a trunk (simclr, models_genesis ...), or classify by one "
+                         f"that stacks layers ({', '.join(STACKED)}).")  # fmt: skip
+    if task.grain == "image" and before.net.name != OWN:
+        _same_kind(settings, task, before=before, path=path)
     if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:
@@ -53,6 +61,31 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     mine = {named(text) for text in settings}
     taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
     return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
+
+
+def _same_kind(settings: Sequence[str], task: Task, *, before: Plan, path: Path) -> None:
+    """An error where a method with a network of its own is to begin from a trunk."""
+    said = [text.partition("=")[2].strip() for text in settings if named(text) == "train.method"]
+    method = said[-1] if said else str(getattr(task, "method", ""))
+    if method in METHODS and "trunk" not in takes(method):
+        raise UsageError(f"{path} learned the network {before.net.name} by {before.train.method}; {method} has a network of its own, which "
+                         f"begins from a run of the same method, or, among {', '.join(ALIKE)}, of any of these.")  # fmt: skip
+
+
+def stacks(before: Plan) -> bool:
+    """Whether a run learned dense layers one upon the other, which a perceptron can begin from."""
+    return before.net.name == OWN and before.train.method in STACKED
+
+
+def _as_perceptron(before: Plan, *, ndim: int, path: Path) -> tuple[str, ...]:
+    """The perceptron of the layers that `before` learned, on images as it saw them."""
+    if len(before.patch.size) != ndim:
+        raise UsageError(f"{path} learned from images of {len(before.patch.size)} axes; these have {ndim}. Begin from another run.")
+    units = before.train.arguments.get("hidden") or takes(before.train.method)["hidden"]
+    words = {"sides": list(before.patch.size), "units": [units] if isinstance(units, int) else list(units)}
+    rules = [rule.model_dump(mode="json") for rule in before.preparation.normalise]
+    return ("net.name=perceptron", f"net.arguments={json.dumps(words)}", f"patch.size={json.dumps(list(before.patch.size))}",
+            f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
 
 
 def reasons(settings: Sequence[str], mine: Sequence[str]) -> dict[str, str]:

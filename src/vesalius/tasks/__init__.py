@@ -223,8 +223,7 @@ class ImageTask(Task):
     unfolded = (
         "What learns from images alone is not trained in folds: the features, scores and made images of several models do not mean the "
         "same, so that they cannot answer together. Leave --folds out. To see how much chance there is, train several runs with "
-        "--seed 0, 1, 2 ...; "
-        "to cross-validate what the features are good for, begin runs with labels from this one: "
+        "--seed 0, 1, 2 ...; to cross-validate what the features are good for, begin runs with labels from this one: "
         "vesalius train DATA -o RUN --init PRETRAINED --folds 5."
     )
     serves: tuple[str, ...]

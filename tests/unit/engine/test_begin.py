@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.unit.engine.tiny import facts as volumes
 from tests.unit.engine.tiny import tiny_dataset, tiny_plan
 from tests.unit.plan.test_whole_plan import dataset, facts
 from vesalius.core.errors import UsageError, VesaliusError
@@ -11,8 +12,10 @@ from vesalius.engine.begin import begin
 from vesalius.engine.state import save_weights
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
-from vesalius.plan import plan, whole
+from vesalius.plan import build, plan, whole
 from vesalius.plan.budget import Measured
+from vesalius.plan.methods import built
+from vesalius.tasks import aimed
 
 
 def resnet(classes, *, channels=1, seed=0, **more):
@@ -83,6 +86,38 @@ def test_the_network_of_the_run_is_planned_and_learns_at_smaller_rates(tmp_path,
     assert mine.train.layer_decay == 1 and mine.train.freeze == 1
     with pytest.raises(UsageError, match="2 axes; these have 3"):
         plan(dataset(), facts=facts([(16, 28, 28)] * 5), settings=[f"train.init={tmp_path}"])
+
+
+def test_a_method_with_its_own_network_says_which_runs_it_begins_from(tmp_path):
+    seen = facts([(12, 8)] * 9)
+    trunk = ("train.method=simclr", 'train.arguments={"trunk": {"channels": [4, 6]}}', "patch.batch=4")
+    plan(aimed(dataset(), "pretrain"), facts=seen, settings=trunk, budget=None).save(tmp_path / "plan.json")
+    with pytest.raises(UsageError, match=r"compact by simclr; patchcore .* padim, patchcore, reverse_distillation, autoencoder_kl"):
+        words = ("train.method=patchcore", f"train.init={tmp_path}")
+        plan(aimed(dataset(), "anomaly", normal=("c0",)), facts=seen, settings=words, budget=None)
+
+
+@pytest.mark.parametrize("method", ["dbn", "stacked_autoencoder"])
+def test_layers_learned_one_upon_the_other_become_a_perceptron(tmp_path, monkeypatch, method):
+    monkeypatch.setattr(whole, "measure", lambda net, shape, *, where, kind: Measured(1e-3, 1e-3, 1 << 20, 1))
+    monkeypatch.setattr(whole, "precision", lambda where: ("fp32", "as the tests say"))
+    words = (f"train.method={method}", 'train.arguments={"hidden": [6, 4], "greedy": 2}', "patch.batch=4")
+    before = plan(aimed(dataset(), "pretrain"), facts=facts([(12, 8)] * 9), settings=words, budget=None)
+    before.save(tmp_path / "plan.json")
+    learned = built(method, (1, 12, 8), before.train.arguments, learning_rate=0.1, weight_decay=0.0, seed=3)
+    with torch.no_grad():
+        for weight in learned.net.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    save_weights(tmp_path / "weights.safetensors", dict(learned.net.state_dict()))
+    made = plan(dataset(), facts=facts([(24, 16)] * 9), settings=[f"train.init={tmp_path}"])
+    assert made.net.name == "perceptron" and made.net.arguments == {"sides": [12, 8], "units": [6, 4]} and made.patch.size == (12, 8)
+    assert made.preparation.normalise == before.preparation.normalise and made.train.layer_decay == 0.8
+    net = build(made.net, 1, 2)
+    assert "2 of 3 layers" in begin(net, tmp_path)
+    image = torch.rand(5, 1, 12, 8)
+    torch.testing.assert_close(net.trunk(image).flatten(1), learned.encoder()(image))
+    with pytest.raises(UsageError, match="dbn, stacked_autoencoder"):
+        plan(tiny_dataset(), facts=volumes(), budget="10s", settings=[f"train.init={tmp_path}"])
 
 
 def test_a_run_of_masks_is_begun_from_too(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from vesalius.plan.images import design_rule
 from vesalius.plan.methods import built
 from vesalius.tasks import Images
 from vesalius.tasks.generate import Generate, spread
-from vesalius.tasks.generate.making import in_grey, like, made, sheet
+from vesalius.tasks.generate.making import in_grey, knows_classes, like, made, sheet
 from vesalius.tasks.generate.measures import LEAST, PAIRED, Beside, Real, closeness, copies
 from vesalius.tasks.generate.shallow import Components
 
@@ -167,3 +167,9 @@ def test_critics_of_few_images_get_views_that_suit_their_loss():
     for name, design in (("dcgan", few), ("wgan_gp", wasserstein)):
         method = built(name, (1, 28, 28), {"design": design}, learning_rate=1e-3, weight_decay=0.0, seed=0)
         assert method.design.views is not None and method.design.bounds == (0.0, 1.0)
+
+
+def test_a_critic_that_reads_classes_makes_images_of_none():
+    design = Design(latent=3, widths=(4,))
+    read, told = (METHODS[name]((1, 8, 8), classes=2, design=design) for name in ("semi_supervised_gan", "conditional_gan"))
+    assert not knows_classes(read) and knows_classes(told)

@@ -37,7 +37,8 @@ def made(method: Learned, number: int, *, seed: int = 0, label: int | None = Non
 
 def knows_classes(method: Learned) -> bool:
     """Whether images of a class can be asked for."""
-    return hasattr(method, "classes") and "label" in inspect.signature(getattr(method, "samples", made)).parameters
+    told = hasattr(method, "classes") and getattr(method, "told_classes", True)  # one may read classes and make images of none
+    return told and "label" in inspect.signature(getattr(method, "samples", made)).parameters
 
 
 def like(method: Learned, images: Images, *, number: int, seed: int = 0, sweeps: int | None = None) -> Floats:

@@ -80,9 +80,7 @@ def _unknown(path: Path) -> str:
     if path.is_dir():
         return "this folder holds no DICOM series. Give a file, a DICOM folder, or a zip of one."
     if path.is_file() and (named := _by_suffix(path)):
-        return f"the name says {named[0].title}, the content does not. The file is damaged or of another kind: restore it, or rename it."
+        wrong = "the content does not. The file is damaged or of another kind" if path.stat().st_size else "but the file is empty"
+        return f"the name says {named[0].title}, {wrong}: restore it, or rename it."
     known = sorted({tag for entry in FORMATS for tag in FORMATS.card(entry).tags})
-    if found := _by_suffix(path):
-        empty = "it is empty" if not path.stat().st_size else "what is in it is something else, or damaged"
-        return f"by its name this is {found[0].title}, but {empty}."
     return suggest("".join(path.suffixes[-2:]) or path.suffix, known, "kind of file")

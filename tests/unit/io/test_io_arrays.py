@@ -133,8 +133,8 @@ def test_headers_may_not_point_outside_their_folder(tmp_path, name):
 
 
 def test_a_file_that_is_not_what_its_name_says_is_told_so(tmp_path):
-    for name, content, told in (("a.png", b"nonsense", "by its name this is PNG, but what is in it is something else, or damaged"),
-                                ("b.jpg", b"", "by its name this is JPEG, but it is empty")):  # fmt: skip
+    for name, content, told in (("a.png", b"nonsense", "the name says PNG, the content does not"),
+                                ("b.jpg", b"", "the name says JPEG, but the file is empty: restore it")):  # fmt: skip
         (tmp_path / name).write_bytes(content)
         with pytest.raises(FormatError, match=told):
             io.recognise(tmp_path / name)

@@ -29,8 +29,9 @@ PUBLISHED = [  # of 1000 classes and three colours, as torchvision and the autho
     ("vit", {"size": "Ti"}, 5_717_416), ("vit", {"size": "S"}, 22_050_664), ("vit", {"size": "B"}, 86_567_656),
     ("vit", {"size": "L"}, 304_326_632),
 ]  # fmt: skip
-# Those with maps and a published stem; the compact network has tests of its own.
-MAPS = [name for name in NETS if "classify" in NETS.card(name).tasks and hasattr(NETS[name], "trunk") and name != "compact"]
+# Those with maps and a published stem; the compact network and the perceptron have tests of their own.
+OWN = ("compact", "perceptron")
+MAPS = [name for name in NETS if "classify" in NETS.card(name).tasks and hasattr(NETS[name], "trunk") and name not in OWN]
 
 
 def count(net):

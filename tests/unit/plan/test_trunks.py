@@ -112,6 +112,6 @@ def test_the_grid_of_whole_images_is_no_patch(quick, tmp_path):
 
 
 def test_a_method_with_a_network_of_its_own_is_no_beginning(quick, tmp_path):
-    plan(aimed(dataset(), "pretrain"), facts=facts([(28, 28)] * 5), settings=["train.method=dbn"]).save(tmp_path / "plan.json")
+    plan(aimed(dataset(), "pretrain"), facts=facts([(28, 28)] * 5), settings=["train.method=rbm"]).save(tmp_path / "plan.json")
     with pytest.raises(UsageError, match="features are there for probes"):
         plan(dataset(), facts=facts([(28, 28)] * 5), settings=[f"train.init={tmp_path}"])

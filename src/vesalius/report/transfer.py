@@ -42,9 +42,9 @@ def kinds(found: dict[str, Any]) -> dict[str, str]:
 
 
 def colour(rivals: list[str], rival: str) -> str:
-    """Its class of colour: scratch is the baseline, the others in their order."""
+    """Its class of colour: scratch is the baseline, pixels are grey, the others in their order, of which no two are alike."""
     others = ("fold0", "fold2", "fold3", "fold4", "fold5")
-    return "baseline" if rival == "scratch" else "rater" if rival == "pixels" else others[(rivals.index(rival) - 1) % len(others)]
+    return "baseline" if rival == "scratch" else "pixels" if rival == "pixels" else others[(rivals.index(rival) - 1) % len(others)]
 
 
 def curves(table: dict[str, dict[str, Any]], rivals: list[str], *, title: str) -> Markup:

@@ -312,3 +312,10 @@ def test_the_bar_never_moves_back():
         with within.stage(what) as tick:
             tick(done, 1.0)
     assert told == [(1.5, 3, "simclr"), (1.5, 3, "simclr"), (1.5, 3, "simclr"), (2.0, 3, "simclr")]
+
+
+def test_no_two_rivals_have_one_colour():
+    from vesalius.report.transfer import colour
+
+    rivals = ["scratch", "general", "simclr", "vicreg", "rotation", "byol", "pixels"]
+    assert len({colour(rivals, rival) for rival in rivals}) == len(rivals)

@@ -1,12 +1,13 @@
 """Parameters, operations and processor milliseconds of every classifying network with its published settings, as a table in Markdown.
 
-    OMP_NUM_THREADS=1 python benchmarks/networks.py [--only resnet] [--batch 1]
+    OMP_NUM_THREADS=1 python benchmarks/networks.py [--only resnet] [--batch 1] [--wall]
 
 Pictures have 224 x 224 pixels and three channels (1000 classes, as published); volumes have 24 slices of 224 x 224 pixels (2 classes) and,
 for TransMed, two channels, otherwise one. Operations are those of convolutions, matrix products and attention for one image, a
 multiplication and an addition counted as two. The time is that of the processor for one image out of a batch (of volumes: one by one) in
 float32, channels last: the median of the passes of half a second after a first one. It is the clock of the process, so waiting for other
-work on the machine does not count; what other work does to caches and clock rates does.
+work on the machine does not count; what other work does to caches and clock rates does. With --wall it is the clock on the wall, as it
+must be for several threads: nothing else may run then.
 """
 
 import argparse
@@ -60,8 +61,8 @@ def operations(make, image):
 
 
 @torch.no_grad()
-def milliseconds(make, image, batch):
-    """Of the processor, for one image out of `batch`."""
+def milliseconds(make, image, batch, clock):
+    """By `clock`, for one image out of `batch`."""
     layout = torch.channels_last_3d if len(image) == 4 else torch.channels_last
     with torch.device("meta"):
         net = make().eval()
@@ -72,9 +73,9 @@ def milliseconds(make, image, batch):
     net(x)
     taken = []
     while sum(taken) < LEAST_SECONDS:
-        begun = time.process_time()
+        begun = clock()
         net(x)
-        taken.append(time.process_time() - begun)
+        taken.append(clock() - begun)
     return 1000 * statistics.median(taken) / batch
 
 
@@ -89,7 +90,9 @@ def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--only", nargs="*", help="entries of the shelf")
     options.add_argument("--batch", type=int, default=1)
+    options.add_argument("--wall", action="store_true", help="the clock on the wall instead of the processor's")
     chosen = options.parse_args()
+    clock = time.perf_counter if chosen.wall else time.process_time
     names = chosen.only or [name for name in NETS if "classify" in NETS.card(name).tasks]
     print(f"{processor()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {chosen.batch}\n", flush=True)
     print("| network | image | parameters (M) | GFLOPs | ms |\n|---|---|---|---|---|")
@@ -101,7 +104,7 @@ def main():
             words = " ".join(str(v) for k, v in arguments.items() if k not in ("norm", "slices", "gated"))
             words = f"{NETS.card(name).title} {words}".strip()
             picture = " × ".join(map(str, image))
-            cost = milliseconds(make, image, batch)
+            cost = milliseconds(make, image, batch, clock)
             print(f"| {words} | {picture} | {parameters / 1e6:.2f} | {operations(make, image) / 1e9:.2f} | {cost:.0f} |", flush=True)
 
 

@@ -5,10 +5,11 @@ a network that has to outline something in every image is seldom sure of it wher
 with the best mean Dice on validation cases, smoothed by a Gaussian of one unit of log odds; of those within a standard
 error of it the lowest (Breiman et al. 1984, section 3.4.3), so that no single case decides, and never within two units of the least certain
 outline that is right: to miss a lesion is worse than to draw one too many. None is set where the gain is less than .01 or than a
-standard error. Kept in calibration.json, applied by everything that answers later.
+standard error. Kept in calibration.json, applied by everything that answers later. The validation cases of a fold are judged by levels
+that were set on the other folds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vesalius.core.files import read_json, write_json
+from vesalius.core.files import read_json
 from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import IGNORE, Labels
-from vesalius.engine.extras import outlines
+from vesalius.engine.extras import keep, outlines
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.priming import priors_of, with_odds
 from vesalius.engine.progress import Tick
 from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
-from vesalius.engine.run import CALIBRATION, Run
+from vesalius.engine.run import Run
 from vesalius.engine.stream import Kept
 from vesalius.plan.budget import device
 
@@ -45,6 +46,9 @@ class Outline:
     right: int
 
 
+Row = tuple[list[Outline], int]  # the outlines of a label in a case, and the voxels of its truth
+
+
 def can_be_absent(facts: Mapping[str, Any]) -> list[str]:
     """Labels that some training case lacks."""
     return [name for name, found in facts.get("classes", {}).items() if found["cases"] < facts["cases"]]
@@ -53,25 +57,48 @@ def can_be_absent(facts: Mapping[str, Any]) -> list[str]:
 def settle(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict[str, Any]:
     """Set the level of each label that can be absent on the validation cases of every trained member; {label: what was found}."""
     absent = can_be_absent(read_json(run.path / "fingerprint.json"))
-    folds = zip(run.members, run.splits["folds"], strict=True)
-    jobs = [(member, [stored[n] for n in fold["val"] if n in stored]) for member, fold in folds if run.trained([member])]
-    if not absent or sum(len(cases) for _, cases in jobs) < LEAST_CASES:
+    asked = asked_of(run, stored)
+    if not absent or sum(map(len, asked.values())) < LEAST_CASES:
         return {}
-    seen: dict[str, list[tuple[list[Outline], int]]] = {name: [] for name in absent}
-    total, done = sum(len(cases) for _, cases in jobs), 0
-    for member, cases in jobs:
-        for found in looked(run, member, cases):
-            for name in absent:
-                seen[name].append(found[name])
-            done += 1
-            tick(done, total, "how certain outlines are")
-    settled = {name: level for name, rows in seen.items() if (level := chosen(rows)) is not None}
-    file = run.path / CALIBRATION
-    write_json(file, {**(read_json(file) if file.exists() else {}), "version": 1, "outlines": settled})
+    seen = seen_of(run, asked, absent, tick=tick, told="how certain outlines are")
+    settled = levels(seen, absent, folds=list(seen))
+    keep(run, "outlines", settled, apart=without_each(list(seen), lambda others, _: levels(seen, absent, folds=others)))
     return settled
 
 
-def looked(run: Run, member: Path, cases: Sequence[Stored]) -> list[dict[str, tuple[list[Outline], int]]]:
+def asked_of(run: Run, stored: Mapping[str, Stored]) -> dict[int, list[Stored]]:
+    """The validation cases of each fold that has learned."""
+    folds = enumerate(zip(run.members, run.splits["folds"], strict=True))
+    return {k: [stored[n] for n in fold["val"] if n in stored] for k, (member, fold) in folds if run.trained([member])}
+
+
+def seen_of(run: Run, asked: Mapping[int, Sequence[Stored]], names: Sequence[str], *, tick: Tick,
+            told: str) -> dict[int, dict[str, list[Row]]]:  # fmt: skip
+    """Of each fold and label the outlines that the fold's networks draw on its validation cases, and the voxels of the truth."""
+    seen: dict[int, dict[str, list[Row]]] = {k: {name: [] for name in names} for k in asked}
+    total, done = sum(map(len, asked.values())), 0
+    for k, cases in asked.items():
+        for found in looked(run, run.members[k], cases):
+            for name in names:
+                seen[k][name].append(found[name])
+            done += 1
+            tick(done, total, told)
+    return seen
+
+
+def levels(seen: Mapping[int, Mapping[str, list[Row]]], names: Sequence[str], *, folds: Sequence[int]) -> dict[str, Any]:
+    """The level of each label for which the cases of `folds` say that one is better than none."""
+    rows = {name: [row for k in folds for row in seen[k][name]] for name in names}
+    return {name: level for name in names if (level := chosen(rows[name])) is not None}
+
+
+def without_each(folds: Sequence[int], found: Callable[[list[int], int], dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """What is `found` (of the folds that are left, and the one that is not) without each fold, so that no validation case is judged by
+    rules that it helped to set. Nothing of a single fold."""
+    return {k: found([other for other in folds if other != k], k) for k in folds} if len(folds) > 1 else {}
+
+
+def looked(run: Run, member: Path, cases: Sequence[Stored]) -> list[dict[str, Row]]:
     """Of each case and label the outlines that the networks of `member` draw, and the voxels of the truth, on the network's grid."""
     plan, where = run.plan, device()
     networks, priors = callables(run.networks([member]), plan, where), priors_of(run, run.trained([member]))
@@ -84,7 +111,7 @@ def looked(run: Run, member: Path, cases: Sequence[Stored]) -> list[dict[str, tu
     return rows
 
 
-def of_case(said: Array, certainty: Array, truth: Array, *, labels: Labels) -> dict[str, tuple[list[Outline], int]]:
+def of_case(said: Array, certainty: Array, truth: Array, *, labels: Labels) -> dict[str, Row]:
     """{label: (outlines, voxels of the truth)}; what is ignored counts nowhere."""
     valid, found = truth[0] != IGNORE, {}
     for number, name in enumerate(labels.names):
@@ -95,7 +122,7 @@ def of_case(said: Array, certainty: Array, truth: Array, *, labels: Labels) -> d
     return found
 
 
-def dice_by_level(rows: Sequence[tuple[list[Outline], int]]) -> Floats:
+def dice_by_level(rows: Sequence[Row]) -> Floats:
     """(cases, LEVELS) Dice where only outlines that reach a level are kept; 1 where nothing is drawn and nothing is there."""
     out = np.ones((len(rows), len(LEVELS)))
     for i, (parts, true) in enumerate(rows):
@@ -106,7 +133,7 @@ def dice_by_level(rows: Sequence[tuple[list[Outline], int]]) -> Floats:
     return out
 
 
-def chosen(rows: Sequence[tuple[list[Outline], int]]) -> dict[str, float] | None:
+def chosen(rows: Sequence[Row]) -> dict[str, float] | None:
     """{"log_odds", "dice", "dice_without", "cases"} of the level with the best mean Dice, or None where none is clearly better."""
     table = dice_by_level(rows)
     smooth = ndimage.gaussian_filter1d(table, CODES_PER_UNIT, axis=1, mode="nearest")
@@ -125,7 +152,7 @@ def standard_error(values: Floats) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else float("inf")
 
 
-def least_right(rows: Sequence[tuple[list[Outline], int]]) -> int:
+def least_right(rows: Sequence[Row]) -> int:
     """The peak of the least certain outline among those that hold most of a case's truth; the highest code where there is none."""
     found = [max(parts, key=lambda part: part.right) for parts, true in rows if true and any(part.right for part in parts)]
     return min((part.peak for part in found), default=int(LEVELS[-1]))

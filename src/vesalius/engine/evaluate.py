@@ -84,7 +84,8 @@ def _score_part(run: Run, part: str, jobs: Jobs, *, baseline: Baselines, by: Seq
         waiting: list[tuple[str, Future[Rows]]] = []
         for cases, members in jobs:
             networks = callables(run.networks([run.members[k] for k in members]), run.plan, where) if cases else []
-            extras = Extras.of(run, [run.members[k] for k in members]) if cases else ALONE
+            apart = members[0] if part == "val" and len(jobs) > 1 else None  # no case is judged by rules that it helped to set
+            extras = Extras.of(run, [run.members[k] for k in members], apart=apart) if cases else ALONE
             shallow = baseline_of(baseline, members)
             for read in ahead(cases, lambda case: read_case(case, run)):
                 said = answer(networks, read.prepared, plan=run.plan, device=where, extras=extras)

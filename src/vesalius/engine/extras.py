@@ -4,13 +4,13 @@ must reach, and labels of which the largest outline stands alone."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vesalius.core.files import read_json
+from vesalius.core.files import read_json, write_json
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.engine.priming import priors_of
@@ -29,23 +29,39 @@ class Extras:
     single: Sequence[str] = ()
 
     @classmethod
-    def of(cls, run: Run, members: Sequence[Path] | None = None) -> Self:
-        """Those of the networks of `members` of `run`, or of all."""
-        return cls(priors_of(run, run.trained(members)), levels_of(run), single_of(run))
+    def of(cls, run: Run, members: Sequence[Path] | None = None, *, apart: int | None = None) -> Self:
+        """Those of the networks of `members` of `run`, or of all; with `apart` by the rules that were set without that fold."""
+        return cls(priors_of(run, run.trained(members)), levels_of(run, apart), single_of(run, apart))
 
 
-def levels_of(run: Run) -> dict[str, int]:
-    """The level (a code of log odds) of each label that has one."""
-    file = run.path / CALIBRATION
-    kept = read_json(file).get("outlines", {}) if file.exists() else {}
+def levels_of(run: Run, apart: int | None = None) -> dict[str, int]:
+    """The level (a code of log odds) of each label that has one; of fold `apart` those that were set on the other folds."""
+    kept = _kept(run, "outlines", apart)
     return {name: round(found["log_odds"] * CODES_PER_UNIT) + EVEN for name, found in kept.items() if name in run.plan.labels.names}
 
 
-def single_of(run: Run) -> list[str]:
-    """Labels of which only the largest outline is kept."""
-    file = run.path / CALIBRATION
-    kept = read_json(file).get("single", {}) if file.exists() else {}
+def single_of(run: Run, apart: int | None = None) -> list[str]:
+    """Labels of which only the largest outline is kept; of fold `apart` by what the other folds say."""
+    kept = _kept(run, "single", apart)
     return [name for name in run.plan.labels.names if name in kept]
+
+
+def _kept(run: Run, what: str, apart: int | None) -> dict[str, Any]:
+    file = run.path / CALIBRATION
+    found = read_json(file) if file.exists() else {}
+    found = found if apart is None else found.get("apart", {}).get(str(apart), {})
+    return dict(found.get(what, {}))
+
+
+def keep(run: Run, what: str, rules: Mapping[str, Any], *, apart: Mapping[int, Mapping[str, Any]]) -> None:
+    """Put `rules` beside what calibration.json holds, and those that judge the validation cases of a fold, set on the other folds."""
+    file = run.path / CALIBRATION
+    found = read_json(file) if file.exists() else {}
+    others = dict(found.get("apart", {}))
+    for fold, some in apart.items():
+        others[str(fold)] = {**others.get(str(fold), {}), what: some}
+    if rules or what in found or any(apart.values()):
+        write_json(file, {**found, "version": 1, what: rules, **({"apart": others} if others else {})})
 
 
 def largest(said: Array, names: Sequence[str], *, labels: Labels) -> Array:

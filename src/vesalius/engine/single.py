@@ -6,21 +6,18 @@ of every validation case, and takes it where the paired gain in Dice is above it
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vesalius.core.files import read_json, write_json
 from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import Labels
-from vesalius.engine.certain import LEAST_CASES, Outline, looked, standard_error
-from vesalius.engine.extras import levels_of, pieces
+from vesalius.engine.certain import LEAST_CASES, Outline, Row, asked_of, seen_of, standard_error, without_each
+from vesalius.engine.extras import keep, levels_of, pieces
 from vesalius.engine.progress import Tick
-from vesalius.engine.run import CALIBRATION, Run
+from vesalius.engine.run import Run
 
-Row = tuple[list[Outline], int]
 WHOLE = 0.99  # of a label's voxels lie in its largest part where it is in one piece
 
 
@@ -37,29 +34,24 @@ def in_one_piece(targets: Sequence[Array], labels: Labels) -> list[str]:
 
 def settle_single(run: Run, stored: Mapping[str, Stored], *, tick: Tick) -> dict[str, Any]:
     """Set, on the validation cases of every trained member, of which labels the largest outline alone is kept; {label: what was found}."""
-    folds = zip(run.members, run.splits["folds"], strict=True)
-    jobs = [(member, [stored[n] for n in fold["val"] if n in stored]) for member, fold in folds if run.trained([member])]
-    cases = [case for _, some in jobs for case in some]
+    asked = asked_of(run, stored)
+    cases = [case for some in asked.values() for case in some]
     names = in_one_piece([np.asarray(case.target) for case in cases], run.plan.labels) if len(cases) >= LEAST_CASES else []
-    settled = _judged(run, jobs, names, tick=tick) if names else {}
-    file = run.path / CALIBRATION
-    before = read_json(file) if file.exists() else {}
-    if settled or "single" in before:
-        write_json(file, {**before, "version": 1, "single": settled})
+    seen = seen_of(run, asked, names, tick=tick, told="which outlines stand alone") if names else {}
+
+    def judged(folds: list[int], apart: int | None = None) -> dict[str, Any]:
+        levels = levels_of(run, apart)
+        rows = {name: [certain(row, levels.get(name, 0)) for k in folds for row in seen[k][name]] for name in names}
+        return {name: found for name in names if (found := gained(rows[name])) is not None}
+
+    settled = judged(list(seen))
+    keep(run, "single", settled, apart=without_each(list(seen), judged))
     return settled
 
 
-def _judged(run: Run, jobs: Sequence[tuple[Path, Sequence[Stored]]], names: Sequence[str], *, tick: Tick) -> dict[str, Any]:
-    levels, rows = levels_of(run), {name: list[Row]() for name in names}
-    total, done = sum(len(cases) for _, cases in jobs), 0
-    for member, cases in jobs:
-        for found in looked(run, member, cases):
-            for name in names:
-                parts, true = found[name]
-                rows[name].append(([part for part in parts if part.peak >= levels.get(name, 0)], true))
-            done += 1
-            tick(done, total, "which outlines stand alone")
-    return {name: level for name in names if (level := gained(rows[name])) is not None}
+def certain(row: Row, level: int) -> Row:
+    """`row` without the outlines that stay below `level`."""
+    return [part for part in row[0] if part.peak >= level], row[1]
 
 
 def gained(rows: Sequence[Row]) -> dict[str, float] | None:

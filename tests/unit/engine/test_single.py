@@ -8,9 +8,9 @@ from scipy import ndimage
 
 from vesalius.core.files import read_json, write_json
 from vesalius.data.labels import IGNORE, Labels
-from vesalius.engine import single
+from vesalius.engine import certain
 from vesalius.engine.certain import Outline
-from vesalius.engine.extras import largest, single_of
+from vesalius.engine.extras import largest, levels_of, single_of
 from vesalius.engine.run import CALIBRATION
 from vesalius.engine.single import gained, in_one_piece, settle_single
 
@@ -75,7 +75,7 @@ def test_what_was_set_is_kept_with_what_was_there_and_taken_back(tmp_path, monke
     run, stored = run_of(tmp_path)
     organ = [Outline(250, 100, 90), Outline(250, 10, 0), Outline(140, 50, 0)]
     said = {"organ": (organ, 100), "spots": ([], 0)}
-    monkeypatch.setattr(single, "looked", lambda run, member, cases: [said] * len(cases))
+    monkeypatch.setattr(certain, "looked", lambda run, member, cases: [said] * len(cases))
     write_json(tmp_path / CALIBRATION, {"version": 1, "outlines": {"organ": {"log_odds": 2.0}}})
     asked = []
     found = settle_single(run, stored, tick=lambda *words: asked.append(words))
@@ -87,9 +87,34 @@ def test_what_was_set_is_kept_with_what_was_there_and_taken_back(tmp_path, monke
 
 def test_with_few_cases_or_labels_in_pieces_nobody_is_asked(tmp_path, monkeypatch):
     run, stored = run_of(tmp_path)
-    monkeypatch.setattr(single, "looked", None)
+    monkeypatch.setattr(certain, "looked", None)
     assert settle_single(run, dict(list(stored.items())[:3]), tick=lambda *_: None) == {}
     torn = target()
     torn[0, 15, 1:9] = 1
     assert settle_single(run, {name: SimpleNamespace(target=torn) for name in stored}, tick=lambda *_: None) == {}
     assert not (tmp_path / CALIBRATION).exists()
+
+
+def folds_of(folder, said):
+    """Three folds of four validation cases each; `said` gives the outlines of the organ by fold."""
+    names = [[f"f{k}c{n}" for n in range(4)] for k in range(3)]
+    run = SimpleNamespace(path=folder, members=[folder / str(k) for k in range(3)], splits={"folds": [{"val": some} for some in names]},
+                          trained=lambda members: members, plan=SimpleNamespace(labels=LABELS))  # fmt: skip
+    look = lambda run, member, cases: [{"organ": (said[int(member.name)], 100), "spots": ([], 0)}] * len(cases)  # noqa: E731
+    return run, {n: SimpleNamespace(target=target()) for some in names for n in some}, look
+
+
+def test_no_validation_case_is_judged_by_rules_that_it_helped_to_set(tmp_path, monkeypatch):
+    """Fold 0 alone draws a faint wrong outline and a certain wrong speck: it moves what answers later, not what judges itself."""
+    right = [Outline(250, 100, 90)]
+    run, stored, look = folds_of(tmp_path, [[*right, Outline(140, 50, 0), Outline(250, 10, 0)], right, right])
+    monkeypatch.setattr(certain, "looked", look)
+    (tmp_path / "fingerprint.json").write_text('{"cases": 12, "classes": {"organ": {"cases": 11}, "spots": {"cases": 12}}}')
+    certain.settle(run, stored, tick=lambda *_: None)
+    settle_single(run, stored, tick=lambda *_: None)
+    assert levels_of(run)["organ"] > 140 and single_of(run) == ["organ"]
+    assert levels_of(run, 0) == {} and single_of(run, 0) == [], "the others draw nothing wrong"
+    assert levels_of(run, 1) == levels_of(run, 2) == levels_of(run) and single_of(run, 1) == ["organ"], "fold 0 is among the others"
+    before = read_json(tmp_path / CALIBRATION)
+    settle_single(run, stored, tick=lambda *_: None)
+    assert read_json(tmp_path / CALIBRATION) == before

@@ -27,7 +27,7 @@ NOTES = {
     "training": "Why not 3: convolutions are 78 % of our step and 83 % of the fp32 one (torch.profiler, the same step), and bf16 makes "
     "them about twice as fast on this processor: forward from 16 to 16 channels 11.7 beside 23.5 ms.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
-    "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), matplotlib with fonttools (65), gdcm for "
+    "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), gdcm for "
     "compressed DICOM (43) and less.",
     "logits": "Of each peak some 290 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32.",

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.colours import viridis
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_beside, write_json, write_text
 from vesalius.core.space import Array
@@ -29,7 +30,6 @@ from vesalius.tasks import Images, ImageTask
 
 AT_ONCE = 16  # images
 WRITTEN_EVERY = 10.0  # seconds between two versions of the table
-MAP = "viridis"  # even in lightness, and unlike grey at every value
 OPACITY = 0.65  # of the hottest place
 
 
@@ -142,10 +142,8 @@ def restored(heat: Array, image: Image, how: Preparation, *, size: Sequence[int]
 
 def heated(picture: Array, heat: Array, *, top: float | None = None) -> NDArray[np.uint8]:
     """`heat` (rows, columns) in colour over `picture` in grey, (rows, columns, 3); places without heat stay grey."""
-    from matplotlib import colormaps
-
     low, high = np.percentile(picture, (1, 99))
     grey = 255 * np.clip((picture - low) / max(float(high - low), 1e-12), 0, 1)
     part = np.clip(np.nan_to_num(heat) / (top or float(heat.max()) or 1.0), 0, 1)
     cover = OPACITY * np.sqrt(part)[..., None]
-    return np.asarray(np.rint((1 - cover) * grey[..., None] + cover * colormaps[MAP](part)[..., :3] * 255), np.uint8)
+    return np.asarray(np.rint((1 - cover) * grey[..., None] + cover * viridis(part)), np.uint8)

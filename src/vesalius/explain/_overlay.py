@@ -2,19 +2,12 @@
 
 import numpy as np
 
+from vesalius.core.colours import viridis
 from vesalius.core.errors import UsageError
 from vesalius.core.space import Array
 
-MAP = "viridis"  # even in lightness, read alike by people who see no red or no green, and unlike grey at every value
 BAR, GAP = 0.05, 0.03  # widths of the colour bar and of the black strip before it, parts of the picture's width
 TOP = 99.5  # percentile of the heat that the brightest colour stands for
-
-
-def coloured(part: Array) -> Array:
-    """Colours (..., 3) of values from 0 to 1."""
-    from matplotlib import colormaps
-
-    return np.asarray(colormaps[MAP](np.clip(np.nan_to_num(part), 0, 1)))[..., :3] * 255
 
 
 def overlay(image: Array, heat: Array, *, opacity: float = 0.65, top: float | None = None, bar: bool = True) -> Array:
@@ -30,7 +23,7 @@ def overlay(image: Array, heat: Array, *, opacity: float = 0.65, top: float | No
         raise UsageError(f"The opacity is a part, 0 to 1; got {opacity}.")
     part = np.clip(np.nan_to_num(np.asarray(heat, float)) / (top or top_of(heat)), 0, 1)
     cover = opacity * np.sqrt(part)[..., None]
-    picture = (1 - cover) * _grey(image)[..., None] + cover * coloured(part)
+    picture = (1 - cover) * _grey(image)[..., None] + cover * viridis(part)
     if bar:
         picture = np.concatenate([picture, *_bar(*image.shape)], 1)
     return np.asarray(np.rint(picture).clip(0, 255), np.uint8)
@@ -50,7 +43,7 @@ def _grey(image: Array) -> Array:
 
 def _bar(rows: int, columns: int) -> tuple[Array, Array]:
     wide, gap = max(2, round(BAR * columns)), max(1, round(GAP * columns))
-    ramp = coloured(np.linspace(1, 0, rows))[:, None].repeat(wide, 1)
+    ramp = viridis(np.linspace(1, 0, rows))[:, None].repeat(wide, 1)
     return np.zeros((rows, gap, 3)), ramp
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from vesalius.core.colours import viridis
 from vesalius.core.errors import UsageError
 from vesalius.explain import overlay, strongest
-from vesalius.explain._overlay import coloured, top_of
+from vesalius.explain._overlay import top_of
 
 IMAGE = np.tile(np.linspace(0, 100, 40), (30, 1))
 
@@ -19,7 +20,7 @@ def seen_without(colours, cone):
 
 
 def test_colours_rise_in_lightness_also_for_those_who_see_no_red_or_no_green():
-    colours = coloured(np.linspace(0, 1, 64))
+    colours = viridis(np.linspace(0, 1, 64))
     for linear in ((colours / 255) ** 2.2, seen_without(colours, 0), seen_without(colours, 1)):
         assert (np.diff(linear @ (0.2126, 0.7152, 0.0722)) > 0).all()
     assert (np.ptp(colours, axis=1) > 60).all(), "no value looks like the grey of the image"
@@ -41,7 +42,7 @@ def test_cold_places_stay_grey_and_the_hottest_are_coloured():
 def test_the_bar_runs_from_hot_above_to_cold_below():
     made = overlay(IMAGE, np.ones((30, 40)))
     assert made.shape[0] == 30 and made.shape[1] > 40
-    assert np.abs(made[0, -1] - coloured(np.array(1.0))).max() <= 1 and np.abs(made[-1, -1] - coloured(np.array(0.0))).max() <= 1
+    assert np.abs(made[0, -1] - viridis(np.array(1.0))).max() <= 1 and np.abs(made[-1, -1] - viridis(np.array(0.0))).max() <= 1
     assert (made[:, 40] == 0).all()
 
 

@@ -19,6 +19,7 @@ from vesalius.data.patches import Patches
 from vesalius.data.wholes import Wholes
 from vesalius.engine import images
 from vesalius.engine.begin import begin
+from vesalius.engine.compiled import compiled
 from vesalius.engine.events import Events
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.progress import Listener, Tick
@@ -63,6 +64,8 @@ def learn(task: Task, plan: Plan, folder: Path, *, sides: Sides, listener: Liste
     method = METHOD_OF[task.grain](task, plan, where, learned=sides.learned)
     if plan.train.init and not (folder / STATE).exists():
         listener.say(begin(method.get_submodule("net"), Path(plan.train.init)))
+    if plan.train.compile:
+        compiled(method.get_submodule("net"), listener.say)
     finish = images.gatherer(sides.learned, where) if isinstance(method, Unlabelled) else None
     loop = Loop(method, plan.train, plan.patch.batch, folder, where, listener.say, heard, listener.stop, finish)
     before = torch.are_deterministic_algorithms_enabled()

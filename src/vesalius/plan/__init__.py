@@ -41,6 +41,7 @@ CONSTANTS = {
     "train.arguments": "none: targets are learned from",
     "train.rules": "the task's own",
     "train.most_seconds": "as long as the budget allows",
+    "train.compile": "off: it takes its time first, and nothing says yet that it pays",
     "preparation.fit": "every scan keeps its size; the network sees parts of it",
     "preparation.lead": "axes stay in their order",
     "net.name": "a plain U-Net with a good recipe is the strongest known baseline (nnU-Net Revisited, 2024)",

@@ -291,7 +291,7 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own)
         "train__seconds": "the budget less the time for reading, judging and the report",
         "train__most_seconds": "as long as the budget allows",
         "train__steps": fast, "expected__step_seconds": fast, "expected__budget_seconds": "as asked for",
-        "train__seed": "as asked for", "train__deterministic": "as asked for",
+        "train__seed": "as asked for", "train__deterministic": "as asked for", "train__compile": "off: networks with targets alone",
         "train__validations": "ten looks at validation images",
         "predict__overlap": "images are not cut into tiles", "predict__skip_air": "images are not cut into tiles",
         "predict__batch": "several images at once", "predict__mirror": "off: one view, as trained",

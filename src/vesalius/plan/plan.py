@@ -67,7 +67,7 @@ class Train(Settings):
     run before a deadline that is later. `init` is a run or a file of weights to begin from ("": they are drawn); each group of layers
     learns at `layer_decay` times the rate of the one after it, and the first `freeze` groups stay as they are. Weights of an earlier look
     at validation cases are kept where they scored better than the last by more than `best` (0: never). `arguments` are further ones of a
-    method that learns from images alone, `rules` settings of the task that judges it."""
+    method that learns from images alone, `rules` settings of the task that judges it. With `compile` the network is compiled by torch."""
 
     method: str = "supervised"
     arguments: dict[str, Any] = {}
@@ -84,6 +84,7 @@ class Train(Settings):
     precision: Literal["bf16", "fp32"] = "fp32"
     seed: int = 0
     deterministic: bool = False
+    compile: bool = False
     validations: int = Field(default=10, ge=0)
     best: float = Field(default=0.0, ge=0)
     init: str = ""

@@ -24,8 +24,8 @@ def compiled(net: nn.Module, say: Callable[[str], None]) -> None:
         try:
             return quick(image)
         except torch._dynamo.exc.TorchDynamoException as problem:
-            net.heads = plain
+            net.heads = plain  # type: ignore[assignment]
             say(f"The network could not be compiled ({type(problem).__name__}) and learns as it is. Is there a C++ compiler, g++ or clang?")
             return plain(image)
 
-    net.heads = heads
+    net.heads = heads  # type: ignore[assignment]

@@ -27,7 +27,7 @@ from vesalius.engine.scores import over_labels
 from vesalius.engine.whole import in_parts, truths
 from vesalius.engine.workflow import train
 from vesalius.plan import Plan, Request, build
-from vesalius.plan.begin import tuned
+from vesalius.plan.begin import RATES, named, tuned
 from vesalius.plan.budget import device
 from vesalius.tasks import aimed
 
@@ -81,7 +81,7 @@ def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> d
     since = time.monotonic()
     learned, checked = audit.subset(job.seed).first(job.labels)
     folder = audit.folder / "runs" / job.rival / f"labels_{job.labels}" / f"seed_{job.seed}"
-    plan = plan_of(audit.plan, seed=job.seed, init=init)
+    plan = plan_of(audit.plan, seed=job.seed, init=init, asked=audit.asked.settings)
     file = audit.folder / "plans" / f"{job.rival}_{job.seed}.json"
     plan.save(file)
     data = sides_of(audit.dataset, learned, checked, test=audit.test)
@@ -94,10 +94,11 @@ def done(audit: "Audit", job: Job, *, init: Path | str, listener: Listener) -> d
     return {"outcomes": {how: one.to_json() for how, one in made.items()}, "seconds": {"fine_tuned": round(time.monotonic() - since, 2)}}
 
 
-def plan_of(shared: Plan, *, seed: int, init: Path | str) -> Plan:
-    """The shared plan with this seed; where it begins from learned weights, with the smaller rates that they get anywhere."""
+def plan_of(shared: Plan, *, seed: int, init: Path | str, asked: Sequence[str] = ()) -> Plan:
+    """The shared plan with this seed; where it begins from learned weights, with the smaller rates that they get anywhere, unless the user
+    `asked` for rates."""
     settings = [f"train.seed={seed}", *([f"train.init={init}"] if init else [])]
-    return tuned(shared.with_settings(settings), settings)
+    return tuned(shared.with_settings(settings), settings).with_settings([text for text in asked if named(text) in RATES])
 
 
 def outcome(run: Run) -> Outcome:

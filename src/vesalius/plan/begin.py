@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
@@ -18,7 +20,9 @@ from vesalius.tasks import TASKS, Task
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
 STACKED = ("dbn", "stacked_autoencoder")  # methods whose layers are a perceptron's
 ALIKE = ("padim", "patchcore", "reverse_distillation", "autoencoder_kl")  # methods whose weights are laid out alike
-SLOWER = 4  # times smaller is the learning rate than that of drawn weights
+SLOWER = 4  # times smaller is the learning rate than that of drawn weights, where there is time to learn
+FEW, MANY = 250, 1000  # steps: up to the first, learned weights must move as drawn ones do; from the second on they are kept near
+RATES = ("train.learning_rate", "train.layer_decay", "train.freeze")
 NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
 TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET, "image": ()}
 
@@ -32,6 +36,12 @@ def source(settings: Sequence[str]) -> str:
     """What `train.init` names, "" where nothing does."""
     found = [str(parse_value(text.partition("=")[2].strip()) or "") for text in settings if named(text) == "train.init"]
     return found[-1] if found else ""
+
+
+def asked_steps(settings: Sequence[str]) -> int:
+    """The number of steps that the user asks for, 0 where he does not."""
+    found = [parse_value(text.partition("=")[2].strip()) for text in settings if named(text) == "train.steps"]
+    return found[-1] if found and isinstance(found[-1], int) else 0
 
 
 def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str, ...]:
@@ -94,14 +104,23 @@ def reasons(settings: Sequence[str], mine: Sequence[str]) -> dict[str, str]:
     return {named(text).replace(".", "__"): "as in the run that learning begins from" for text in settings if named(text) not in own}
 
 
+def caution(steps: int) -> float:
+    """0 where there are few steps, 1 where there are many: how much of the smaller rates learned weights get (docs/decisions/012)."""
+    return float(np.clip(np.log(max(steps, 1) / FEW) / np.log(MANY / FEW), 0, 1))
+
+
 def tuned(made: Plan, settings: Sequence[str]) -> Plan:
-    """`made` with smaller rates where it begins from learned weights; what the user sets is set later."""
+    """`made` with smaller rates where it begins from learned weights and has steps enough; what the user sets is set later."""
     if not source(settings):
         return made
+    usual, steps = made.train.learning_rate, asked_steps(settings) or made.train.steps
+    share = caution(steps)
     attention = made.net.name in NETS and "attention" in NETS.card(made.net.name).tags
-    rates: dict[str, Any] = {"learning_rate": made.train.learning_rate / SLOWER, "layer_decay": DECAY_OF_ATTENTION if attention else DECAY}
+    decay = (DECAY_OF_ATTENTION if attention else DECAY) ** share
+    rates: dict[str, Any] = {"learning_rate": usual / SLOWER**share, "layer_decay": decay}
+    few = f"in {steps:,} steps learned weights must be able to move; smaller rates are for {MANY:,} and more"
     return made.model_copy(update={"train": made.train.model_copy(update=rates)}).because(
-        train__learning_rate=f"a quarter of {made.train.learning_rate:g}: the weights are good already",
-        train__layer_decay="the first layers hold what images have in common, and move least (Howard & Ruder 2018)",
-        train__freeze="none: small rates keep the first layers near to where they are",
+        train__learning_rate=f"a quarter of {usual:g}: the weights are good already" if share == 1 else few,
+        train__layer_decay="the first layers hold what images have in common, and move least (Howard & Ruder 2018)" if share else few,
+        train__freeze="none: small rates keep the first layers near to where they are" if share == 1 else few,
     )

@@ -13,6 +13,7 @@ from vesalius.engine.state import save_weights
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise
 from vesalius.plan import build, plan, whole
+from vesalius.plan.begin import caution
 from vesalius.plan.budget import Measured
 from vesalius.plan.methods import built
 from vesalius.tasks import aimed
@@ -86,6 +87,26 @@ def test_the_network_of_the_run_is_planned_and_learns_at_smaller_rates(tmp_path,
     assert mine.train.layer_decay == 1 and mine.train.freeze == 1
     with pytest.raises(UsageError, match="2 axes; these have 3"):
         plan(dataset(), facts=facts([(16, 28, 28)] * 5), settings=[f"train.init={tmp_path}"])
+
+
+def test_learned_weights_are_kept_near_only_where_there_is_time_to_move(tmp_path, monkeypatch):
+    """The whole rate up to 250 steps, a quarter from 1,000 on, half of it in the middle (of factors: 500); the user's word counts most."""
+    monkeypatch.setattr(whole, "measure", lambda net, shape, *, where, kind: Measured(1e-3, 1e-3, 1 << 20, 1))
+    monkeypatch.setattr(whole, "precision", lambda where: ("fp32", "as the tests say"))
+    before = plan(dataset(), facts=facts([(28, 28)] * 5), settings=["net.name=compact"], budget=None)
+    before.save(tmp_path / "plan.json")
+
+    def rates(steps, *more):
+        words = [f"train.init={tmp_path}", f"train.steps={steps}", *more]
+        made = plan(dataset(), facts=facts([(28, 28)] * 5), settings=words, budget=None)
+        assert all(why for _, why in made.leaves().values())
+        return made.train.learning_rate / before.train.learning_rate, made.train.layer_decay
+
+    assert rates(40) == rates(250) == (1, 1)
+    assert rates(500) == (pytest.approx(1 / 2), pytest.approx(0.8**0.5))
+    assert rates(1000) == rates(9000) == (1 / 4, 0.8)
+    assert rates(100, "train.layer_decay=0.7") == (1, 0.7)
+    assert caution(0) == 0
 
 
 def test_a_method_with_its_own_network_says_which_runs_it_begins_from(tmp_path):

@@ -12,7 +12,7 @@ from vesalius.audit.worth_run import load_arrays, worth_of
 from vesalius.core.errors import VesaliusError
 from vesalius.engine.run import Run
 from vesalius.report.facts import Facts
-from vesalius.report.numbers import DASH, number
+from vesalius.report.numbers import interval, number
 from vesalius.report.pictures import as_bytes, embedded
 from vesalius.report.svg import Scale, drawing, element, nice_range
 from vesalius.report.tables import Cell
@@ -59,8 +59,7 @@ def measures(found: dict[str, Any]) -> list[tuple[str, list[Cell]]]:
 
 
 def _cell(value: dict[str, float | None], *, digits: int = 3, tone: str = "") -> Cell:
-    ends = f"{number(value['low'], digits)}{DASH}{number(value['high'], digits)}" if value["low"] is not None else ""
-    return Cell(number(value["value"], digits), low=ends, tone=tone)
+    return Cell(number(value["value"], digits), low=interval(value["low"], value["high"], digits), tone=tone)
 
 
 def reconstruction(made: dict[str, Any] | None) -> list[tuple[str, Cell]]:

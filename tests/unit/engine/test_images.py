@@ -70,7 +70,7 @@ def test_only_normal_images_are_learned_from(made):
     run, _, _, listener = made
     learned = run.splits["folds"][0]["train"]
     assert len(learned) == COUNTS["train"][0] and all(run.dataset.case(name).classes == {"normal": 1} for name in learned)
-    assert any("10 normal images (class normal)" in text and "4 others, abnormal" in text for text in listener.told)
+    assert any("10 normal images (of the class 'normal')" in text and "4 others, abnormal" in text for text in listener.told)
     assert run.dataset.alone and run.dataset.task == run.plan.task == "anomaly" and run.plan.train.method == "autoencoder"
 
 

@@ -79,3 +79,8 @@ def test_a_map_of_points_is_drawn_with_what_they_show():
     drawn = section.scatter({"x": [0.0, 1.0], "y": [0.0, 2.0], "shows": ["a", "b"]})
     assert drawn.count("<circle") == 2 and "fold0" in drawn and "fold1" in drawn
     assert section.scatter({"x": [], "y": [], "shows": []}) == ""
+
+
+def test_both_ends_of_a_likelihood_can_be_told_apart():
+    (_, _, cell), = section.likelihood([{"who": "run", "how": "exact", "value": -2.0, "low": -3.0, "high": -1.0}])  # fmt: skip
+    assert cell.low == "\u22123.0 to \u22121.0"

@@ -35,12 +35,13 @@ def results(facts: Facts) -> dict[str, Any] | None:
 
 def section(found: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """Words, tables and drawings of what `audit.worth_run` found."""
-    columns = [who for who in HEADS if who in found["names"]]
+    columns, gone = [who for who in HEADS if who in found["names"]], found.get("filling") or []
     return {
         "problem": "", "verdict": found["verdict"], "remarks": found["remarks"], "names": [found["names"][who] for who in columns],
         "heads": [HEADS[who] for who in columns], "rows": measures(found), "chance": found.get("by_chance", {}).get("precision_at_10"),
-        "reconstruction": reconstruction(found["reconstruction"]), "filling": filling(found.get("filling") or []), "likelihood": likelihood(found["likelihood"]),
-        "neighbours": neighbours(found, arrays), "strips": [*strips(arrays), *lost(found.get("filling") or [], arrays)], "map": scatter(found["pictures"]["map"]),
+        "reconstruction": reconstruction(found["reconstruction"]), "likelihood": likelihood(found["likelihood"]), "filling": filling(gone),
+        "neighbours": neighbours(found, arrays), "strips": [*strips(arrays), *lost(gone, arrays)],
+        "map": scatter(found["pictures"]["map"]),
         "labels": labels_of(found), "share": found["pictures"]["map"]["share"],
     }  # fmt: skip
 

@@ -220,9 +220,8 @@ def test_components_are_fewer_than_the_images_that_a_probe_has():
 
 
 def test_numbers_below_zero_have_a_minus():
-    pca = {"value": 1.0, "low": 0.0, "high": 0.0}
-    found = {"differences": {}, "reconstruction": {"run": {"value": 1.5}, "pca": {"value": 1.2}, "mean": {"value": 1.0},
-                                                   "differences": {"pca": {**pca, "low": 0.1, "high": 0.4}}},
-             "likelihood": [{"who": who, "how": "exact", "value": v, "low": v - 1, "high": v + 1} for who, v in (("run", -9.5), ("coins", -4.0))]}  # fmt: skip
+    back = {"run": {"value": 1.5}, "pca": {"value": 1.2}, "mean": {"value": 1.0}, "differences": {"pca": {"low": 0.1, "high": 0.4}}}
+    nats = [{"who": who, "how": "exact", "value": v, "low": v - 1, "high": v + 1} for who, v in (("run", -9.5), ("coins", -4.0))]
+    found = {"differences": {}, "reconstruction": back, "likelihood": nats}
     said = " ".join(worth_verdict(found)["sentences"])
     assert "(\u221250% and \u221220% of the variance)" in said and "(\u22129.5 and \u22124.0 nats" in said and "less probable" in said

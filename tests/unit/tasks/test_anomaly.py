@@ -71,7 +71,7 @@ def test_abnormal_patients_of_training_are_tested_on_unless_the_split_was_given(
 
 
 def test_too_few_normals_and_no_labels_are_told():
-    with pytest.raises(DataError, match="0 normal images .* Normal is: of the class 'healthy lung'. Add such images; .* --normal NAME"):
+    with pytest.raises(DataError, match=r"0 normal images .* Normal is: of the class 'healthy lung'. Add such images; .* --normal NAME"):
         parted(cohort(), Split((Fold(("c", "d"), ()),), (), ""))
     nothing = Dataset("set", Path("/set"), "anomaly", (case("a"),), ("image",), Labels(names=(), values=()), alone=True)
     split = Split((Fold(("a",), ()),), (), "")

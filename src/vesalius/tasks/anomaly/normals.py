@@ -59,8 +59,8 @@ def parted(dataset: Dataset, split: Split) -> tuple[Split, str]:
     strange = {case.name: is_strange(case, dataset.labels, dataset.metadata) for case in cases}
     normal = tuple(name for name in names if strange[name] is False)
     if len(normal) < LEAST:
-        raise DataError(f"{dataset.root} has {len(normal)} normal images to train on; at least {LEAST} are needed. Normal is: {_how(dataset)}."
-                        " Add such images; of classes, --normal NAME says which are normal.")  # fmt: skip
+        raise DataError(f"{dataset.root} has {len(normal)} normal images to train on; at least {LEAST} are needed. "
+                        f"Normal is: {_how(dataset)}. Add such images; of classes, --normal NAME says which are normal.")  # fmt: skip
     moved = _movable(cases, strange)
     folds = tuple(Fold(tuple(name for name in fold.train if strange[name] is False), fold.val) for fold in split.folds)
     made = replace(split, folds=folds, test=(*split.test, *moved))

@@ -11,6 +11,7 @@ from typing import Any
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
+from vesalius.plan.classifiers import takes as net_takes
 from vesalius.plan.methods import METHODS, takes
 from vesalius.plan.plan import OWN, Plan
 from vesalius.tasks import TASKS, Task
@@ -20,6 +21,7 @@ STACKED = ("dbn", "stacked_autoencoder")  # methods whose layers are a perceptro
 ALIKE = ("padim", "patchcore", "reverse_distillation", "autoencoder_kl")  # methods whose weights are laid out alike
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights
 NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
+USES = {"voxel": "segment", "case": "classify"}  # the word on the cards of networks that suit
 TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET, "image": ()}
 
 
@@ -53,14 +55,28 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
                          f"that stacks layers ({', '.join(STACKED)}).")  # fmt: skip
     if task.grain == "image" and before.net.name != OWN:
         _same_kind(settings, task, before=before, path=path)
-    if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
+    if any(named(text) == "net.name" for text in settings):
+        return tuple(settings)
+    _same_use(task, before=before, path=path)
+    if before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:
         raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
-    values = before.values()
+    values = {**before.values(), **_stagewise(before)}
     mine = {named(text) for text in settings}
     taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
     return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
+
+
+def _stagewise(before: Plan) -> dict[str, Any]:
+    """Kernels and strides of a network whose stages have channels, spelt out where the run left them to the network: beside channels for
+    so many stages the new plan must not put its own."""
+    number, ndim = len(before.net.channels), before.net.ndim
+    if not number or "strides" not in net_takes(before.net.name):
+        return {}
+    kernels = before.net.kernels or ((3,) * ndim,) * number
+    strides = before.net.strides or ((1,) * ndim, *((2,) * ndim,) * (number - 1))
+    return {"net.kernels": kernels, "net.strides": strides}
 
 
 def _same_kind(settings: Sequence[str], task: Task, *, before: Plan, path: Path) -> None:
@@ -70,6 +86,17 @@ def _same_kind(settings: Sequence[str], task: Task, *, before: Plan, path: Path)
     if method in METHODS and "trunk" not in takes(method):
         raise UsageError(f"{path} learned the network {before.net.name} by {before.train.method}; {method} has a network of its own, which "
                          f"begins from a run of the same method, or, among {', '.join(ALIKE)}, of any of these.")  # fmt: skip
+
+
+def _same_use(task: Task, *, before: Plan, path: Path) -> None:
+    """An error where the network of a run answers voxels and this one whole images, or the other way round: they share no weights."""
+    use = USES.get(task.grain, "")
+    if use and before.net.name in NETS and use not in NETS.card(before.net.name).tasks:
+        what = {"segment": "answers every voxel", "classify": "classifies whole images"}
+        able = [name for name in NETS if use in NETS.card(name).tasks]
+        raise UsageError(f"{path} learned the network {before.net.name} by {before.train.method}; no run that {what[use]} can begin "
+                         f"from it. Learn first with a network that does: --set net.name=NAME, one of {', '.join(able)} (not by all "
+                         "methods: models_genesis and inpainting learn a U-Net, for runs with masks).")  # fmt: skip
 
 
 def stacks(before: Plan) -> bool:

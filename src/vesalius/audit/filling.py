@@ -34,7 +34,8 @@ def filling(method: Unlabelled, cohort: Cohort, channels: Mapping[str, int], *, 
         return [], {}
     chosen = np.unique(np.linspace(0, len(cohort.test) - 1, min(MOST, len(cohort.test))).round().astype(int))
     asked, whose = cohort.test.images[chosen], cohort.test.patients[chosen]
-    rows, pictures, done = [], {}, 0
+    rows, done = [], 0
+    pictures: dict[str, Rows] = {}
     for k, (name, count) in enumerate(channels.items()):
         away, done = list(range(done, done + count)), done + count
         made = brought_back(method, asked, away, seed=seed)

@@ -71,6 +71,10 @@ class Patches(Unlabelled):
         """The encoder and the decoder that it learns with, or the network whose maps are taken as they are."""
         if self.borrowed:
             return sighted(self.shape, self.borrowed, int(self.seed))
+        return self.own()
+
+    def own(self) -> MapCoder:
+        """An encoder and a decoder of its own."""
         made = MapCoder(self.shape, CODE, self.widths, residual=True)
         fresh(made, torch.Generator().manual_seed(int(self.seed)))
         return made

@@ -155,6 +155,10 @@ def test_what_is_asked_for_must_fit():
         aimed(data, "anomly")
     with pytest.raises(UsageError, match="Did you mean vae"):
         aimed(data, "pretrain", method="vea")
+    with pytest.raises(UsageError, match=r"wgan is no method for --task pretrain: it serves --task generate. .* choose one of .*simclr"):
+        aimed(data, "pretrain", method="wgan")
+    with pytest.raises(UsageError, match="supervised is no method for --task anomaly: it learns from labels"):
+        aimed(data, "anomaly", method="supervised")
     with pytest.raises(UsageError, match="labelled for the task 'segment'"):
         aimed(data, "classify")
     assert aimed(data) is data and aimed(data, "segment") is data and aimed(data, "pretrain").alone

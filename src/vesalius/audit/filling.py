@@ -33,14 +33,14 @@ def filling(method: Unlabelled, cohort: Cohort, channels: Mapping[str, int], *, 
     if not fills(method) or len(channels) < 2:
         return [], {}
     chosen = np.unique(np.linspace(0, len(cohort.test) - 1, min(MOST, len(cohort.test))).round().astype(int))
-    asked, whose = cohort.test.images[chosen], cohort.test.patients[chosen]
+    part = Part(cohort.test.images[chosen], cohort.test.patients[chosen], tuple(cohort.test.names[k] for k in chosen))
     rows, done = [], 0
     pictures: dict[str, Rows] = {}
     for k, (name, count) in enumerate(channels.items()):
         away, done = list(range(done, done + count)), done + count
-        made = brought_back(method, asked, away, seed=seed)
-        rows.append({"channel": name, **errors(made, cohort.train, asked, whose, away=away, draws=draws)})
-        pictures |= {f"lost_{k}": asked[:SHOWN, away[:1]].astype(np.float32), f"filled_{k}": made[:SHOWN, :1]}
+        made = brought_back(method, part.images, away, seed=seed)
+        rows.append({"channel": name, **errors(made, cohort.train, part, away=away, draws=draws)})
+        pictures |= {f"lost_{k}": part.images[:SHOWN, away[:1]].astype(np.float32), f"filled_{k}": made[:SHOWN, :1]}
     return rows, pictures
 
 
@@ -53,11 +53,11 @@ def brought_back(method: Any, images: NDArray[np.floating], away: list[int], *, 
     return np.asarray(made[:, away].float().cpu().numpy())
 
 
-def errors(made: Rows, train: Part, asked: NDArray[np.floating], whose: NDArray[np.str_], *, away: list[int], draws: int) -> dict[str, Any]:
+def errors(made: Rows, train: Part, asked: Part, *, away: list[int], draws: int) -> dict[str, Any]:
     """Errors of what the method made and of both rivals, with intervals over patients; differences are the method's less a rival's."""
-    kept = [c for c in range(asked.shape[1]) if c not in away]
-    truth, known = (part.images[:, away].reshape(len(part.images), -1) for part in (Part(asked, whose, ()), train))
-    line = straight(train.images[:, kept], known, asked[:, kept])
+    kept = [c for c in range(asked.images.shape[1]) if c not in away]
+    truth, known = (part.images[:, away].reshape(len(part), -1) for part in (asked, train))
+    line = straight(train.images[:, kept], known, asked.images[:, kept])
     told = (made.reshape(len(made), -1), line, np.asarray(known, np.float32).mean(0)[None])
     each = np.stack([((np.asarray(one, np.float64) - truth) ** 2).mean(1) for one in told], 1)
 
@@ -65,7 +65,7 @@ def errors(made: Rows, train: Part, asked: NDArray[np.floating], whose: NDArray[
         value = each[picked].mean(0)
         return np.concatenate([value, value[0] - value[1:]])
 
-    drawn = bootstrap(means, whose, draws=draws)
+    drawn = bootstrap(means, asked.patients, draws=draws)
     numbers = np.stack([drawn.value, drawn.low, drawn.high], 1).tolist()
     cells = [{"value": value, "low": low if np.isfinite(low) else None, "high": high if np.isfinite(high) else None}
              for value, low, high in numbers]  # fmt: skip

@@ -75,9 +75,10 @@ def answer_images(run: Run, plan: Plan, cases: Sequence[Case], *, folder: Path, 
 
 def fill_in(images: Images, plan: Plan, done: Done, *, folder: Path) -> None:
     """Files of the channels that cases lack; the last rows say which are there."""
-    for row, case, pixels in zip(done.rows[-len(images) :], images.cases, images.pixels, strict=True):
+    first = len(done.rows) - len(images)
+    for k, (case, pixels) in enumerate(zip(images.cases, images.pixels, strict=True), start=first):
         if names := lacking(case, plan.preparation.channels):
-            row["filled_in"] = "; ".join(names)
+            done.rows[k] = {"case": case.name, "filled_in": "; ".join(names), **done.rows[k]}
             done.files[case.name] = write_missing(folder, case, pixels, plan=plan)[0]
 
 

@@ -70,4 +70,4 @@ def test_only_machines_of_several_channels_fill_in():
     images[:, 1] = 1 - images[:, 1]
     np.testing.assert_array_equal(seen, brought_back(deep, images, [1]))  # what is missing is not looked at
     one = Part(images, np.array(["p"] * 5), tuple("abcde"))
-    assert errors(seen, one, images, one.patients, away=[1], draws=10)["run"]["low"] is None  # one patient has no interval
+    assert errors(seen, one, one, away=[1], draws=10)["run"]["low"] is None  # one patient has no interval

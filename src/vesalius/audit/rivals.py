@@ -18,7 +18,8 @@ from vesalius.data.whole import block_means
 Rows = NDArray[np.float32]
 MOST_PIXELS = 4096  # of an image: larger ones are reduced to means of blocks
 MOST_FITTED = 2000  # images, where they have more numbers than that
-MOST_CENTRES = 256  # for features; there may be no more of them than a third of the images
+MOST_CENTRES = 256  # for features
+SHARE = 3  # images for each feature of a rival that is learned: with as many components as images a probe learns the images by heart
 RESTARTS, TURNS = 5, 60
 BLOCK = 4096  # rows at once
 Describe = Callable[[Rows], Rows]
@@ -140,4 +141,4 @@ class Triangle:
 def distances_to_centres(rows: Rows, number: int, *, seed: int = 0) -> Triangle:
     """k-means of `rows` with as many centres as features are asked for, within MOST_CENTRES and a third of the images."""
     some = _some(rows, seed)
-    return Triangle(centres(some, max(2, min(number, MOST_CENTRES, len(some) // 3)), seed=seed, restarts=1))
+    return Triangle(centres(some, max(2, min(number, MOST_CENTRES, len(some) // SHARE)), seed=seed, restarts=1))

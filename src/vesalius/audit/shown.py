@@ -100,9 +100,10 @@ def samples(method: Unlabelled) -> torch.Tensor | None:
 
 
 def strongest(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The filters (K, C, *S) of largest norm."""
-    size = np.linalg.norm(weights.reshape(len(weights), -1), axis=1)
-    return np.asarray(weights[np.argsort(-size, kind="stable")[:FILTERS]])
+    """The filters (K, C, *S) of largest norm, each in the channel where it has most: (K, 1, *S)."""
+    size = np.linalg.norm(weights.reshape(*weights.shape[:2], -1), axis=2)
+    order = np.argsort(-np.linalg.norm(size, axis=1), kind="stable")[:FILTERS]
+    return np.asarray(weights[order, size[order].argmax(1)][:, None])
 
 
 def mapped(cohort: Cohort, features: Mapping[str, NDArray[np.float32]]) -> dict[str, Any]:

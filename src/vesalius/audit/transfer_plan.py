@@ -202,8 +202,9 @@ def fitting(plan: Plan, asked: Asked) -> None:
         try:
             begin(net, Path(path))
         except VesaliusError as problem:
-            raise UsageError(f"The audit's network, {plan.net.name}, cannot begin from the weights {name}: {problem} "
-                             "Name the network that they are of, for instance --set net.name=resnet.") from None  # fmt: skip
+            told = any(named(text) == "net.name" for text in asked.settings)
+            name_it = "" if told else " Name the network that they are of, for instance --set net.name=resnet."
+            raise UsageError(f"The audit's network, {plan.net.name}, cannot begin from the weights {name}: {problem}{name_it}") from None
 
 
 def _with_networks(asked: Asked, task: Task, *, ndim: int) -> tuple[str, ...]:

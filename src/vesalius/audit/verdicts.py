@@ -23,7 +23,12 @@ def signed(gap: Cell) -> str:
     if gap["difference"] is None:
         return "not defined"
     ends = f" [{gap['low']:+.3f}, {gap['high']:+.3f}]" if gap["low"] is not None and gap["high"] is not None else ""
-    return f"{gap['difference']:+.3f}{ends}".replace("-", "−")
+    return minus(f"{gap['difference']:+.3f}{ends}")
+
+
+def minus(numbers: str) -> str:
+    """Numbers with the sign that is as wide as a plus."""
+    return numbers.replace("-", "−")
 
 
 def worth_verdict(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,7 +77,8 @@ def _without(found: Mapping[str, Any]) -> list[str]:
         share = [1 - made[who]["value"] / made["mean"]["value"] if made["mean"]["value"] else 0.0 for who in ("run", "pca")]
         gap = made["differences"]["pca"]
         than = "less error than" if gap["high"] < 0 else "more error than" if gap["low"] > 0 else "about the error of"
-        told.append(f"Test images come back with {than} as many principal components ({share[0]:.0%} and {share[1]:.0%} of the variance).")
+        held = minus(f"{share[0]:.0%} and {share[1]:.0%}")
+        told.append(f"Test images come back with {than} as many principal components ({held} of the variance).")
     if rows := found.get("likelihood"):
         told.append(_probable(rows))
     return told
@@ -84,5 +90,5 @@ def _probable(rows: list[dict[str, Any]]) -> str:
     best = max((row for row in rows if row["who"] != "run"), key=lambda row: float(row["value"]))
     than = "more" if careful["low"] > best["high"] else "less" if careful["high"] < best["low"] else "about as"
     joint = "as" if than.startswith("about") else "than"
-    return (f"Test images are {than} probable to it {joint} to {best['who']} ({careful['value']:.1f} and {best['value']:.1f} nats; "
-            f"its own by {careful['how']}).")  # fmt: skip
+    nats = minus(f"{careful['value']:.1f} and {best['value']:.1f}")
+    return f"Test images are {than} probable to it {joint} to {best['who']} ({nats} nats; its own by {careful['how']})."

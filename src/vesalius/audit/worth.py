@@ -119,7 +119,8 @@ def _views(cohort: Cohort, features: Mapping[str, Rows], before: Mapping[str, Ro
     words = rivals.pixels(cohort.train.images[:1])[1]
     flat = {name: rivals.pixels(part.images)[0] if len(part) else np.zeros((0, 1), np.float32) for name, part in cohort.parts().items()}
     count = features["train"].shape[1]
-    pca, near = rivals.principal(flat["train"], count, seed=seed), rivals.distances_to_centres(flat["train"], count, seed=seed)
+    most = max(2, min(count, len(flat["train"]) // rivals.SHARE))
+    pca, near = rivals.principal(flat["train"], most, seed=seed), rivals.distances_to_centres(flat["train"], count, seed=seed)
     own = {"run": dict(features)} | ({} if before is None else {"drawn": dict(before)})
     made = {**own, "pca": _through(pca, flat), "kmeans": _through(near, flat), "pixels": flat}
     first = {"run": f"the run ({count} numbers)"} | ({} if before is None else {"drawn": "the same network before it learned"})

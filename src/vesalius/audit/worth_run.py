@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from vesalius.audit.shown import Arrays, shown
+from vesalius.audit.filling import filling
+from vesalius.audit.shown import Arrays, flat, shown
 from vesalius.audit.worth import Cohort, Part, Tick, worth
 from vesalius.core.errors import UsageError
 from vesalius.core.files import read_json, write_beside, write_json
@@ -35,8 +36,9 @@ def worth_of(run: Run, *, seed: int = 0, tick: Tick = lambda _: None) -> dict[st
     tick("drawing")
     looked = cohort if len(cohort.test) else Cohort(cohort.train, cohort.val, cohort.val, cohort.labels)
     arrays, words = shown(method, looked, made.features if len(cohort.test) else {**made.features, "test": made.features["val"]})
-    save_arrays(run.path / FILES[1], arrays)
-    found = {"key": key, **made.found, "pictures": words}
+    rows, pictures = filling(method, looked, run.plan.preparation.channels, seed=seed)
+    save_arrays(run.path / FILES[1], {**arrays, **{name: flat(images) for name, images in pictures.items()}})
+    found = {"key": key, **made.found, "filling": rows, "pictures": words}
     write_json(run.path / FILES[0], found)
     return found
 
@@ -52,7 +54,7 @@ def drawn(run: Run) -> Unlabelled:
 def key_of(run: Run) -> str:
     """Changes with the weights."""
     stat = (run.path / "weights.safetensors").stat()
-    return digest("1", str(stat.st_size), str(stat.st_mtime_ns))
+    return digest("2", str(stat.st_size), str(stat.st_mtime_ns))
 
 
 def read_worth(folder: Path) -> dict[str, Any]:

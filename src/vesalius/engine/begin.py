@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vesalius.core.errors import VesaliusError
 from vesalius.engine.run import Run
 from vesalius.engine.state import load_weights
+from vesalius.methods._kept import Keeper
 from vesalius.nets._names import borrow
 from vesalius.nets.perceptron import Perceptron
 from vesalius.plan import Plan
@@ -30,6 +31,8 @@ def begin(net: nn.Module, source: Path) -> str:
     weights = way_up(source) if isinstance(net, Perceptron) else {}
     weights = weights or load_weights(path)[0]
     ours = net.state_dict()
+    if isinstance(net, Keeper) and not weights.keys() & ours.keys():
+        weights = {f"coder.{name}": value for name, value in weights.items() if not name.startswith(PRETEXT)}
     if weights.keys() & ours.keys() or is_own(path):
         taken, mended = fitting(weights, ours)
         refuse_strangers(net, source, taken, weights=weights)

@@ -16,10 +16,11 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_beside, write_json, write_text
 from vesalius.core.space import Array
 from vesalius.data.case import Case
-from vesalius.data.prepare import Preparation
 from vesalius.data.read import components
-from vesalius.data.whole import along, flat, network_steps, read_whole
+from vesalius.data.whole import read_whole
+from vesalius.engine.grids import restored
 from vesalius.engine.images import calibration_of
+from vesalius.engine.missing import completed, lacking, write_missing
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.io import load, save
@@ -54,7 +55,10 @@ def answer_images(run: Run, plan: Plan, cases: Sequence[Case], *, folder: Path, 
         for start in range(0, len(left), AT_ONCE):
             images = read(left[start : start + AT_ONCE], plan, done, skip_bad=how["skip_bad"])
             if len(images):
+                images, whole = completed(method, images, plan), images
                 done.rows += task.answers(method, images, calibration)
+                if images is not whole:
+                    fill_in(images, plan, done, folder=folder)
                 maps = task.heat(method, images)
                 for case, one in zip(images.cases, maps if maps is not None else (), strict=False):
                     done.files[case.name] = write_map(folder, case, one, plan=plan, top=calibration.get("hottest"), raw=how["raw"])
@@ -67,6 +71,15 @@ def answer_images(run: Run, plan: Plan, cases: Sequence[Case], *, folder: Path, 
                 break
     write(file, run, done, calibration=calibration)
     return done
+
+
+def fill_in(images: Images, plan: Plan, done: Done, *, folder: Path) -> None:
+    """Files of the channels that cases lack; the last rows say which are there."""
+    first = len(done.rows) - len(images)
+    for k, (case, pixels) in enumerate(zip(images.cases, images.pixels, strict=True), start=first):
+        if names := lacking(case, plan.preparation.channels):
+            done.rows[k] = {"case": case.name, "filled_in": "; ".join(names), **done.rows[k]}
+            done.files[case.name] = write_missing(folder, case, pixels, plan=plan)[0]
 
 
 def read(cases: Sequence[Case], plan: Plan, done: Done, *, skip_bad: bool) -> Images:
@@ -124,20 +137,6 @@ def write_map(folder: Path, case: Case, heat: Array, *, plan: Plan, top: float |
 def _save(path: Path, array: Array) -> None:
     with open(path, "wb") as file:
         np.save(file, array, allow_pickle=False)
-
-
-def restored(heat: Array, image: Image, how: Preparation, *, size: Sequence[int]) -> NDArray[np.float32]:
-    """A map (1, *size) on the grid of `image`, linear between its voxels; 0 where the network's grid does not reach."""
-    seen = flat(image, len(size))
-    turn = seen.space.canonical_turn()
-    space = seen.space.turned(turn)
-    extent = np.array(space.shape) * np.array(space.spacing)
-    steps = network_steps(extent, how, np.array(size))
-    out = np.asarray(heat, np.float32)
-    for axis, (step, own, side) in enumerate(zip(steps, space.spacing, space.shape, strict=True), start=1):
-        out = along(out, axis, ratio=float(own / step), side=side)
-    out = np.ascontiguousarray(turn.undo(out))
-    return out.reshape(1, *image.space.shape)
 
 
 def heated(picture: Array, heat: Array, *, top: float | None = None) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import AdamW, Optimizer
 
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.settings import process_rank
 from vesalius.methods._adversaries import BatchNorm, Joined
 from vesalius.methods._coder import fresh, plain_linear
@@ -106,6 +106,15 @@ def perceptron(widths: Sequence[int], *, normed_end: bool = False) -> nn.Sequent
         if number < len(widths):
             layers.append(nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def compared(rows: Tensor) -> Tensor:
+    """`rows` of every process, for a loss that holds images of a batch against each other: one alone teaches nothing, or NaN."""
+    joint = everyone(rows)
+    if len(joint) < 2:
+        raise VesaliusError("This method holds the images of a batch against each other; got one image. Set patch.batch to 2 or more, best "
+                            "to 32 or more, or choose moco, byol or simmim.")  # fmt: skip
+    return joint
 
 
 def everyone(rows: Tensor) -> Tensor:

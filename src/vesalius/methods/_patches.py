@@ -4,16 +4,18 @@ Those papers take a network that has seen a million photographs. Ours learns on 
 blocks and a decoder bring whole images back from ones with noise and a missing box (Vincent et al. 2010; Pathak et al. 2016), which asks
 for what is around each place. The encoder's maps are then the features. What varies most in them is brightness, which would drown the rest
 in a plain distance; so they are whitened before they are compared (PaDiM does so anyway). Weights are laid out like those of
-`autoencoder_kl`, so that each of these methods can begin from a run of any other (`--init RUN`).
+`autoencoder_kl`, so that each of these methods can begin from a run of any other (`--init RUN`). PaDiM and PatchCore also take the maps of
+any run that has learned a network of the shelf (`widths` then names it, planned by `--init RUN`), and then learn nothing themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from vesalius.core.errors import UsageError
 from vesalius.data.batch import Batch
@@ -21,6 +23,7 @@ from vesalius.methods._chance import Chance
 from vesalius.methods._coded import missed
 from vesalius.methods._coder import fresh
 from vesalius.methods._maps import MapCoder, pooled
+from vesalius.methods._sight import chosen, seen, sighted
 from vesalius.methods._spoil import boxed
 from vesalius.methods._unlabelled import Unlabelled, decayed
 from vesalius.nets._blocks import POOL
@@ -32,27 +35,46 @@ CODE = 16  # channels in the middle
 NOISE, BOX = 0.25, 0.25  # of an image's own spread; of each side
 LINEAR = {2: "bilinear", 3: "trilinear"}
 SHRINKAGE = 0.01  # of the mean variance, added to every variance
+Widths = Sequence[int] | Mapping[str, Any]
 REACH = 4  # standard deviations to which a Gaussian is cut
 
 
 class Patches(Unlabelled):
-    """`maps(image)` are what the encoder makes of it at `stages`, the finest first. `widths` are the channels of every stage."""
+    """`maps(image)` are what the encoder makes of it at `stages`, the finest first. `widths` are the channels of every stage; or
+    {"name": "resnet", ...}, in place of an encoder of its own a network of the shelf, whose weights come from a run (`--init RUN`)."""
 
     net: nn.Module
 
     def __init__(
-        self, shape: Sequence[int], *, widths: Sequence[int], looked: int, learning_rate: float, weight_decay: float, seed: int
+        self, shape: Sequence[int], *, widths: Widths, looked: int, learning_rate: float, weight_decay: float, seed: int
     ) -> None:
         super().__init__(shape, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
+        self.borrowed = dict(widths) if isinstance(widths, Mapping) else {}
+        if self.borrowed:
+            maps = seen(sighted(self.shape, self.borrowed, seed), torch.zeros(1, *self.shape))
+            self.stages = chosen(maps, finest=FINEST[len(self.shape) - 1], most=looked)
+            self.widths = tuple(one.shape[1] for one in maps)
+            self.finest = tuple(maps[self.stages[0]].shape[2:])
+            return
         first = first_stage(self.shape)
-        self.widths = tuple(widths) or (WIDTHS + WIDTHS[-1:] * first)[: first + LOOKED]
+        self.widths = tuple(cast("Sequence[int]", widths)) or (WIDTHS + WIDTHS[-1:] * first)[: first + LOOKED]
         if len(self.widths) < 2:
             raise UsageError(f"The encoder needs two stages or more; got widths {self.widths}.")
         first = min(first, len(self.widths) - 2)
         self.stages = tuple(range(first, min(first + looked, len(self.widths))))
+        sides = self.shape[1:]
+        for _ in range(first + 1):
+            sides = tuple((side + 1) // 2 for side in sides)
+        self.finest = tuple(sides)
 
-    def drawn(self) -> MapCoder:
-        """The encoder and the decoder that it learns with."""
+    def drawn(self) -> nn.Module:
+        """The encoder and the decoder that it learns with, or the network whose maps are taken as they are."""
+        if self.borrowed:
+            return sighted(self.shape, self.borrowed, int(self.seed))
+        return self.own()
+
+    def own(self) -> MapCoder:
+        """An encoder and a decoder of its own."""
         made = MapCoder(self.shape, CODE, self.widths, residual=True)
         fresh(made, torch.Generator().manual_seed(int(self.seed)))
         return made
@@ -72,18 +94,23 @@ class Patches(Unlabelled):
     @property
     def sides(self) -> tuple[int, ...]:
         """Of the finest map that is looked at."""
-        sides = self.shape[1:]
-        for _ in range(self.stages[0] + 1):
-            sides = tuple((side + 1) // 2 for side in sides)
-        return tuple(sides)
+        return self.finest
 
     def optimisers(self) -> dict[str, Optimizer]:
-        """AdamW; weights are decayed, biases are not."""
+        """AdamW; weights are decayed, biases are not. What is borrowed stays as it is."""
+        if self.borrowed:
+            return {"net": SGD(self.net.parameters(), lr=self.learning_rate)}
         return {"net": AdamW(decayed(self.net, self.weight_decay), lr=self.learning_rate, betas=(0.9, 0.99))}
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        yield "net", {"reconstruction": self.restoring(self.checked(batch["image"]), self.chance())}
+        if self.borrowed:  # nothing is learned: one step, whose gradient is 0
+            yield "net", {"nothing": torch.stack([weight.sum() for weight in self.net.parameters()]).sum() * 0.0}
+        else:
+            yield from self._restored(batch)
         self.step += 1
+
+    def _restored(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "net", {"reconstruction": self.restoring(self.checked(batch["image"]), self.chance())}
 
     def restoring(self, image: Tensor, chance: Chance) -> Tensor:
         """Squared error of the image brought back from one with noise and a box missing."""
@@ -94,11 +121,16 @@ class Patches(Unlabelled):
     @torch.no_grad()
     def maps(self, image: Tensor) -> list[Tensor]:
         """(B, K, *s) of each stage that is looked at."""
+        if self.borrowed:
+            found = seen(self.net.coder, self.checked(image).float())  # type: ignore[arg-type]
+            return [found[stage] for stage in self.stages]
         return encoded(self.coder, self.checked(image).float(), self.stages)
 
     @torch.no_grad()
     def infer(self, image: Tensor) -> Tensor:
-        """The image through the encoder and the decoder that it learned with."""
+        """The image through the encoder and the decoder that it learned with; the last map of a network that has no decoder."""
+        if self.borrowed:
+            return self.maps(image)[-1]
         return self.coder.decode(self.coder.encode(self.checked(image).float()))
 
     def features(self, image: Tensor) -> Tensor:
@@ -110,7 +142,7 @@ class Patches(Unlabelled):
         distance between two (the papers' 4 pixels on maps of an eighth of the sides)."""
         n = len(self.shape) - 1
         large = F.interpolate(strange[:, None].float(), self.shape[1:], mode=LINEAR[n], align_corners=False)
-        return smoothed(large, 2.0 ** self.stages[0])
+        return smoothed(large, max(side / few for side, few in zip(self.shape[1:], self.sides, strict=True)) / 2)
 
 
 def first_stage(shape: Sequence[int]) -> int:

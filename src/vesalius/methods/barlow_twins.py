@@ -13,7 +13,7 @@ from torch import Tensor
 from vesalius.core.card import Card
 from vesalius.data.batch import Batch
 from vesalius.methods._crops import Crops
-from vesalius.methods._described import Described, everyone, perceptron
+from vesalius.methods._described import Described, compared, perceptron
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
@@ -39,7 +39,7 @@ class BarlowTwins(Described):
         image, chance = self.checked(batch["image"]), self.chance()
         both = torch.cat([self.views(image, chance), self.views(image, chance)])
         first, second = self.net.pretext(described(self.net, both)).chunk(2)
-        on, off = redundancy(cross_correlation(everyone(first), everyone(second)))
+        on, off = redundancy(cross_correlation(compared(first), compared(second)))
         yield "net", {"invariance": on, "redundancy": self.off * off}
         self.step += 1
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.methods._kept import Keeper, every
-from vesalius.methods._patches import LOOKED, Patches, as_rows, joined, whitening
+from vesalius.methods._patches import LOOKED, Patches, Widths, as_rows, joined, whitening
 
 CARD = Card(
     entry="Padim", title="PaDiM", paper="Defard et al. 2021, ICPR workshops", tasks=("anomaly",),
@@ -28,7 +28,7 @@ class Padim(Patches):
     net: Keeper
 
     def __init__(
-        self, shape: Sequence[int], *, dimensions: int = 64, shrinkage: float = 0.01, widths: Sequence[int] = (),
+        self, shape: Sequence[int], *, dimensions: int = 64, shrinkage: float = 0.01, widths: Widths = (),
         learning_rate: float = 1e-3, weight_decay: float = 1e-4, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(shape, widths=widths, looked=LOOKED, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)

@@ -15,7 +15,7 @@ from vesalius.core.errors import UsageError
 from vesalius.methods._chance import Chance
 from vesalius.methods._coreset import centres, nearest, projected, squared
 from vesalius.methods._kept import Keeper, every
-from vesalius.methods._patches import SHRINKAGE, Patches, around, as_rows, joined, whitening
+from vesalius.methods._patches import SHRINKAGE, Patches, Widths, around, as_rows, joined, whitening
 
 CARD = Card(
     entry="Patchcore", title="PatchCore", paper="Roth et al. 2022, CVPR", tasks=("anomaly",),
@@ -32,7 +32,7 @@ class Patchcore(Patches):
     net: Keeper
 
     def __init__(
-        self, shape: Sequence[int], *, share: float = 0.1, most: int = 10_000, neighbours: int = 9, widths: Sequence[int] = (),
+        self, shape: Sequence[int], *, share: float = 0.1, most: int = 10_000, neighbours: int = 9, widths: Widths = (),
         learning_rate: float = 1e-3, weight_decay: float = 1e-4, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(shape, widths=widths, looked=2, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)

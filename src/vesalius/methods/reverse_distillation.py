@@ -122,7 +122,7 @@ class ReverseDistillation(Patches):
         channels = [self.widths[stage] for stage in self.stages]
         student = Student(channels, sides)
         fresh(student, torch.Generator().manual_seed(seed + 1))
-        self.net = Pair(self.drawn(), student, channels)
+        self.net = Pair(self.own(), student, channels)
 
     def optimisers(self) -> dict[str, Optimizer]:
         """One for each of the two."""

@@ -15,7 +15,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 from vesalius.data.batch import Batch
 from vesalius.methods._crops import Crops
-from vesalius.methods._described import Described, everyone, perceptron
+from vesalius.methods._described import Described, compared, perceptron
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
@@ -42,7 +42,7 @@ class SimCLR(Described):
         image, chance = self.checked(batch["image"]), self.chance()
         both = torch.cat([self.views(image, chance), self.views(image, chance)])
         first, second = self.net.pretext(described(self.net, both)).chunk(2)
-        yield "net", {"contrast": nt_xent(everyone(first), everyone(second), self.temperature)}
+        yield "net", {"contrast": nt_xent(compared(first), compared(second), self.temperature)}
         self.step += 1
 
 

@@ -14,7 +14,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 from vesalius.data.batch import Batch
 from vesalius.methods._crops import Crops
-from vesalius.methods._described import Described, everyone, perceptron
+from vesalius.methods._described import Described, compared, perceptron
 from vesalius.methods._trunk import Trunk, described
 
 CARD = Card(
@@ -43,7 +43,7 @@ class VICReg(Described):
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         image, chance = self.checked(batch["image"]), self.chance()
         both = torch.cat([self.views(image, chance), self.views(image, chance)])
-        first, second = (everyone(x) for x in self.net.pretext(described(self.net, both)).chunk(2))
+        first, second = (compared(x) for x in self.net.pretext(described(self.net, both)).chunk(2))
         near, vary, together = self.weights
         yield "net", {
             "invariance": near * (first - second).square().mean(),

@@ -117,7 +117,8 @@ def _fitted(name: str, weight: Tensor, like: Tensor) -> Tensor | None:
     if name.startswith("head."):
         return None
     raise VesaliusError(f"{name} has shape {tuple(weight.shape)}, this network needs {tuple(like.shape)}. Choose the depth or size "
-                        "that the weights were learned with, the published stem, and the same patch.")  # fmt: skip
+                        "that the weights were learned with, the published stem, and the same patch: "
+                        """--set 'net.arguments={"depth": 18, "stem": "published"}', for instance.""")  # fmt: skip
 
 
 def _places(weight: Tensor, like: Tensor) -> Tensor:

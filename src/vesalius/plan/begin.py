@@ -4,7 +4,7 @@ Layer-wise rates: Howard & Ruder 2018, arXiv:1801.06146; the decay of .75 for tr
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
+from vesalius.plan.classifiers import takes as net_takes
 from vesalius.plan.methods import METHODS, takes
 from vesalius.plan.plan import OWN, Plan
 from vesalius.tasks import TASKS, Task
@@ -20,10 +21,12 @@ from vesalius.tasks import TASKS, Task
 DECAY, DECAY_OF_ATTENTION = 0.8, 0.75
 STACKED = ("dbn", "stacked_autoencoder")  # methods whose layers are a perceptron's
 ALIKE = ("padim", "patchcore", "reverse_distillation", "autoencoder_kl")  # methods whose weights are laid out alike
+LOOKING = ("padim", "patchcore")  # methods that look at the maps of any network that has learned
 SLOWER = 4  # times smaller is the learning rate than that of drawn weights, where there is time to learn
 FEW, MANY = 250, 1000  # steps: up to the first, learned weights must move as drawn ones do; from the second on they are kept near
 RATES = ("train.learning_rate", "train.layer_decay", "train.freeze")
 NET = ("net.name", "net.channels", "net.kernels", "net.strides", "net.arguments", "patch.size")
+USES = {"voxel": "segment", "case": "classify"}  # the word on the cards of networks that suit
 TAKEN = {"voxel": (*NET, "preparation.spacing"), "case": NET, "image": ()}
 
 
@@ -62,24 +65,80 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
                          "such run can begin from it. Begin from a method with a trunk (simclr, models_genesis ...), or classify by one "
                          f"that stacks layers ({', '.join(STACKED)}).")  # fmt: skip
     if task.grain == "image" and before.net.name != OWN:
-        _same_kind(settings, task, before=before, path=path)
-    if any(named(text) == "net.name" for text in settings) or before.net.name not in task.nets:
+        method = _method(settings, task)
+        if method in LOOKING:
+            return _as_features(before, settings, ndim=ndim, path=path)
+        _same_kind(method, before=before, path=path)
+    if any(named(text) == "net.name" for text in settings):
+        return tuple(settings)
+    _same_use(task, before=before, path=path)
+    if before.net.name not in task.nets:
         return tuple(settings)
     if before.net.ndim != ndim:
         raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
-    values = before.values()
+    values = {**before.values(), **_stagewise(before)}
     mine = {named(text) for text in settings}
     taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
     return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
 
 
-def _same_kind(settings: Sequence[str], task: Task, *, before: Plan, path: Path) -> None:
-    """An error where a method with a network of its own is to begin from a trunk."""
+def _stagewise(before: Plan) -> dict[str, Any]:
+    """Kernels and strides of a network whose stages have channels, spelt out where the run left them to the network: beside channels for
+    so many stages the new plan must not put its own."""
+    number, ndim = len(before.net.channels), before.net.ndim
+    if not number or "strides" not in net_takes(before.net.name):
+        return {}
+    kernels = before.net.kernels or ((3,) * ndim,) * number
+    strides = before.net.strides or ((1,) * ndim, *((2,) * ndim,) * (number - 1))
+    return {"net.kernels": kernels, "net.strides": strides}
+
+
+def _method(settings: Sequence[str], task: Task) -> str:
+    """The method that is asked for, or the task's usual one."""
     said = [text.partition("=")[2].strip() for text in settings if named(text) == "train.method"]
-    method = said[-1] if said else str(getattr(task, "method", ""))
+    return said[-1] if said else str(getattr(task, "method", ""))
+
+
+def borrowed(arguments: Mapping[str, Any]) -> str:
+    """The network whose maps a method takes as they are, by the arguments of that method; "" where it has an encoder of its own."""
+    widths = arguments.get("widths")
+    return str(widths.get("name", "")) if isinstance(widths, Mapping) else ""
+
+
+def _as_features(before: Plan, settings: Sequence[str], *, ndim: int, path: Path) -> tuple[str, ...]:
+    """The network of `before` as what the method looks with, on images as that network saw them."""
+    if before.net.ndim != ndim:
+        raise UsageError(f"{path} learned from images of {before.net.ndim} axes; these have {ndim}. Begin from another run.")
+    trunk = before.train.arguments.get("trunk") or {"name": before.net.name, **before.net.arguments, **_stages_of(before)}
+    mine = [parse_value(text.partition("=")[2].strip()) for text in settings if named(text) == "train.arguments"]
+    words = {"widths": trunk, **(dict(mine[-1]) if mine else {})}
+    rules = [rule.model_dump(mode="json") for rule in before.preparation.normalise]
+    rest = [text for text in settings if named(text) != "train.arguments"]
+    first = [f"patch.size={json.dumps(list(before.patch.size))}"] * (TASKS[before.task].grain != "voxel")
+    return (*first, f"preparation.normalise={json.dumps(rules)}", *rest, f"train.arguments={json.dumps(words)}")
+
+
+def _stages_of(before: Plan) -> dict[str, Any]:
+    """Channels of the stages of the network, and of a U-Net kernels and strides."""
+    channels = {"channels": before.net.channels} if "channels" in net_takes(before.net.name) and before.net.channels else {}
+    return {**channels, **{name.partition(".")[2]: value for name, value in _stagewise(before).items()}}
+
+
+def _same_kind(method: str, *, before: Plan, path: Path) -> None:
+    """An error where a method with a network of its own is to begin from a trunk."""
     if method in METHODS and "trunk" not in takes(method):
         raise UsageError(f"{path} learned the network {before.net.name} by {before.train.method}; {method} has a network of its own, which "
                          f"begins from a run of the same method, or, among {', '.join(ALIKE)}, of any of these.")  # fmt: skip
+
+
+def _same_use(task: Task, *, before: Plan, path: Path) -> None:
+    """An error where the network of a run answers voxels and this one whole images, or the other way round: they share no weights."""
+    use = USES.get(task.grain, "")
+    if use and before.net.name in NETS and use not in NETS.card(before.net.name).tasks:
+        what = {"segment": "answers every voxel", "classify": "classifies whole images"}
+        raise UsageError(f"{path} learned the network {before.net.name} by {before.train.method}; no run that {what[use]} can begin "
+                         f"from it. Learn first with a network that does: --set net.name=NAME, for instance {', '.join(task.nets[:3])} "
+                         "(not by all methods: models_genesis and inpainting learn a U-Net, for runs with masks).")  # fmt: skip
 
 
 def stacks(before: Plan) -> bool:

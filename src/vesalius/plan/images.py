@@ -20,7 +20,7 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import unit
 from vesalius.data.prepare import Preparation
-from vesalius.plan import trunks, whole
+from vesalius.plan import begin, trunks, whole
 from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
 from vesalius.plan.methods import METHODS, built, rates, takes
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
@@ -93,9 +93,14 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     build = builder(own, dataset, facts)
     chosen = search(facts, limits, build=build, wanted=wanted, own=own)
     preparation, why = preparation_rule(facts, chosen.size, own)
-    steps = max(LEAST_STEPS, wanted // chosen.batch) if limits.seconds is None else max(1, int(limits.seconds / chosen.cost.step))
+    seconds = limits.seconds
+    steps = max(LEAST_STEPS, wanted // chosen.batch) if seconds is None else max(1, int(seconds / chosen.cost.step))
+    if eyes := begin.borrowed(own.arguments):
+        if not begin.source(settings):
+            raise UsageError(f"{own.method} is to look with the network {eyes}, and has no weights for it: name a run by --init RUN.")
+        seconds, steps = None, 1
     rate, decay = rates(own.method)
-    train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else limits.seconds, steps=steps,
+    train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else seconds, steps=steps,
                   learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05, seed=asked["seed"],
                   deterministic=asked["deterministic"], rules=rules_of(dataset))  # fmt: skip
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
@@ -262,7 +267,8 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> 
     """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian or a
     run with labels is to begin from the trunk, which will see them standardised."""
     made, why = whole.preparation_rule(facts, size)
-    if own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian") or "trunk" in takes(own.method):
+    gaussian = own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian")
+    if gaussian or "trunk" in takes(own.method) or begin.borrowed(own.arguments):
         return made, why
     pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]
     made = made.model_copy(update={"normalise": tuple(rule for rule, _ in pairs)})

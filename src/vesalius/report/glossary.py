@@ -77,10 +77,14 @@ MEASURES = {
         "AUPRO", "How much of each abnormal region the map covers at few false alarms; small regions weigh as much as large ones."
     ),
     "best_dice": Measure("Ceiling of Dice", "The best Dice that any one threshold on the map reaches, chosen on the truth itself."),
-    "explained": Measure(
-        "Explained", "How much of what images do not have in common is given back: 1 is all, 0 as much as their mean has."
+    "neighbours": Measure(
+        "Accuracy by neighbours",
+        "Balanced accuracy of the commonest class among the ten training images that are nearest by features; of the baseline, by pixels.",
     ),
-    "error": Measure("Error", "Mean squared difference between an image, scaled to 0..1, and what is given back.", -1, 4),
+    "explained": Measure(
+        "Explained variance", "How much of what images do not have in common is given back: 1 is all, 0 as much as their mean has."
+    ),
+    "error": Measure("Error", "Mean squared difference between an image, as the method sees it, and what is given back.", -1, 4),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

@@ -49,9 +49,11 @@ def _is_number(value: Any) -> bool:
 
 
 def leading(facts: Facts) -> str:
-    """The measure that ranks cases and heads the report: the one that the task names first, else Dice, or the first that there is."""
-    if facts.metrics.get("leading"):
-        return str(facts.metrics["leading"][0])
+    """The measure that ranks cases and heads the report: of those that the task names the first that could be asked for (without classes
+    nobody can count right neighbours), else Dice, or the first that there is."""
+    if named := facts.metrics.get("leading"):
+        asked = (facts.scores("model").get("summary") or {}).get("all") or {}
+        return str(next((name for name in named if name in asked), named[0]))
     found = metrics(facts.rows)
     return "dice" if "dice" in found or not found else found[0]
 

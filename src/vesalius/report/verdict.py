@@ -207,6 +207,6 @@ def _figures(facts: Facts, gain: Interval | None, metric: str) -> list[tuple[str
     if found["missed"]:
         figures.append(("missed", str(found["missed"]), f"of {found['scored'] + found['missed']} structures"))
     worst = min(case_means(facts.rows, metric).items(), key=lambda pair: pair[1], default=None)
-    if worst and how.share:
+    if worst and how.share and facts.grain != "image":
         figures.append(("worst case", number(worst[1], how.digits), worst[0]))
     return figures

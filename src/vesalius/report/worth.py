@@ -12,7 +12,7 @@ from vesalius.audit.worth_run import load_arrays, worth_of
 from vesalius.core.errors import VesaliusError
 from vesalius.engine.run import Run
 from vesalius.report.facts import Facts
-from vesalius.report.numbers import DASH, number
+from vesalius.report.numbers import interval, number
 from vesalius.report.pictures import as_bytes, embedded
 from vesalius.report.svg import Scale, drawing, element, nice_range
 from vesalius.report.tables import Cell
@@ -35,12 +35,13 @@ def results(facts: Facts) -> dict[str, Any] | None:
 
 def section(found: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """Words, tables and drawings of what `audit.worth_run` found."""
-    columns = [who for who in HEADS if who in found["names"]]
+    columns, gone = [who for who in HEADS if who in found["names"]], found.get("filling") or []
     return {
         "problem": "", "verdict": found["verdict"], "remarks": found["remarks"], "names": [found["names"][who] for who in columns],
         "heads": [HEADS[who] for who in columns], "rows": measures(found), "chance": found.get("by_chance", {}).get("precision_at_10"),
-        "reconstruction": reconstruction(found["reconstruction"]), "likelihood": likelihood(found["likelihood"]),
-        "neighbours": neighbours(found, arrays), "strips": strips(arrays), "map": scatter(found["pictures"]["map"]),
+        "reconstruction": reconstruction(found["reconstruction"]), "likelihood": likelihood(found["likelihood"]), "filling": filling(gone),
+        "neighbours": neighbours(found, arrays), "strips": [*strips(arrays), *lost(gone, arrays)],
+        "map": scatter(found["pictures"]["map"]),
         "labels": labels_of(found), "share": found["pictures"]["map"]["share"],
     }  # fmt: skip
 
@@ -59,14 +60,34 @@ def measures(found: dict[str, Any]) -> list[tuple[str, list[Cell]]]:
 
 
 def _cell(value: dict[str, float | None], *, digits: int = 3, tone: str = "") -> Cell:
-    ends = f"{number(value['low'], digits)}{DASH}{number(value['high'], digits)}" if value["low"] is not None else ""
-    return Cell(number(value["value"], digits), low=ends, tone=tone)
+    return Cell(number(value["value"], digits), low=interval(value["low"], value["high"], digits), tone=tone)
 
 
 def reconstruction(made: dict[str, Any] | None) -> list[tuple[str, Cell]]:
     """(who, mean squared error per pixel); [] where no image is given back."""
     names = {"run": "the run", "pca": "as many principal components", "mean": "the mean image"}
     return [(words, _cell(made[who], digits=5)) for who, words in names.items()] if made else []
+
+
+def filling(rows: list[dict[str, Any]]) -> list[tuple[str, list[Cell]]]:
+    """(channel, mean squared error per pixel of the run, of a straight line from the other channels, of the mean image)."""
+    return [(row["channel"], [_cell(row["run"], digits=4), *(_cell(row[who], digits=4, tone=_less(row["differences"][who])) for who in
+                                                             ("linear", "mean"))]) for row in rows]  # fmt: skip
+
+
+def _less(gap: dict[str, float | None]) -> str:
+    """How a rival stands of whose error this is less than the run's."""
+    low, high = gap["low"], gap["high"]
+    return "" if low is None or high is None else "worse" if high < 0 else "better" if low > 0 else ""
+
+
+def lost(rows: list[dict[str, Any]], arrays: dict[str, NDArray[np.float32]]) -> list[tuple[str, Markup]]:
+    """(title, pictures) of each channel as it is, and as it is filled in from the others."""
+    made = []
+    for k, row in enumerate(rows):
+        pairs = [strip(list(arrays[f"{name}_{k}"]), [], label=f"{row['channel']}, {name}") for name in ("lost", "filled")]
+        made.append((f"{row['channel']}, and as the other channels let it be filled in", Markup("").join(pairs)))
+    return made
 
 
 def likelihood(rows: list[dict[str, Any]] | None) -> list[tuple[str, str, Cell]]:

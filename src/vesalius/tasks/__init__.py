@@ -300,7 +300,7 @@ def aimed(dataset: Dataset, task: str = "", *, method: str = "", normal: Sequenc
     chosen: Task = TASKS[task or dataset.task]()
     if isinstance(chosen, ImageTask):
         if method and method not in chosen.methods:
-            raise UsageError(suggest(method, chosen.methods, f"method for the task '{task or dataset.task}'"))
+            raise UsageError(_misplaced(method, task or dataset.task, chosen))
         made = replace(dataset, task=task or dataset.task, alone=True)
         chosen.checked(made)
         return made
@@ -310,3 +310,13 @@ def aimed(dataset: Dataset, task: str = "", *, method: str = "", normal: Sequenc
         raise UsageError(f"{dataset.root} is labelled for {what}, not for '{task}'. Leave --task out, or learn from the images alone: "
                          f"--task {' or '.join(able)}.")  # fmt: skip
     return dataset
+
+
+def _misplaced(method: str, task: str, chosen: ImageTask) -> str:
+    """Why `method` does not serve the task: it serves another, or there is none of that name."""
+    known = Shelf("methods").cards
+    if method not in known:
+        return suggest(method, chosen.methods, f"method for the task '{task}'")
+    uses = [name for name in TASKS if issubclass(TASKS[name], ImageTask) and method in TASKS[name]().methods]
+    instead = f"it serves {' and '.join(f'--task {name}' for name in uses)}" if uses else "it learns from labels, without --task"
+    return f"{method} is no method for --task {task}: {instead}. For --task {task} choose one of {', '.join(chosen.methods)}."

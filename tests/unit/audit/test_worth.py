@@ -210,3 +210,18 @@ def gaps(pixels, pca=(0.1, 0.2), kmeans=(0.1, 0.2)):
 def test_the_verdict_says_no_more_than_the_interval(found, words, tone):
     made = worth_verdict(found)
     assert words in made["headline"] and made["tone"] == tone
+
+
+def test_components_are_fewer_than_the_images_that_a_probe_has():
+    """With as many components as images a standardised probe would learn by heart, and a rival would lose that has not failed."""
+    data = Cohort(part(60, seed=0, planted="bright"), part(20, seed=1, planted="bright"), part(40, seed=2, planted="bright"), LABELS)
+    found = worth.worth(Autoencoder((1, SIDE, SIDE), kind="linear", code=30), data, draws=20).found
+    assert found["names"]["pca"] == "principal components (20)"
+
+
+def test_numbers_below_zero_have_a_minus():
+    back = {"run": {"value": 1.5}, "pca": {"value": 1.2}, "mean": {"value": 1.0}, "differences": {"pca": {"low": 0.1, "high": 0.4}}}
+    nats = [{"who": who, "how": "exact", "value": v, "low": v - 1, "high": v + 1} for who, v in (("run", -9.5), ("coins", -4.0))]
+    found = {"differences": {}, "reconstruction": back, "likelihood": nats}
+    said = " ".join(worth_verdict(found)["sentences"])
+    assert "(\u221250% and \u221220% of the variance)" in said and "(\u22129.5 and \u22124.0 nats" in said and "less probable" in said

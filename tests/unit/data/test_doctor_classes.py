@@ -75,3 +75,10 @@ def test_nothing_is_moved_where_nothing_leaks(tmp_path):
     data = cohort(tmp_path, copies=[(1, 2)])
     findings = examine(data)
     assert mended(data, findings) == (data, findings)
+
+
+def test_images_that_nothing_is_known_of_are_looked_at_too(tmp_path):
+    data = cohort(tmp_path, copies=[(1, 9)])
+    bare = tuple(replace(case, classes=None) for case in data.cases)
+    data = replace(data, task="pretrain", cases=bare, labels=Labels(names=(), values=()), alone=True)
+    assert len(told(examine(data), "leak", "error")) == 1

@@ -113,9 +113,31 @@ def test_a_method_with_its_own_network_says_which_runs_it_begins_from(tmp_path):
     seen = facts([(12, 8)] * 9)
     trunk = ("train.method=simclr", 'train.arguments={"trunk": {"channels": [4, 6]}}', "patch.batch=4")
     plan(aimed(dataset(), "pretrain"), facts=seen, settings=trunk, budget=None).save(tmp_path / "plan.json")
-    with pytest.raises(UsageError, match=r"compact by simclr; patchcore .* padim, patchcore, reverse_distillation, autoencoder_kl"):
-        words = ("train.method=patchcore", f"train.init={tmp_path}")
+    with pytest.raises(UsageError, match=r"compact by simclr; reverse_distillation .* padim, patchcore, .*autoencoder_kl"):
+        words = ("train.method=reverse_distillation", f"train.init={tmp_path}")
         plan(aimed(dataset(), "anomaly", normal=("c0",)), facts=seen, settings=words, budget=None)
+
+
+@pytest.mark.parametrize("method", ["patchcore", "padim"])
+def test_what_finds_anomalies_looks_with_the_network_of_a_run(tmp_path, method):
+    seen, strange = facts([(12, 8)] * 9), aimed(dataset(), "anomaly", normal=("c0",))
+    trunk = ("train.method=simclr", 'train.arguments={"trunk": {"channels": [4, 6]}}', "patch.batch=4")
+    before = plan(aimed(dataset(), "pretrain"), facts=seen, settings=trunk, budget=None)
+    before.save(tmp_path / "plan.json")
+    learned = built("simclr", (1, 12, 8), before.train.arguments, learning_rate=0.1, weight_decay=0.0, seed=3)
+    save_weights(tmp_path / "weights.safetensors", dict(learned.net.state_dict()))
+    more = 'train.arguments={"shrinkage": 0.1}' if method == "padim" else "patch.batch=2"
+    words = (f"train.method={method}", f"train.init={tmp_path}", more)
+    made = plan(strange, facts=seen, settings=words, budget="1m")
+    assert made.train.arguments["widths"]["name"] == "compact" and made.train.arguments["widths"]["channels"] == [4, 6]
+    assert made.train.arguments.get("shrinkage", 0.1) == 0.1 and (made.train.steps, made.train.seconds) == (1, None)
+    assert made.preparation.normalise == before.preparation.normalise and made.patch.size == before.patch.size
+    looking = built(method, (1, 12, 8), made.train.arguments, learning_rate=0.1, weight_decay=0.0, seed=0)
+    assert "100.0% of the weights are taken" in begin(looking.net, tmp_path)
+    for name, value in looking.net.coder.state_dict().items():
+        assert torch.equal(value, learned.net.state_dict()[name])
+    with pytest.raises(UsageError, match="has no weights for it"):
+        plan(strange, facts=seen, settings=(words[0], 'train.arguments={"widths": {"name": "compact"}}'), budget=None)
 
 
 @pytest.mark.parametrize("method", ["dbn", "stacked_autoencoder"])

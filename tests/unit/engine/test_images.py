@@ -21,7 +21,8 @@ from vesalius.data.prepare import Preparation
 from vesalius.data.whole import fitted
 from vesalius.engine import images as room
 from vesalius.engine.evaluate import evaluate, evaluate_files
-from vesalius.engine.image_files import heated, restored
+from vesalius.engine.grids import restored
+from vesalius.engine.image_files import heated
 from vesalius.engine.predict import Options, predict
 from vesalius.engine.run import Run
 from vesalius.engine.state import load_weights
@@ -70,7 +71,7 @@ def test_only_normal_images_are_learned_from(made):
     run, _, _, listener = made
     learned = run.splits["folds"][0]["train"]
     assert len(learned) == COUNTS["train"][0] and all(run.dataset.case(name).classes == {"normal": 1} for name in learned)
-    assert any("10 normal images (class normal)" in text and "4 others, abnormal" in text for text in listener.told)
+    assert any("10 normal images (of the class 'normal')" in text and "4 others, abnormal" in text for text in listener.told)
     assert run.dataset.alone and run.dataset.task == run.plan.task == "anomaly" and run.plan.train.method == "autoencoder"
 
 
@@ -154,6 +155,10 @@ def test_what_is_asked_for_must_fit():
         aimed(data, "anomly")
     with pytest.raises(UsageError, match="Did you mean vae"):
         aimed(data, "pretrain", method="vea")
+    with pytest.raises(UsageError, match=r"wgan is no method for --task pretrain: it serves --task generate. .* choose one of .*simclr"):
+        aimed(data, "pretrain", method="wgan")
+    with pytest.raises(UsageError, match="supervised is no method for --task anomaly: it learns from labels"):
+        aimed(data, "anomaly", method="supervised")
     with pytest.raises(UsageError, match="labelled for the task 'segment'"):
         aimed(data, "classify")
     assert aimed(data) is data and aimed(data, "segment") is data and aimed(data, "pretrain").alone

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from vesalius.core.errors import UsageError
+from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch, Kind
 from vesalius.methods import METHODS
 from vesalius.methods.barlow_twins import EPS as SMALL
@@ -188,3 +188,9 @@ def test_what_is_usual_is_gathered_and_kept_with_the_weights():
     assert float(method.score(5 * images).min()) > float(method.score(images).mean())
     assert float(method.score(images).mean()) == pytest.approx(1, abs=0.05)
     assert {"usual.mean", "usual.spread"} <= method.net.state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["simclr", "barlow_twins", "vicreg"])
+def test_one_image_alone_is_refused_where_images_are_held_against_each_other(name):
+    with pytest.raises(VesaliusError, match=r"got one image. Set patch.batch to 2 or more"):
+        list(METHODS[name]((1, 12, 12), trunk=TRUNK, head=(8, 4)).steps(batch(rows=1)))

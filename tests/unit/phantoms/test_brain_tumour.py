@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vesalius.core.errors import UsageError
-from vesalius.phantoms.brain_tumour import LABELS, SITES, generate
+from vesalius.phantoms.brain_tumour import LABELS, SITES, BrainTumour, generate
 from vesalius.phantoms.brain_tumour import growth as g
 from vesalius.phantoms.brain_tumour.brain import hulls, ventricles
 from vesalius.phantoms.brain_tumour.head import draw_head
@@ -132,6 +132,15 @@ def test_the_core_has_about_the_wanted_volume():
 def test_a_healthy_head_has_no_truth():
     made = scan(lesion=lesion().model_copy(update={"volume": 0.0}))
     assert not made["labels"].any() and made["facts"]["regions_ml"]["whole"] == 0
+
+
+def test_the_wished_share_of_patients_is_healthy():
+    phantom, shape = BrainTumour(healthy=0.5), (16, 20, 16)
+    sick = [phantom.sample(shape, seed=seed, site="north")["labels"].any() for seed in range(12)]
+    assert 3 <= sum(sick) <= 9
+    assert phantom.sample(shape, seed=0, site="north", visit=1)["labels"].any() == sick[0]
+    with pytest.raises(UsageError, match="from 0 to 1; got 2"):
+        BrainTumour(healthy=2)
 
 
 def test_cells_do_not_pass_a_wall():

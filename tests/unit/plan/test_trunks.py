@@ -111,6 +111,24 @@ def test_the_grid_of_whole_images_is_no_patch(quick, tmp_path):
     assert after.patch.size == (8, 8, 8) and after.preparation.spacing != before.preparation.spacing
 
 
+def test_a_trunk_of_other_depth_than_would_be_planned_is_taken_whole(quick, tmp_path):
+    trunk = 'train.arguments={"trunk": {"channels": [4, 4, 8, 8], "strides": [1, 2, 2, 2]}}'
+    words = ["train.method=simclr", trunk, "patch.size=[16,16,16]"]
+    plan(aimed(tiny_dataset(), "pretrain"), facts=volumes(), settings=words).save(tmp_path / "plan.json")
+    words = [f"train.init={tmp_path}", "patch.size=[16,16,16]", "patch.batch=2"]
+    after = plan(tiny_dataset(), facts=volumes(), budget="10s", settings=words)
+    assert after.net.channels == (4, 4, 8, 8) and after.net.kernels == ((3, 3, 3),) * 4 and len(after.net.strides) == 4
+
+
+def test_a_network_for_masks_is_no_beginning_where_whole_images_are_classified(quick, tmp_path):
+    plan(aimed(dataset(), "pretrain"), facts=facts([(32, 32)] * 5), settings=["train.method=models_genesis"]).save(tmp_path / "plan.json")
+    with pytest.raises(UsageError, match=r"unet by models_genesis; no run that classifies whole images .* for instance compact"):
+        plan(dataset(), facts=facts([(32, 32)] * 5), settings=[f"train.init={tmp_path}"])
+    plan(aimed(tiny_dataset(), "pretrain"), facts=volumes(), settings=["train.method=mae"]).save(tmp_path / "plan.json")
+    with pytest.raises(UsageError, match=r"vit by mae; no run that answers every voxel .* unet"):
+        plan(tiny_dataset(), facts=volumes(), budget="10s", settings=[f"train.init={tmp_path}"])
+
+
 def test_a_method_with_a_network_of_its_own_is_no_beginning(quick, tmp_path):
     plan(aimed(dataset(), "pretrain"), facts=facts([(28, 28)] * 5), settings=["train.method=rbm"]).save(tmp_path / "plan.json")
     with pytest.raises(UsageError, match="features are there for probes"):

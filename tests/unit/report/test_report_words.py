@@ -56,6 +56,28 @@ def test_validation_cases_are_not_sold_as_a_test():
     assert "watched meanwhile" in verdict(found).sentences[0] and "No test set" in titles(found)
 
 
+def alone(measures: dict[str, float]) -> Facts:
+    """A run that has learned from images alone, with these measures of all images, the baseline's 0."""
+    rows = [{"case": f"c{k}", "patient": f"c{k}", "label": "all", "error": 0.1} for k in range(9)]
+    cells = {who: {"all": {name: {"mean": value * (who == "model"), "low": 0.0, "high": 1.0} for name, value in measures.items()}}
+             for who in ("model", "baseline")}  # fmt: skip
+    part = {who: {"rows": rows, "summary": cells[who]} for who in cells}
+    gap = {"all": {name: {"mean": value, "low": value - 0.1, "high": value + 0.1} for name, value in measures.items()}}
+    metrics = {"unit": "mm", "leading": ["neighbours", "explained"], "parts": {"test": {**part, "raters": {}, "difference": gap}}}
+    images = Dataset("set", Path("/set"), "pretrain", (), ("image",), Labels(names=(), values=()), alone=True)
+    return facts(metrics=metrics, dataset=images)
+
+
+def test_without_classes_a_pre_training_is_judged_by_what_it_gives_back():
+    told = verdict(alone({"explained": 0.42, "error": 0.1}))
+    assert told.headline == "The model is clearly better than the shallow baseline." and told.tone == "good"
+    assert "the model reaches an Explained variance of 0.420" in told.sentences[0]
+    both = verdict(alone({"neighbours": 0.7, "explained": 0.42, "error": 0.1}))
+    assert "an Accuracy by neighbours of 0.700" in both.sentences[0]
+    nothing = verdict(alone({"strange": 3.0}))
+    assert nothing.headline == "The model has learned; what it says could not be tested."
+
+
 def test_a_second_rater_is_compared_with():
     found = evaluated(0.87, 0.7)
     part = found.metrics["parts"]["test"]

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.unit.engine.test_whole import SIDE, cohort
 from vesalius.audit import worth_run
+from vesalius.audit.shown import strongest
 from vesalius.audit.worth_run import load_arrays, read_worth, worth_of
 from vesalius.core.errors import UsageError
 from vesalius.engine.run import Run
@@ -79,3 +81,14 @@ def test_a_map_of_points_is_drawn_with_what_they_show():
     drawn = section.scatter({"x": [0.0, 1.0], "y": [0.0, 2.0], "shows": ["a", "b"]})
     assert drawn.count("<circle") == 2 and "fold0" in drawn and "fold1" in drawn
     assert section.scatter({"x": [], "y": [], "shows": []}) == ""
+
+
+def test_both_ends_of_a_likelihood_can_be_told_apart():
+    (_, _, cell), = section.likelihood([{"who": "run", "how": "exact", "value": -2.0, "low": -3.0, "high": -1.0}])  # fmt: skip
+    assert cell.low == "\u22123.0 to \u22121.0"
+
+
+def test_a_filter_is_shown_in_the_channel_where_it_has_most():
+    weights = np.zeros((3, 2, 2, 2), np.float32)
+    weights[0, 1], weights[1, 0], weights[2, 1, 0, 0] = 1, 3, 9
+    np.testing.assert_array_equal(strongest(weights), weights[[2, 1, 0], [1, 0, 1]][:, None])

@@ -65,13 +65,13 @@ def test_abnormal_patients_of_training_are_tested_on_unless_the_split_was_given(
     split = Split((Fold(("a", "b", "c", "d", "e"), ("v",)),), ("t",), "")
     made, words = parted(cohort(), split)
     assert made.folds[0].train == ("a", "b", "e") and made.test == ("t", "c")  # d is of the patient of e, who stays
-    assert "3 normal images (class healthy lung)" in words and "1 abnormal" in words and "1 others, abnormal" in words
+    assert "3 normal images (of the class 'healthy lung')" in words and "1 abnormal" in words and "1 others, abnormal" in words
     given, _ = parted(cohort(c="train"), split)
     assert given.test == ("t",)
 
 
 def test_too_few_normals_and_no_labels_are_told():
-    with pytest.raises(DataError, match="0 normal images"):
+    with pytest.raises(DataError, match=r"0 normal images .* Normal is: of the class 'healthy lung'. Add such images; .* --normal NAME"):
         parted(cohort(), Split((Fold(("c", "d"), ()),), (), ""))
     nothing = Dataset("set", Path("/set"), "anomaly", (case("a"),), ("image",), Labels(names=(), values=()), alone=True)
     split = Split((Fold(("a",), ()),), (), "")

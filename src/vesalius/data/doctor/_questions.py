@@ -33,7 +33,8 @@ def questions(dataset: Dataset, seen: Sequence[Look], alike: Sequence[tuple[str,
     told = [one for one in seen if one.picture and one.case.classes is not None] if dataset.labels.grain == "case" else []
     asked = dataset.labels.names[1:] if dataset.labels.one_of and len(dataset.labels.names) == 2 else dataset.labels.names
     missing = 0.0 if dataset.labels.one_of else np.nan
-    targets = np.array([[(one.case.classes or {}).get(name, missing) for name in asked] for one in told], float).reshape(-1, len(asked))
+    rows = [[(one.case.classes or {}).get(name, missing) for name in asked] for one in told]
+    targets = np.array(rows, float).reshape(len(told), len(asked))
     patients = np.array(together(told, alike), str)
     kept = [k for k in range(len(asked)) if min(_people(targets[:, k], patients)) >= FEWEST]
     return Questions(tuple(told), tuple(asked[k] for k in kept), targets[:, kept], tuple(patients.tolist()))

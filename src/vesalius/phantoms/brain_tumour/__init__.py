@@ -78,7 +78,7 @@ def write_cohort(folder: Path | str, *, cases: int = 24, shape: Sequence[int] = 
 
 @final
 class BrainTumour(Phantom):
-    """The entry on the shelf: `generate` with a site for every scan."""
+    """The entry on the shelf: `generate` with a site for every scan; `healthy` is the share of patients who have no tumour."""
 
     title = "Synthetic brain tumours in multi-sequence MRI"
     labels = LABELS
@@ -87,16 +87,24 @@ class BrainTumour(Phantom):
     shape = SMALL
     extent = EXTENT
 
-    def __init__(self, sequences: Sequence[str] = SEQUENCES) -> None:
-        self.channels = tuple(sequences)
+    def __init__(self, sequences: Sequence[str] = SEQUENCES, healthy: float = 0.0) -> None:
+        if not 0 <= healthy <= 1:
+            raise UsageError(f"The share of healthy heads is from 0 to 1; got {healthy}.")
+        self.channels, self.healthy = tuple(sequences), healthy
 
     def sample(self, shape: Sequence[int], *, seed: int, spacing: Sequence[float] | None = None, site: str, visit: int = 0) -> Sample:
-        return generate(shape, spacing, seed=seed, sequences=self.channels, site=site, visit=visit)
+        lesion = None if _stream(seed, 5).random() >= self.healthy else _nothing(seed)
+        return generate(shape, spacing, seed=seed, sequences=self.channels, site=site, lesion=lesion, visit=visit)
 
 
 def _stream(*words: int) -> np.random.Generator:
     """One generator per purpose, so that a change in how one thing is drawn leaves the others alone."""
     return np.random.default_rng(words)
+
+
+def _nothing(seed: int) -> Lesion:
+    """The lesion of patient `seed`, without any volume."""
+    return draw_lesion(_stream(seed, 1), draw_head(_stream(seed, 0))).model_copy(update={"volume": 0.0})
 
 
 def _checked(shape: Sequence[int], spacing: Sequence[float] | None) -> tuple[tuple[int, int, int], tuple[float, float, float]]:

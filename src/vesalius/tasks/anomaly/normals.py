@@ -59,7 +59,8 @@ def parted(dataset: Dataset, split: Split) -> tuple[Split, str]:
     strange = {case.name: is_strange(case, dataset.labels, dataset.metadata) for case in cases}
     normal = tuple(name for name in names if strange[name] is False)
     if len(normal) < LEAST:
-        raise DataError(f"{dataset.root} has {len(normal)} normal images to train on; at least {LEAST} are needed. {_how(dataset)}")
+        raise DataError(f"{dataset.root} has {len(normal)} normal images to train on; at least {LEAST} are needed. "
+                        f"Normal is: {_how(dataset)}. Add such images; of classes, --normal NAME says which are normal.")  # fmt: skip
     moved = _movable(cases, strange)
     folds = tuple(Fold(tuple(name for name in fold.train if strange[name] is False), fold.val) for fold in split.folds)
     made = replace(split, folds=folds, test=(*split.test, *moved))
@@ -73,8 +74,8 @@ def _how(dataset: Dataset) -> str:
     """How normal images are told."""
     if dataset.labels.grain == "case":
         names = normal_names(dataset.labels, dataset.metadata)
-        return f"class {' or '.join(names)}" if names else "no finding"
-    return "an empty mask; an image without any mask is not known to be normal"
+        return f"of the class {' or '.join(map(repr, names))}" if names else "without a finding"
+    return "with an empty mask, since without any mask an image is not known to be normal"
 
 
 def _movable(cases: Sequence[Case], strange: Mapping[str, bool | None]) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ def test_the_whole_way(folders, run_command, tmp_path):
     test = metrics["parts"]["test"]
     assert list(test["model"]["summary"]) == ["healthy", "sick", "all"] and answer["test"] == test["model"]["summary"]
     assert len(test["model"]["rows"]) == len(splits["test"]) and test["baseline"] and test["majority"]
+    assert test["baseline"]["method"] in test["rivals"].keys() == {"logistic regression", "gradient boosting"}
     assert test["model"]["summary"]["all"]["auc"]["mean"] > 0.6
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "ROC" in page and "What the model said" in page and 'src="http' not in page

@@ -93,7 +93,7 @@ class Baseline:
 
 
 def described(pairs: Iterable[tuple[Floats, Codes]], patients: Sequence[str] | None, *, seed: int) -> tuple[Floats, Codes, list[str]]:
-    """Features (N, F), targets and patients of the cases, in random order and of many only some; each is its own patient if none is named."""
+    """Features (N, F), targets and patients of the cases, in random order and at most `KEPT`; without `patients` each is its own."""
     if patients is None:
         pairs = list(pairs)
         patients = [str(k) for k in range(len(pairs))]

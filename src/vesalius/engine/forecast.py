@@ -34,6 +34,7 @@ MOST_ASKED = 6000  # images of a part of which it is asked whether learning was 
 WORTH_CPU = 3.0  # processor seconds of that whatever the number of images, ...
 COMPARED, PROBED = 1e-3, 5e-3  # ... for each image without labels and with them, ...
 LIKELY = 5e-5  # ... and for each weight of a machine whose likelihood is estimated
+EXPLAINED = 18  # answers that the heats of a report take of each network, forth and back; of the first they are part of the report
 EXAMINED = 30  # times the measures of one draw: curves, promises and tables
 
 
@@ -45,7 +46,8 @@ def testing_cases(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     answers = len(found[0]) + len(found[1]) * len(splits["folds"])
     each = _of_a_case(run, [case for part in found for case in part], baseline)
     each += run.plan.members * 1.2 * run.plan.expected.tile_seconds * (2 ** sum(run.plan.augment.mirror) if run.plan.predict.mirror else 1)
-    return SPARE * (REPORT_CPU * busy + answers * each + sum(_of_intervals(run, part) for part in found if part))
+    more = (run.plan.members * len(splits["folds"]) - 1) * EXPLAINED * run.plan.expected.tile_seconds
+    return SPARE * (REPORT_CPU * busy + more + answers * each + sum(_of_intervals(run, part) for part in found if part))
 
 
 def _of_a_case(run: Run, cases: Sequence[Case], baseline: Shallow | None) -> float:

@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.unit.nets.test_names import resnet
 from vesalius.cli.main import main
 from vesalius.core.files import read_json
 
@@ -32,6 +34,19 @@ def folders(tmp_path_factory):
     for k in range(60):
         picture(folder / ("well", "ill")[k % 2] / f"patient{k:02}.png", ill=k % 2 == 1, seed=k)
     return folder
+
+
+def test_learning_begins_from_published_weights_by_their_names(folders, run_command, tmp_path):
+    from safetensors.torch import save_file
+
+    draw = torch.Generator().manual_seed(0)
+    theirs = {k: 0.02 * torch.randn(s, generator=draw) if len(s) > 1 else torch.ones(s) for k, s in resnet(18).items()}
+    save_file(theirs, tmp_path / "resnet18.safetensors")
+    settings = [word for text in ("train.steps=2", "patch.batch=4", "patch.size=[32,32]") for word in ("--set", text)]
+    run_command("train", folders, "-o", tmp_path / "run", "--budget", "none", *settings, "--init", tmp_path / "resnet18.safetensors")
+    plan = read_json(tmp_path / "run" / "plan.json")
+    assert plan["net"]["name"]["value"] == "resnet" and plan["net"]["arguments"]["value"] == {"depth": 18}
+    assert (tmp_path / "run" / "metrics.json").is_file() and (tmp_path / "run" / "report.html").is_file()
 
 
 def test_the_whole_way(folders, run_command, tmp_path):

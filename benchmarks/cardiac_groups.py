@@ -215,7 +215,7 @@ def main() -> None:
         run = train(data, said.output / f"fusion_{name}", wish=fused(data, wish(said, name), name), listener=Told())
         title = f"{name} fusion ({run.plan.net.name}, {' x '.join(map(str, run.plan.patch.size))})"
         answers[title], took[title] = out_of_fold(run, names), f"{steps_of(run)} of {run.plan.patch.batch}, all folds"
-        answers.setdefault("coarse pixels: logistic regression", out_of_fold(run, names, who="baseline"))
+        answers.setdefault("coarse pixels: the shallow baseline", out_of_fold(run, names, who="baseline"))
     rows = compared(answers, truth, names)
     text = "\n".join([*lines(rows, took), "", sentence(len(names), len(labels))])
     (said.output / "cardiac_groups.md").write_text(text + "\n", encoding="utf-8")

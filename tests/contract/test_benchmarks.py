@@ -56,3 +56,13 @@ def test_a_process_is_measured_and_one_that_fails_is_told(bench):
     assert (own.wall, own.cpu, own.more) == (7, 5, {"labels": 3})
     with pytest.raises(SystemExit, match="no luck"):
         side.process("bad", [sys.executable, "-c", "raise ValueError('no luck')"])
+
+
+def test_shallow_baselines_are_measured_without_a_network(bench, tmp_path, monkeypatch):
+    from tests.unit.engine.test_whole import cohort
+
+    monkeypatch.setattr("vesalius.engine.sets.DRAWS", 40)
+    rows, cases, _ = bench("shallow").measured(cohort(tmp_path / "pictures", 60), side=8)
+    assert cases == (38, 12) and [row["who"] for row in rows] == ["logistic regression", "gradient boosting"]
+    assert sum(row["chosen"] for row in rows) == 1
+    assert all(row["auc"]["low"] <= row["auc"]["mean"] <= row["auc"]["high"] for row in rows)

@@ -5,8 +5,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from tests.unit.nets.test_names import resnet
 from vesalius.cli.main import main
 from vesalius.core.files import read_json
 
@@ -34,6 +36,19 @@ def folders(tmp_path_factory):
     return folder
 
 
+def test_learning_begins_from_published_weights_by_their_names(folders, run_command, tmp_path):
+    from safetensors.torch import save_file
+
+    draw = torch.Generator().manual_seed(0)
+    theirs = {k: 0.02 * torch.randn(s, generator=draw) if len(s) > 1 else torch.ones(s) for k, s in resnet(18).items()}
+    save_file(theirs, tmp_path / "resnet18.safetensors")
+    settings = [word for text in ("train.steps=2", "patch.batch=4", "patch.size=[32,32]") for word in ("--set", text)]
+    run_command("train", folders, "-o", tmp_path / "run", "--budget", "none", *settings, "--init", tmp_path / "resnet18.safetensors")
+    plan = read_json(tmp_path / "run" / "plan.json")
+    assert plan["net"]["name"]["value"] == "resnet" and plan["net"]["arguments"]["value"] == {"depth": 18}
+    assert (tmp_path / "run" / "metrics.json").is_file() and (tmp_path / "run" / "report.html").is_file()
+
+
 def test_the_whole_way(folders, run_command, tmp_path):
     run = tmp_path / "run"
     assert "class_folders" in json.dumps(run_command("inspect", folders))
@@ -45,6 +60,7 @@ def test_the_whole_way(folders, run_command, tmp_path):
     test = metrics["parts"]["test"]
     assert list(test["model"]["summary"]) == ["healthy", "sick", "all"] and answer["test"] == test["model"]["summary"]
     assert len(test["model"]["rows"]) == len(splits["test"]) and test["baseline"] and test["majority"]
+    assert test["baseline"]["method"] in test["rivals"].keys() == {"logistic regression", "gradient boosting"}
     assert test["model"]["summary"]["all"]["auc"]["mean"] > 0.6
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "ROC" in page and "What the model said" in page and 'src="http' not in page

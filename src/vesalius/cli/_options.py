@@ -65,15 +65,17 @@ def as_settings(init: Path | None, method: str | None) -> list[str]:
 def scores_table(metrics: dict[str, Any]) -> None:
     """The measures that lead, per part and label, with intervals, the baseline beside them."""
     from vesalius.report.glossary import measure
+    from vesalius.report.tables import beside, called
 
     if metrics.get("leaky_split"):
         answer(f"LEAKY SPLIT, the scores are too good: {metrics['leaky_split']}")
     shown = metrics.get("leading") or ["dice", "hd95", "nsd"]
     rows = []
     for part, scores in metrics["parts"].items():
-        for who in ("model", "baseline", "majority", *scores["raters"]):
-            found = scores["raters"].get(who) or scores.get(who)
-            tables = {who: (found or {"summary": {}})["summary"]} | _grouped(found or {}, who)
+        baseline = scores.get("baseline") or {}
+        people = {"model": scores.get("model") or {}, called(baseline): baseline, **beside(scores), **scores["raters"]}
+        for who, found in people.items():
+            tables = {who: found.get("summary") or {}} | _grouped(found, who)
             for name, table_of in tables.items():
                 rows += [[part, name, label, *(interval(cells.get(word)) for word in shown)] for label, cells in table_of.items()]
     if rows:

@@ -33,7 +33,7 @@ def begin(net: nn.Module, source: Path) -> str:
     ours = net.state_dict()
     if isinstance(net, Keeper) and not weights.keys() & ours.keys():
         weights = {f"coder.{name}": value for name, value in weights.items() if not name.startswith(PRETEXT)}
-    if weights.keys() & ours.keys() or is_own(path):
+    if is_own(path) or 2 * len(weights.keys() & ours.keys()) > len(weights):  # a head is called so by others, too
         taken, mended = fitting(weights, ours)
         refuse_strangers(net, source, taken, weights=weights)
         net.load_state_dict({**ours, **taken})

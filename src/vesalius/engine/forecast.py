@@ -28,12 +28,13 @@ REPORT_SECONDS = 8.0
 VOXEL_SECONDS = 1.5e-6  # reading, resampling, scoring and writing one voxel
 REPORT_CPU = 6.0  # processor seconds of the report with its pictures and explanations, and of loading what draws them
 READ = 8  # cases that are read on trial
-PEOPLE = 2  # the model and the baseline
+PEOPLE = 2.4  # the model, the baseline, and with a fifth of the draws each of the two that it was chosen from
 SPARE = 1.25  # a machine may become busier; what is spared is a few seconds less to learn in
 MOST_ASKED = 6000  # images of a part of which it is asked whether learning was worth it
 WORTH_CPU = 3.0  # processor seconds of that whatever the number of images, ...
 COMPARED, PROBED = 1e-3, 5e-3  # ... for each image without labels and with them, ...
 LIKELY = 5e-5  # ... and for each weight of a machine whose likelihood is estimated
+EXPLAINED = 18  # answers that the heats of a report take of each network, forth and back; of the first they are part of the report
 EXAMINED = 30  # times the measures of one draw: curves, promises and tables
 
 
@@ -45,7 +46,8 @@ def testing_cases(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     answers = len(found[0]) + len(found[1]) * len(splits["folds"])
     each = _of_a_case(run, [case for part in found for case in part], baseline)
     each += run.plan.members * 1.2 * run.plan.expected.tile_seconds * (2 ** sum(run.plan.augment.mirror) if run.plan.predict.mirror else 1)
-    return SPARE * (REPORT_CPU * busy + answers * each + sum(_of_intervals(run, part) for part in found if part))
+    more = (run.plan.members * len(splits["folds"]) - 1) * EXPLAINED * run.plan.expected.tile_seconds
+    return SPARE * (REPORT_CPU * busy + more + answers * each + sum(_of_intervals(run, part) for part in found if part))
 
 
 def _of_a_case(run: Run, cases: Sequence[Case], baseline: Shallow | None) -> float:

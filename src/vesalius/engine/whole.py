@@ -25,12 +25,12 @@ from vesalius.engine.infer import callables
 from vesalius.engine.jobs import Baselines, baseline_of
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
-from vesalius.engine.sets import summaries
+from vesalius.engine.sets import FEWER, summaries
 from vesalius.engine.table import write_table
 from vesalius.metrics._answers import Cut
 from vesalius.plan.budget import device
 from vesalius.plan.plan import Plan
-from vesalius.tasks import CaseTask, Shallow, Task
+from vesalius.tasks import CaseTask, Rivals, Shallow, Task
 from vesalius.tasks._rules import Index, Rules, sliced
 
 AT_ONCE = 256 << 20  # bytes of prepared cases that are in memory at a time, twice
@@ -39,17 +39,24 @@ LIMIT = 1e-6  # probabilities nearer to 0 or 1 are not told apart
 Networks = Sequence[Callable[[Tensor], Tensor]]
 Floats = NDArray[np.float64]
 Jobs = list[tuple[list[Case], list[int]]]
+MAIN, USUAL = ("model", "baseline"), "majority"  # who is compared in pairs, and who says the same of all
 
 
 @dataclass
 class Heard(Listed):
     """What was answered: cases with their logits (N, K) by who answered, by which fold each was held back (`folds`, where that is known),
-    and (case, problem) of those that could not be read."""
+    (case, problem) of those that could not be read, and which method `stands` as the baseline (in several folds, which ones)."""
 
     cases: list[Case] = field(default_factory=list)
     folds: list[int] = field(default_factory=list)
     logits: dict[str, list[Floats]] = field(default_factory=dict)
     problems: list[tuple[Case, str]] = field(default_factory=list)
+    stands: set[str] = field(default_factory=set)
+
+    @property
+    def judged(self) -> list[str]:
+        """Who is judged by rules set on validation: all but the majority."""
+        return [who for who in self.logits if who != USUAL]
 
     def of(self, who: str) -> Floats:
         """(N, K)."""
@@ -101,8 +108,18 @@ def answer(networks: Networks, part: Sequence[tuple[Case, "Future[NDArray[np.flo
     heard.cases += [case for case, _ in read]
     heard.logits.setdefault("model", []).append(logits(networks, np.stack([pixels for _, pixels in read]), plan))
     if baseline is not None:
-        said = np.stack([baseline.predict(pixels) for _, pixels in read])
-        heard.logits.setdefault("baseline", []).append(as_logits(said, plan.labels))
+        for who, said in shallow(baseline, [pixels for _, pixels in read]).items():
+            heard.logits.setdefault(who, []).append(as_logits(said, plan.labels))
+        heard.stands |= {baseline.stands} if isinstance(baseline, Rivals) else set()
+
+
+def shallow(baseline: Shallow, images: Sequence[NDArray[np.float32]]) -> dict[str, Floats]:
+    """(N, K) probabilities of the baseline, and by name of each of those that it was chosen from."""
+    if not isinstance(baseline, Rivals):
+        return {"baseline": np.stack([baseline.predict(image) for image in images])}
+    each = [baseline.answers(image) for image in images]
+    told = {who: np.stack([one[who] for one in each]) for who in each[0]}
+    return {"baseline": told[baseline.stands], **told}
 
 
 def as_logits(probabilities: NDArray[np.floating], labels: Labels) -> Floats:
@@ -145,20 +162,20 @@ def score_cases(run: Run, jobs: dict[str, Jobs], *, baseline: Baselines, by: Seq
     heard = {part: heard_of(run, part, found, baseline=baseline, listener=listener) for part, found in jobs.items()}
     heard = {part: found for part, found in heard.items() if found.cases}
     for found in heard.values():
-        found.logits["majority"] = [np.tile(as_logits(usual(run), labels), (len(found.cases), 1))]
+        found.logits[USUAL] = [np.tile(as_logits(usual(run), labels), (len(found.cases), 1))]
     none = task.calibrate(np.zeros((0, labels.out_channels)), np.zeros((0, 1), np.uint8), labels)
-    kept: dict[str, Mapping[str, Any]] = {"baseline": none}
+    kept: dict[str, Mapping[str, Any]] = {who: none for found in heard.values() for who in found.judged if who != "model"}
     seen = heard.get("val")
     if seen:
-        kept |= {who: fitted(run, seen, np.arange(len(seen.cases)), who=who) for who in ("model", "baseline") if who in seen.logits}
+        kept |= {who: fitted(run, seen, np.arange(len(seen.cases)), who=who) for who in seen.judged}
         write_json(run.path / "calibration.json", kept["model"])
     kept.setdefault("model", calibration_of(run))
     made = {}
     with listener.stage("drawing patients for the intervals"):
         for part, found in heard.items():
-            rules = {who: Rules.one(how, len(found.cases)) for who, how in {**kept, "majority": none}.items()}
+            rules = {who: Rules.one(how, len(found.cases)) for who, how in {**kept, USUAL: none}.items()}
             if part == "val":
-                rules |= {who: left_out(run, found, rules[who], who=who) for who in ("model", "baseline") if who in found.logits}
+                rules |= {who: left_out(run, found, rules[who], who=who) for who in found.judged}
             made[part] = scored(task, labels, found, rules=rules, by=by)
     for part in made:
         write_table(run.path / "predictions" / part, made[part]["model"]["rows"], labels)
@@ -213,25 +230,38 @@ class Judged:
 
 def scored(task: CaseTask, labels: Labels, heard: Heard, *, rules: Mapping[str, Rules],
            by: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
-    """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "by_patient",
-    "raters": {}} of one part."""
+    """{"model", "baseline", "majority": {"rows", "summary", "groups", "trust"}, "difference": model less baseline, "rivals": by name those
+    that the baseline was chosen from, "by_patient", "raters": {}} of one part. The baseline names its "method", if there are several."""
     told = {who: heard.of(who) for who in heard.logits}
     said = {who: probabilities(task, values, labels, rules=rules[who]) for who, values in told.items()}
     limits = {who: rules[who].thresholds for who in told}
     judged = Judged(task, labels, heard.patients, truths(heard.cases, labels), said, limits)
-    summary, difference = summaries([who for who in ("model", "baseline") if who in said], judged.patients, judged.measure)
-    alone = summaries(["majority"], judged.patients, judged.measure, draws=1)[0] if "majority" in said else {}
-    made: dict[str, Any] = {"baseline": None, "raters": {}}
-    for who, table in {**summary, **alone}.items():
-        made[who] = {"rows": [], "summary": table, "groups": {}}
-        if who != "majority":
-            rows = rows_of(judged, told[who], rules=rules[who], names=heard.names)
-            made[who]["rows"] = [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
-                                 for case, row in zip(heard.cases, rows, strict=True)]  # fmt: skip
-            made[who]["trust"] = task.examined(told[who], judged.truth, labels, rules=rules[who], names=heard.names,
-                                               patients=heard.patients)  # fmt: skip
+    made = standing(judged, stands=heard.stands)
+    if USUAL in said:
+        made[USUAL] = {"rows": [], "summary": summaries([USUAL], judged.patients, judged.measure, draws=1)[0][USUAL], "groups": {}}
+    for who in set(MAIN) & set(said):
+        rows = rows_of(judged, told[who], rules=rules[who], names=heard.names)
+        made[who]["rows"] = [{"case": case.name, "patient": case.patient, "label": row["truth"], **row}
+                             for case, row in zip(heard.cases, rows, strict=True)]  # fmt: skip
+        made[who]["trust"] = task.examined(told[who], judged.truth, labels, rules=rules[who], names=heard.names,
+                                           patients=heard.patients)  # fmt: skip
     made["model"]["groups"] = {key: _by_value(heard.cases, key, judged.measure) for key in by}
-    return {**made, "difference": difference or None, "by_patient": by_patient(judged)}
+    return {**made, "by_patient": by_patient(judged, stands=heard.stands)}
+
+
+def standing(judged: Judged, *, stands: set[str]) -> dict[str, Any]:
+    """The tables of the model and the baseline with their difference, and of the rivals that the baseline was chosen from."""
+    main = [who for who in MAIN if who in judged.said]
+    summary, difference = summaries(main, judged.patients, judged.measure)
+    made: dict[str, Any] = {"baseline": None, "raters": {}, "difference": difference or None, "rivals": {}}
+    made |= {who: {"rows": [], "summary": table, "groups": {}} for who, table in summary.items()}
+    for who in [who for who in judged.said if who not in (*MAIN, USUAL)]:
+        same = stands == {who}
+        table = summary["baseline"] if same else summaries([who], judged.patients, judged.measure, draws=FEWER)[0][who]
+        made["rivals"][who] = {"rows": [], "summary": table, "groups": {}}
+    if stands:
+        made["baseline"]["method"] = " or ".join(sorted(stands))
+    return made
 
 
 def probabilities(task: CaseTask, logits: Floats, labels: Labels, *, rules: Rules) -> Floats:
@@ -249,7 +279,7 @@ def rows_of(judged: Judged, logits: Floats, *, rules: Rules, names: Sequence[str
     return [made[n] for n in range(len(names))]
 
 
-def by_patient(judged: Judged) -> dict[str, Any] | None:
+def by_patient(judged: Judged, *, stands: set[str]) -> dict[str, Any] | None:
     """The scores where the probabilities of a patient's cases are meaned; patients whose cases show different things are left out.
     None where every patient has one case."""
     names, owner = np.unique(np.asarray(judged.patients, str), return_inverse=True)
@@ -259,13 +289,11 @@ def by_patient(judged: Judged) -> dict[str, Any] | None:
     kept = [group for group in groups if (judged.truth[group] == judged.truth[group[0]]).all()]
     if not kept:
         return None
-    mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in judged.said.items() if who != "majority"}
+    mean = {who: np.stack([values[group].mean(0) for group in kept]) for who, values in judged.said.items() if who != USUAL}
     first = [int(group[0]) for group in kept]
     limits = {who: sliced(cuts, np.asarray(first)) for who, cuts in judged.thresholds.items()}
     whole = replace(judged, patients=[judged.patients[k] for k in first], truth=judged.truth[first], said=mean, thresholds=limits)
-    summary, difference = summaries(list(mean), whole.patients, whole.measure)
-    made: dict[str, Any] = {who: {"rows": [], "summary": table} for who, table in summary.items()}
-    return {**made, "difference": difference or None, "raters": {}, "patients": len(kept), "left_out": len(groups) - len(kept)}
+    return {**standing(whole, stands=stands), "patients": len(kept), "left_out": len(groups) - len(kept)}
 
 
 def _by_value(cases: Sequence[Case], key: str, measure: Callable[[str, NDArray[np.intp]], dict[str, dict[str, float]]]) -> dict[str, Any]:

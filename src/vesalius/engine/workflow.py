@@ -297,9 +297,12 @@ def _baselines(session: Session, run: Run, stored: dict[str, Stored]) -> list[Sh
     if session.task.baseline(run.plan.labels) is None:
         return made
     with session.listener.stage("fitting the shallow baseline"):
+        patients = {case.name: case.patient for case in run.dataset.cases}
         for fold in run.splits["folds"]:
             made.append(cast(Shallow, session.task.baseline(run.plan.labels)))
-            made[-1].fit((stored[name].image.astype("float32"), stored[name].target) for name in sorted(fold["train"]))
+            names = sorted(fold["train"])
+            pairs = ((stored[name].image.astype("float32"), stored[name].target) for name in names)
+            made[-1].fit(pairs, patients=[patients[name] for name in names])
     session.clocked("baseline", since)
     return made
 

@@ -1,4 +1,4 @@
-"""Weights that the user brings, under the names of torchvision or timm, into our networks: ResNet, DenseNet and ViT.
+"""Weights that the user brings, under the names of torchvision or timm, into our networks: ResNet, DenseNet, ViT and ConvNeXt.
 
 Shapes are brought together where that has a meaning: kernels of three colours are averaged over the channels of the image (the response to
 a grey picture stays), kernels of two axes are repeated along the third (Carreira & Zisserman 2017, arXiv:1705.07750), learned places
@@ -46,8 +46,20 @@ VIT: tuple[Rule, ...] = (
     (r"(?:norm|encoder\.ln)\.(.+)", r"transformer.norm.\1"),
     (r"(?:head|heads\.head)\.(.+)", r"head.\1"),
 )
+BRANCH = {"layer_scale": "scale", "block.0": "depthwise", "block.2": "pointwise.0", "block.3": "pointwise.1", "block.5": "pointwise.3",
+          "gamma": "scale", "conv_dw": "depthwise", "norm": "pointwise.0", "mlp.fc1": "pointwise.1", "mlp.fc2": "pointwise.3"}  # fmt: skip
+WITHIN = f"({'|'.join(map(re.escape, BRANCH))})" + r"(|\.weight|\.bias)"
+CONVNEXT: tuple[Rule, ...] = (
+    (r"(?:stem|features\.0)\.(\d)\.(.+)", r"stages.0.\1.\2"),
+    (r"features\.([246])\.(\d)\.(.+)", r"stages.\1.\2.\3"),
+    (r"features\.([1357])\.(\d+)\." + WITHIN, lambda m: f"stages.{m[1]}.{m[2]}.{BRANCH[m[3]]}{m[4]}"),
+    (r"stages\.(\d)\.downsample\.(\d)\.(.+)", lambda m: f"stages.{2 * int(m[1])}.{m[2]}.{m[3]}"),
+    (r"stages\.(\d)\.blocks\.(\d+)\." + WITHIN, lambda m: f"stages.{2 * int(m[1]) + 1}.{m[2]}.{BRANCH[m[3]]}{m[4]}"),
+    (r"(?:head\.norm|classifier\.0)\.(.+)", r"head.1.\1"),
+    (r"(?:head\.fc|classifier\.2)\.(.+)", r"head.2.\1"),
+)
 PLACES = ("pos_embed", "encoder.pos_embedding")  # (1, 1 + N, width), the class token first
-RULES = {"ResNet": RESNET, "DenseNet": DENSENET, "ViT": VIT, "ResidualTrunk": RESNET}
+RULES = {"ResNet": RESNET, "DenseNet": DENSENET, "ViT": VIT, "ConvNeXt": CONVNEXT, "ResidualTrunk": RESNET}
 
 
 def translate(weights: Weights, kind: str) -> dict[str, Tensor]:
@@ -108,6 +120,8 @@ def _fitted(name: str, weight: Tensor, like: Tensor) -> Tensor | None:
     """`weight` in the shape of `like`, or None where it is that of a head for other classes."""
     if name == "positions.places":
         weight = _places(weight, like)
+    if name.endswith(".scale"):
+        weight = weight.flatten()
     if weight.ndim == 4 and like.ndim == 5:
         weight = weight[:, :, None].expand(-1, -1, like.shape[2], -1, -1) / like.shape[2]
     if weight.ndim >= 4 and weight.shape[1] == 3 != like.shape[1]:

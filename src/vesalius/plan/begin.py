@@ -13,6 +13,7 @@ import numpy as np
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import parse_value
 from vesalius.nets import NETS
+from vesalius.plan.borrowed import network_of
 from vesalius.plan.classifiers import takes as net_takes
 from vesalius.plan.methods import METHODS, takes
 from vesalius.plan.plan import OWN, Plan
@@ -56,7 +57,7 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     if not path.exists():
         raise UsageError(f"There is nothing to begin from at {path}. Name a run folder or a .safetensors file.")
     if not path.is_dir():
-        return tuple(settings)
+        return _of_file(path, settings, task)
     before = Plan.load(path / "plan.json")
     if task.grain == "case" and stacks(before) and not any(named(text) == "net.name" for text in settings):
         return (*_as_perceptron(before, ndim=ndim, path=path), *settings)
@@ -80,6 +81,17 @@ def with_network(settings: Sequence[str], task: Task, *, ndim: int) -> tuple[str
     mine = {named(text) for text in settings}
     taken = TAKEN[task.grain] if TASKS[before.task].grain != "image" or task.grain != "voxel" else NET[:-1]  # whole images are no patches
     return (*(f"{name}={json.dumps(values[name])}" for name in taken if name not in mine and values[name]), *settings)
+
+
+def _of_file(path: Path, settings: Sequence[str], task: Task) -> tuple[str, ...]:
+    """`settings` with the network that a file of torchvision or timm is of, where the user names none and the task has it."""
+    if any(named(text) == "net.name" for text in settings) or task.grain != "case":
+        return tuple(settings)
+    name, arguments = network_of(path) or ("", {})
+    mine = [parse_value(text.partition("=")[2].strip()) for text in settings if named(text) == "net.arguments"]
+    if name not in task.nets:
+        return tuple(settings)
+    return (f"net.name={name}", *settings, f"net.arguments={json.dumps({**arguments, **(mine[-1] if mine else {})})}")
 
 
 def _stagewise(before: Plan) -> dict[str, Any]:

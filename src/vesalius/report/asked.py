@@ -12,8 +12,8 @@ from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.whole import read_whole
 from vesalius.engine.run import Run
-from vesalius.explain import EXPLAIN, overlay, randomisation_test
-from vesalius.report.explained import cut, is_flat, made, method_for
+from vesalius.explain import EXPLAIN, Ensemble, overlay, randomisation_test
+from vesalius.report.explained import answering, cut, first_of, is_flat, made, meaned, method_for, tested_on
 
 PATIENCE = 600.0  # seconds that an explanation may take which nobody chose by name
 SIDE = 384  # pixels of a panel's height, at least
@@ -28,15 +28,18 @@ def explained(run: Run, case: Case, output: Path, *, method: str, target: str, t
         raise UsageError(suggest(target, names, "class"))
     if output.suffix.lower() != ".png":
         raise UsageError(f"The picture is a PNG; got {output.name}.")
-    net = run.networks()[0]
+    net = answering(run)
     pixels = np.ascontiguousarray(read_whole(case, plan.preparation, plan.patch.size), np.float32)
     image = torch.from_numpy(pixels)[None]
     name, how = (method, made(method, image)) if method else method_for(net, image, patience=PATIENCE)
     with torch.no_grad():
         chosen = torch.tensor([names.index(target)]) if target else net(image).argmax(1)
-    heat = how(net, image, chosen)[0].numpy()
+    heat = meaned(how, net)(net, image, chosen)[0].numpy()
     write_beside(output, lambda beside: _save(panels(pixels, heat, channels=len(plan.preparation.channels)), beside))
-    sentence = randomisation_test(net, how, image, target=chosen).sentence() if test else ""
+    sentence = ""
+    if test:
+        several = len(net.networks) if isinstance(net, Ensemble) else 1
+        sentence = randomisation_test(first_of(net), how, image, target=chosen).sentence() + tested_on(several)
     if is_flat(torch.from_numpy(heat)):
         sentence = "The heat is the same everywhere: it says nothing about where. Try --method occlusion."
     return {"case": case.name, "class": names[int(chosen[0])], "method": EXPLAIN.card(name).title, "picture": str(output),

@@ -57,7 +57,10 @@ def calibration_words(facts: Facts) -> str:
     """How the answers are made from probabilities, in a sentence or two."""
     how = facts.calibration
     if not how.get("nats"):
-        return "There were too few validation cases to set a temperature or thresholds: a class is said at a probability of one half."
+        labels = facts.dataset.labels if facts.dataset else None
+        most = labels is not None and labels.one_of and len(labels.names) > 2
+        said = "said is the most probable class" if most else "a class is said at a probability of one half"
+        return f"There were too few validation cases to set a temperature or thresholds: {said}."
     before, after = how["nats"]
     limits = ", ".join(f"{name} from {number(value, 2)} on" for name, value in how.get("thresholds", {}).items())
     said = f" Said is: {limits}, chosen there for the largest balanced accuracy." if limits else " Said is the most probable class."

@@ -1,7 +1,11 @@
-"""Where a network looked: for a few cases that it named wrongly and rightly, a heat over the image, and whether it can be believed."""
+"""Where a network looked: for a few cases that it named wrongly and rightly, a heat over the image, and whether it can be believed.
+
+Where several networks answer a case together, the heat is the mean of theirs.
+"""
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array
 from vesalius.data.whole import read_whole
 from vesalius.engine.run import Run
-from vesalius.explain import EXPLAIN, Explanation, overlay, randomisation_test
+from vesalius.explain import EXPLAIN, Ensemble, Explanation, MeanHeat, overlay, randomisation_test
 from vesalius.plan import Plan
 from vesalius.report.cases import Picture
 from vesalius.report.facts import Facts
@@ -35,8 +39,8 @@ def results(facts: Facts, chosen: Sequence[Picture]) -> dict[str, Any] | None:
         return None
     try:
         run = Run.open(facts.folder)
-        nets = {member: run.network(member) for member in {member_of(run, one.case) for one in some}}
-        name, method = method_for(next(iter(nets.values())), image_of(run, some[0].case), patience=SHOWING / len(some))
+        nets = {member: answering(run, member) for member in {member_of(run, one.case) for one in some}}
+        name, method = method_for(nets[member_of(run, some[0].case)], image_of(run, some[0].case), patience=SHOWING / len(some))
     except (VesaliusError, OSError) as problem:
         return {"pictures": [], "sentence": f"Where the network looked cannot be shown. {problem}", "method": ""}
     rows = {str(row["case"]): row for row in facts.rows}
@@ -45,21 +49,38 @@ def results(facts: Facts, chosen: Sequence[Picture]) -> dict[str, Any] | None:
     return {"pictures": found, "sentence": sentence, "method": EXPLAIN.card(name).title}
 
 
-def member_of(run: Run, case: str) -> Any:
-    """The folder of a member that may answer `case`: the one that validated on it, else the first."""
+def member_of(run: Run, case: str) -> Path | None:
+    """The folder of the fold that validated on `case`, whose networks alone may answer it; None where all may."""
     folds = run.splits["folds"]
-    return next((member for member, fold in zip(run.members, folds, strict=True) if case in fold["val"]), run.members[0])
+    return next((member for member, fold in zip(run.members, folds, strict=True) if case in fold["val"]), None)
+
+
+def answering(run: Run, member: Path | None = None) -> nn.Module:
+    """The network that answers in one fold, or in all; where there are several, all of them as one."""
+    found = run.networks([member] if member else None)
+    return Ensemble(found) if len(found) > 1 else found[0]
+
+
+def first_of(net: nn.Module) -> nn.Module:
+    """A network by itself: of several the first."""
+    first: nn.Module = net.networks[0] if isinstance(net, Ensemble) else net
+    return first
+
+
+def meaned(method: Explanation, net: nn.Module) -> Explanation:
+    """`method` for `net`: where that is several networks, the mean of their heats."""
+    return MeanHeat(method) if isinstance(net, Ensemble) else method
 
 
 def method_for(net: nn.Module, image: Tensor, *, patience: float) -> tuple[str, Explanation]:
     """The first preferred explanation that `net` can be explained by, whose heat tells places apart, within `patience` seconds."""
     for one in PREFERRED:
         method = made(one, image)
-        if method.refusal(net) or (one == PREFERRED[-1] and _seconds(net, image) * PLACES > patience):
+        if method.refusal(first_of(net)) or (one == PREFERRED[-1] and _seconds(net, image) * PLACES > patience):
             continue
-        if not is_flat(method(net, image)):
+        if not is_flat(meaned(method, net)(net, image)):
             return one, method
-    raise VesaliusError(f"No way of explaining a {type(net).__name__} tells places apart within {patience:.0f} s here. "
+    raise VesaliusError(f"No way of explaining a {type(first_of(net)).__name__} tells places apart within {patience:.0f} s here. "
                         "Try one with vesalius explain RUN IMAGE -o looked.png --method occlusion")  # fmt: skip
 
 
@@ -99,7 +120,7 @@ def picture(run: Run, net: nn.Module, method: Explanation, *, of: tuple[Picture,
     try:
         image = image_of(run, one.case)
         target = torch.tensor([names.index(said)]) if said in names else None
-        heat = method(net, image, target)
+        heat = meaned(method, net)(net, image, target)
     except (VesaliusError, OSError) as problem:
         return Picture(one.role, one.case, one.score, one.scores, problem=str(problem))
     drawings = tuple(draw(view, ()) for view in views(image[0].numpy(), heat[0].numpy(), run.plan))
@@ -152,8 +173,9 @@ def _in_plane(plan: Plan, shape: Sequence[int]) -> tuple[float, float]:
 
 
 def believed(run: Run, net: nn.Module, method: Explanation, *, case: str) -> str:
-    """What the test with random weights says of this network, on one case; or why it was not made."""
+    """What the test with random weights says of this network (of several, of the first), on one case; or why it was not made."""
     try:
+        net, several = first_of(net), len(net.networks) if isinstance(net, Ensemble) else 1
         image = image_of(run, case)
         since = time.monotonic()
         if is_flat(method(net, image)):
@@ -162,6 +184,11 @@ def believed(run: Run, net: nn.Module, method: Explanation, *, case: str) -> str
         if whole > PATIENCE:
             return (f"Whether the heat changes with random weights was not tested: it would take about {whole:.0f} s. "
                     "Ask for it with vesalius explain --test.")  # fmt: skip
-        return randomisation_test(net, method, image).sentence()
+        return randomisation_test(net, method, image).sentence() + tested_on(several)
     except (VesaliusError, OSError) as problem:
         return f"Whether the heat changes with random weights could not be tested. {problem}"
+
+
+def tested_on(several: int) -> str:
+    """Which of `several` networks was tested; "" where there is one."""
+    return f" That was tested on the first of the {several} networks; the heat is the mean of theirs." if several > 1 else ""

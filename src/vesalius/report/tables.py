@@ -59,7 +59,7 @@ def leading(facts: Facts) -> str:
 
 
 def results(part: dict[str, Any], columns: list[str]) -> list[Line]:
-    """For each label, and for all: the model, the baseline, the difference between them, further raters."""
+    """For each label, and for all: the model, the baseline, the difference between them, what else stands beside them, further raters."""
     model, baseline, raters = part["model"], part.get("baseline") or {}, part.get("raters") or {}
     rows = model.get("rows") or []
     of_a_set = not rows or "said" in rows[0]
@@ -68,20 +68,30 @@ def results(part: dict[str, Any], columns: list[str]) -> list[Line]:
     for label in [*names, "all"] if len(names) != 1 else names:
         lines.append(_summary_line("model", model, label, columns=columns))
         if baseline:
-            lines.append(_summary_line("baseline", baseline, label, columns=columns))
+            lines.append(_summary_line("baseline", baseline, label, columns=columns, name=called(baseline)))
             lines.append(_difference_of_sets(part["difference"][label], model, columns) if part.get("difference")
                          else _difference_line(model, baseline, label, columns=columns))  # fmt: skip
-        if part.get("majority"):
-            lines.append(_summary_line("majority", part["majority"], label, columns=columns))
-        lines += [_summary_line(name, scores, label, columns=columns) for name, scores in raters.items() if scores]
+        more = {**beside(part), **raters}
+        lines += [_summary_line("rater", scores, label, columns=columns, name=name) for name, scores in more.items() if scores]
     return lines
 
 
-def _summary_line(name: str, scores: dict[str, Any], label: str, *, columns: list[str]) -> Line:
-    kind = name if name in ("model", "baseline") else "rater"
+def called(baseline: dict[str, Any]) -> str:
+    """The baseline with its method, where that was chosen from several."""
+    return f"baseline: {baseline['method']}" if baseline.get("method") else "baseline"
+
+
+def beside(part: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Who stands beside the model and the baseline, by name: the others that the baseline was chosen from, and the majority."""
+    chosen = (part.get("baseline") or {}).get("method")
+    found = {name: scores for name, scores in (part.get("rivals") or {}).items() if name != chosen}
+    return {**found, "majority class": part["majority"]} if part.get("majority") else found
+
+
+def _summary_line(kind: str, scores: dict[str, Any], label: str, *, columns: list[str], name: str = "") -> Line:
     summary = (scores.get("summary") or {}).get(label) or {}
     cells = [summary_cell(summary.get(metric), metric) for metric in columns]
-    return Line(name, kind, cells, ("all labels" if label == "all" else label) if kind == "model" else "")
+    return Line(name or kind, kind, cells, ("all labels" if label == "all" else label) if kind == "model" else "")
 
 
 def summary_cell(entry: dict[str, Any] | None, metric: str) -> Cell:

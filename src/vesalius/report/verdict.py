@@ -141,7 +141,8 @@ def _gain(facts: Facts, gain: Interval | None, metric: str) -> str:
     spread = f" (95 % interval {range_})" if range_ else ""
     does = "deep learning adds" if gain.mean * (how.better or 1) > 0 else "with deep learning that changes by"
     shallow, more = number(entry["mean"], how.digits), number(gain.mean, how.digits)
-    return f"The shallow baseline reaches {shallow}; {does} {more}{spread}."
+    method = facts.scores("baseline").get("method")
+    return f"The shallow baseline{f' ({method})' if method else ''} reaches {shallow}; {does} {more}{spread}."
 
 
 def _raters(facts: Facts, metric: str) -> list[str]:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,11 +29,22 @@ TASKS = Shelf("tasks")
 class Shallow(Protocol):
     """A baseline that learns without a deep network."""
 
-    def fit(self, pairs: Any) -> Any:
-        """Learn from (image (C, *S), target) pairs."""
+    def fit(self, pairs: Any, *, patients: Sequence[str] | None = None) -> Any:
+        """Learn from (image (C, *S), target) pairs. `patients` says whose each is: where some are held back to choose by, so are all
+        images of their patients."""
 
     def predict(self, image: NDArray[np.float32]) -> Array:
         """An answer coded as the targets are; where cases as a whole are answered, (K,) probabilities."""
+
+
+@runtime_checkable
+class Rivals(Shallow, Protocol):
+    """Several baselines of whole cases that learn from the same pairs; `predict` is the answer of the one that `stands` as the baseline."""
+
+    stands: str
+
+    def answers(self, image: NDArray[np.float32]) -> dict[str, Array]:
+        """(K,) probabilities by the name of each."""
 
 
 class Prior(Shallow, Protocol):

@@ -39,7 +39,7 @@ def make_run(tmp_path, monkeypatch):
 def test_intervals_take_a_thousand_draws_for_each_part(make_run):
     run, done = make_run()
     each = 18 * 1.2 * 0.5
-    intervals = 2 * sum(DRAWS + people + forecast.EXAMINED for people in (10, 8)) * 0.01
+    intervals = forecast.PEOPLE * sum(DRAWS + people + forecast.EXAMINED for people in (10, 8)) * 0.01
     assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + each + intervals), abs=0.05)
     assert forecast.testing_cases(run, None, busy=3.0) == pytest.approx(SPARE * (3 * forecast.REPORT_CPU + each + intervals), abs=0.05)
     assert set(done[0]) == {"dark", "bright", "all"}, "what was timed are the measures"
@@ -47,12 +47,13 @@ def test_intervals_take_a_thousand_draws_for_each_part(make_run):
 
 def test_test_cases_are_answered_by_every_fold_and_patients_with_several_cases_are_drawn_twice(make_run):
     run, _ = make_run(each=0.0, folds=3)
-    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + (10 + 3 * 8) * 1.2 * 0.5), abs=0.05)
+    seconds = (10 + 3 * 8) * 1.2 * 0.5 + 2 * forecast.EXPLAINED * 0.5
+    assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + seconds), abs=0.05)
 
 
 def test_patients_with_several_cases_are_drawn_once_more(make_run):
     run, _ = make_run(patients=[f"p{k // 2}" for k in range(40)])
-    intervals = 2 * sum(DRAWS + people + forecast.EXAMINED for people in (5, 4)) * 0.01 * 1.5
+    intervals = forecast.PEOPLE * sum(DRAWS + people + forecast.EXAMINED for people in (5, 4)) * 0.01 * 1.5
     assert forecast.testing_cases(run, None, busy=1.0) == pytest.approx(SPARE * (forecast.REPORT_CPU + 18 * 0.6 + intervals), abs=0.05)
 
 

@@ -28,6 +28,7 @@ from vesalius.engine.whole import logits, look
 from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.plan.plan import Expected, Net, Patch, Plan, Predict, Train
+from vesalius.report.tables import results
 from vesalius.tasks import TASKS
 
 TWO = Labels(names=("dark", "bright"), values=((0,), (1,)), kind="classes")
@@ -109,6 +110,57 @@ def test_the_baseline_answers_the_same_cases_and_is_compared_by_pairs(run):
     assert auc["baseline"] == pytest.approx(1 - auc["model"])
     assert part["difference"]["all"]["auc"]["mean"] == pytest.approx(auc["model"] - auc["baseline"])
     assert set(part["model"]["groups"]["sex"]) == {"F", "M"}
+
+
+class Two:
+    """Two baselines, of which one stands: the other says the opposite."""
+
+    def __init__(self, stands):
+        self.stands = stands
+
+    def fit(self, pairs, *, patients=None):
+        return self
+
+    def answers(self, image):
+        p = 1 / (1 + np.exp(4 * (image.mean() - 1)))
+        return {"light": np.array([p, 1 - p]), "dark": np.array([1 - p, p])}
+
+    def predict(self, image):
+        return self.answers(image)[self.stands]
+
+
+@pytest.fixture
+def few_draws(monkeypatch):
+    monkeypatch.setattr("vesalius.engine.sets.DRAWS", 60)
+    monkeypatch.setattr("vesalius.engine.whole.FEWER", 60)
+
+
+def test_what_the_baseline_was_chosen_from_stands_beside_it(run, few_draws):
+    part = evaluate(run, baseline=Two("dark"))["parts"]["test"]
+    auc = {who: part["rivals"][who]["summary"]["all"]["auc"]["mean"] for who in ("light", "dark")}
+    assert auc["dark"] == pytest.approx(1 - auc["light"]) and auc["light"] == part["model"]["summary"]["all"]["auc"]["mean"] > 0.8
+    assert part["baseline"]["method"] == "dark" and part["baseline"]["summary"] == part["rivals"]["dark"]["summary"]
+    assert part["difference"]["all"]["auc"]["mean"] == pytest.approx(auc["light"] - auc["dark"])
+    assert part["rivals"]["light"]["summary"]["all"]["auc"]["low"] is not None
+    rows = [line.name for line in results(part, ["auc"])]
+    assert rows[-5:] == ["model", "baseline: dark", "difference", "light", "majority class"]
+
+
+def test_folds_may_choose_different_baselines_which_are_then_all_shown(tmp_path, monkeypatch, few_draws):
+    data = cohort(tmp_path / "pictures", patients=[f"p{k // 4 * 2 + k % 2}" for k in range(40)])
+    names = [c.name for c in data.cases]
+    folds = [(names[8:16], names[:8]), (names[:8], names[8:16])]
+    made = write_run(tmp_path / "run", data, plan_of(settings=["folds=2"]), folds=folds, test=names[16:])
+    parts = evaluate(answering(made, monkeypatch, [Brightness(), Brightness()]), baseline=[Two("dark"), Two("light")])["parts"]
+    said = {r["case"]: r["probabilities"]["bright"] for r in parts["val"]["baseline"]["rows"]}
+    truth = {r["case"]: r["truth"] == "bright" for r in parts["val"]["baseline"]["rows"]}
+    right = [np.mean([(said[n] > 0.5) == truth[n] for n in some]) for some in (names[:8], names[8:16])]
+    assert right[0] < 0.5 < right[1], "each fold is answered by its own"
+    assert parts["val"]["baseline"]["method"] == "dark or light" and parts["test"]["baseline"]["method"] == "dark"
+    assert [line.name for line in results(parts["val"], ["auc"])][-5:] == ["baseline: dark or light", "difference", "light", "dark",
+                                                                           "majority class"]  # fmt: skip
+    by = parts["test"]["by_patient"]
+    assert by["rivals"]["dark"]["summary"] == by["baseline"]["summary"] and set(by["rivals"]) == {"dark", "light"}
 
 
 def test_each_fold_has_a_baseline_that_never_saw_whom_it_is_asked_about(tmp_path, monkeypatch):

@@ -75,8 +75,31 @@ def vit(naming, classes=1000, w=192, tokens=196):
     return found | {f"{last}.weight": (w,), f"{last}.bias": (w,)} | linear(head, w, classes)
 
 
+def convnext(naming, classes=1000, w=96):
+    """Names and shapes of timm's and torchvision's ConvNeXt, in the size T."""
+    timm = naming == "timm"
+    stem = "stem" if timm else "features.0"
+    found = {f"{stem}.0.weight": (w, 3, 4, 4), f"{stem}.0.bias": (w,), f"{stem}.1.weight": (w,), f"{stem}.1.bias": (w,)}
+    scale, depth, norm, up, down = (("gamma", "conv_dw", "norm", "mlp.fc1", "mlp.fc2") if timm else
+                                    ("layer_scale", "block.0", "block.2", "block.3", "block.5"))  # fmt: skip
+    for stage, count in enumerate((3, 3, 9, 3)):
+        if stage:
+            here = f"stages.{stage}.downsample" if timm else f"features.{2 * stage}"
+            found |= {f"{here}.0.weight": (w,), f"{here}.0.bias": (w,), f"{here}.1.weight": (2 * w, w, 2, 2), f"{here}.1.bias": (2 * w,)}
+            w *= 2
+        for k in range(count):
+            here = f"stages.{stage}.blocks.{k}" if timm else f"features.{2 * stage + 1}.{k}"
+            found |= {f"{here}.{scale}": (w,) if timm else (w, 1, 1), f"{here}.{depth}.weight": (w, 1, 7, 7), f"{here}.{depth}.bias": (w,)}
+            found |= {f"{here}.{norm}.weight": (w,), f"{here}.{norm}.bias": (w,)}
+            found |= linear(f"{here}.{up}", w, 4 * w) | linear(f"{here}.{down}", 4 * w, w)
+    last, head = ("head.norm", "head.fc") if timm else ("classifier.0", "classifier.2")
+    return found | {f"{last}.weight": (w,), f"{last}.bias": (w,)} | linear(head, w, classes)
+
+
 CASES = [("resnet", resnet(18), {"depth": 18}), ("resnet", resnet(50), {"depth": 50}), ("densenet", densenet(), {}),
-         ("vit", vit("timm"), {"size": "Ti"}), ("vit", vit("torchvision"), {"size": "Ti"})]  # fmt: skip
+         ("vit", vit("timm"), {"size": "Ti"}), ("vit", vit("torchvision"), {"size": "Ti"}),
+         ("convnext", convnext("timm"), {"size": "T"}), ("convnext", convnext("torchvision"), {"size": "T"})]  # fmt: skip
+IDS = ["resnet18", "resnet50", "densenet", "vit of timm", "vit of torchvision", "convnext of timm", "convnext of torchvision"]
 
 
 def filled(shapes):
@@ -84,7 +107,7 @@ def filled(shapes):
     return {name: torch.full(shape, float(k)) for k, (name, shape) in enumerate(shapes.items())}
 
 
-@pytest.mark.parametrize(("name", "shapes", "arguments"), CASES, ids=["resnet18", "resnet50", "densenet", "timm", "torchvision"])
+@pytest.mark.parametrize(("name", "shapes", "arguments"), CASES[:-1], ids=IDS[:-1])
 def test_every_published_name_has_its_place(name, shapes, arguments):
     """All names go somewhere, to a weight of the same size, and nothing of ours is left as it was drawn."""
     net, theirs = initialise(NETS[name](2, 3, 1000, **arguments), torch.Generator().manual_seed(0)), filled(shapes)
@@ -105,6 +128,11 @@ def test_they_stand_where_they_belong():
     ours, theirs = translate(filled(densenet()), "DenseNet"), filled(densenet())
     for a, b in (("features.denseblock3.denselayer24.conv2.weight", "features.5.23.1.2.weight"),
                  ("features.transition2.norm.weight", "features.4.0.weight"), ("features.norm5.bias", "features.8.0.bias")):  # fmt: skip
+        assert torch.equal(ours[b], theirs[a])
+    theirs = filled(convnext("timm"))
+    ours = translate(theirs, "ConvNeXt")
+    for a, b in (("stages.2.downsample.1.weight", "stages.4.1.weight"), ("stages.2.blocks.8.mlp.fc2.bias", "stages.5.8.pointwise.3.bias"),
+                 ("stages.0.blocks.1.conv_dw.weight", "stages.1.1.depthwise.weight"), ("head.norm.bias", "head.1.bias")):  # fmt: skip
         assert torch.equal(ours[b], theirs[a])
     old = {"features.denseblock1.denselayer2.norm.1.weight": torch.ones(96)}
     assert list(translate(old, "DenseNet")) == ["features.1.1.0.0.weight"]
@@ -133,6 +161,20 @@ def test_the_answer_is_that_of_the_borrowed_weights():
             short = norm(conv(x, f"{here}.downsample.0", stride), f"{here}.downsample.1") if stride == 2 else x
             x = (y + short).relu()
     torch.testing.assert_close(net(image), x.mean((2, 3)) @ w["fc.weight"].T + w["fc.bias"], rtol=1e-4, atol=1e-3)
+
+
+def test_a_block_of_a_convnext_answers_with_the_borrowed_weights():
+    """By plain functions on torchvision's names."""
+    generator = torch.Generator().manual_seed(0)
+    w = {k: 0.1 * torch.randn(s, generator=generator) for k, s in convnext("torchvision").items()}
+    net = NETS["convnext"](2, 3, 1000).eval()
+    assert borrow(net, w) == []
+    x = torch.randn(1, 192, 9, 8, generator=generator)
+    here = {part.removeprefix("features.3.2."): v for part, v in w.items() if part.startswith("features.3.2.")}
+    y = F.conv2d(x, here["block.0.weight"], here["block.0.bias"], padding=3, groups=192).permute(0, 2, 3, 1)
+    y = F.layer_norm(y, (192,), here["block.2.weight"], here["block.2.bias"], eps=1e-6)
+    y = F.linear(F.gelu(F.linear(y, here["block.3.weight"], here["block.3.bias"])), here["block.5.weight"], here["block.5.bias"])
+    torch.testing.assert_close(net.stages[3][2](x), x + here["layer_scale"] * y.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-4)
 
 
 def test_other_classes_channels_and_axes():

@@ -130,3 +130,44 @@ def test_masks_need_no_explanation(run, tmp_path):
     other = write_run(tmp_path / "masks", run.dataset, tiny_plan(labels=LABELS))
     with pytest.raises(UsageError, match="voxel by voxel"):
         asked.explained(other, run.dataset.cases[0], tmp_path / "o.png", method="", target="", test=False)
+
+
+class Weighed(Corner):
+    """Looks at another corner, and says more or less loudly what it sees."""
+
+    def __init__(self, rows, factor):
+        super().__init__()
+        self.rows, self.weight = rows, nn.Parameter(factor * torch.tensor([-0.1, 0.1]))
+
+    def trunk(self, image):
+        window = torch.zeros_like(image)
+        window[..., self.rows, :4] = 1
+        return image * window
+
+
+def test_of_several_networks_the_mean_of_their_heats_is_shown():
+    nets = [Weighed(slice(0, 4), 1.0), Weighed(slice(4, 8), 3.0)]
+    both, image = explained.Ensemble(nets), torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(both(image), (nets[0](image) + nets[1](image)) / 2)
+    name, method = explained.method_for(both, image, patience=9)
+    target = both(image).argmax(1)
+    heats = [method(net, image, target) for net in nets]
+    heat = explained.meaned(method, both)(both, image, target)
+    assert name == "grad_cam" and torch.allclose(heat, (heats[0] + heats[1]) / 2)
+    assert float(heat[:, :4].max()) > 0 and float(heat[:, 4:].max()) > 0, "each has its corner in it"
+    hidden = explained.made("occlusion", image)
+    assert torch.allclose(explained.meaned(hidden, both)(both, image, target), hidden(both, image, target), atol=1e-6)
+    assert explained.meaned(method, nets[0]) is method
+
+
+def test_folds_are_explained_by_the_networks_that_answered(tmp_path, monkeypatch):
+    data = cohort(tmp_path / "pictures", 32)
+    names = [case.name for case in data.cases]
+    folds = [(names[8:20], names[:8]), (names[:8], names[8:20])]
+    made = write_run(tmp_path / "run", data, plan_of(settings=["folds=2"]), folds=folds, test=names[20:])
+    nets = [Weighed(slice(0, 4), 1.0), Weighed(slice(4, 8), 3.0)]
+    run = answering(made, monkeypatch, nets)
+    seen = [explained.answering(run, explained.member_of(run, name)) for name in (names[0], names[8], names[20])]
+    assert seen[0] is nets[0] and seen[1] is nets[1] and list(seen[2].networks) == nets
+    found = asked.explained(run, data.cases[21], tmp_path / "out.png", method="", target="bright", test=True)
+    assert "the first of the 2 networks" in found["sentence"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from sklearn import metrics as oracle
 from tests.unit.engine.test_whole import TWO, Brightness, cohort, folded, plan_of
 from tests.unit.engine.tiny import answering, write_run
 from vesalius.core.files import read_json, write_json
+from vesalius.data.labels import Labels
 from vesalius.engine.evaluate import evaluate
 from vesalius.report import promises, write
-from vesalius.report.classes import doubt
+from vesalius.report.classes import calibration_words, doubt
 from vesalius.report.curves import ACTS, benefit, confusion, curves, decisions, precision_recall, reliability, roc
 from vesalius.trust.operating import Rate
 
@@ -55,6 +57,14 @@ def test_the_decision_curve_weighs_hits_against_alarms():
     for act, worth in zip(ACTS, line, strict=True):
         said = p >= act
         assert worth == pytest.approx(((said & there).sum() - (said & ~there).sum() * act / (1 - act)) / 80, abs=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "names", "words"), [("classes", "ab", "one half"), ("findings", "abc", "one half"),
+                                                      ("grades", "abc", "most probable"), ("classes", "abc", "most probable")])  # fmt: skip
+def test_without_validation_what_is_said_depends_on_how_many_classes_there_are(kind, names, words):
+    labels = Labels(names=tuple(names), values=tuple((k,) for k in range(len(names))), kind=kind)
+    facts = SimpleNamespace(calibration={}, dataset=SimpleNamespace(labels=labels))
+    assert words in calibration_words(facts)
 
 
 def test_confusions_are_counted():

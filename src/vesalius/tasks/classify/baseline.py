@@ -2,11 +2,12 @@
 
 Each channel gives its coarse pixels, a histogram of its intensities, and histograms of its edge directions in a few cells (after Dalal
 & Triggs 2005, Histograms of oriented gradients); of volumes the strength of edges along each axis. Regularised logistic regression
-on these; the penalty is chosen on a fifth of the training cases. Convex or counted: no network, no luck.
+and gradient boosted trees learn from these. A fifth of the training cases chooses the penalty, the number of trees, and which of both
+stands as the baseline. No network, no luck.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.special import expit, log_expit, log_softmax, softmax
 from vesalius.core.errors import DataError
 from vesalius.data.labels import IGNORE
 from vesalius.data.whole import along
+from vesalius.tasks.classify.boosting import Forest, How, Known, boost, cost, widened
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
@@ -27,44 +29,59 @@ PENALTIES = (0.3, 0.1, 0.03, 0.01, 0.003)  # on the squared coefficients of stan
 KEPT = 6000  # training cases at most
 
 
+LINEAR, TREES = "logistic regression", "gradient boosting"
+FEWEST = 5  # cases held back at least, or nothing is chosen by them
+UNCHOSEN = 30  # rounds of trees where nothing is chosen
+
+
 @dataclass
 class Baseline:
-    """`fit` on (image (C, *S) float32, target uint8 (1,) or (K,)); `predict` gives (K,) probabilities."""
+    """`fit` on (image (C, *S) float32, target uint8 (1,) or (K,)); `answers` gives the (K,) probabilities of both, `predict` those of
+    the one that `stands`, because it cost the cases that were held back less."""
 
     classes: int
     one_of: bool
     seed: int = 0
+    stands: str = LINEAR
     centre: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     spread: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     coefficients: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    forest: Forest | None = None
 
-    def fit(self, pairs: Iterable[tuple[Floats, Codes]]) -> "Baseline":
-        """Learn from `pairs`, which are gone through once."""
-        described = [(features(image), target) for image, target in pairs]
-        if not described:
-            raise DataError("The baseline was given no case to learn from. Check the training part of the split.")
-        draw = np.random.default_rng(self.seed)
-        order = draw.permutation(len(described))[:KEPT]
-        x = np.stack([described[k][0] for k in order])
-        y = np.stack([described[k][1] for k in order])
+    def fit(self, pairs: Iterable[tuple[Floats, Codes]], *, patients: Sequence[str] | None = None) -> "Baseline":
+        """Learn from `pairs`, which are gone through once; of each of their `patients` all images are held back, or none."""
+        x, y, people = described(pairs, patients, seed=self.seed)
+        held = held_back(people)
         self.centre, self.spread = x.mean(0), x.std(0) + np.float32(1e-6)
-        x = self._standard(x)
-        held = max(1, len(x) // 5)
-        penalty = PENALTIES[0]
-        if held > 4:
-            costs = [
-                self._cost(regression(x[held:], y[held:], penalty, classes=self._width()), x[:held], y[:held]) for penalty in PENALTIES
-            ]
-            penalty = PENALTIES[int(np.argmin(costs))]
-        self.coefficients = regression(x, y, penalty, classes=self._width())
+        penalty, rounds = self._chosen(x, y, held) if held.sum() >= FEWEST else (PENALTIES[0], UNCHOSEN)
+        self.coefficients = regression(self._standard(x), y, penalty, classes=self._width())
+        truth = self._known(y)
+        self.forest = boost(x, truth, how=replace(How().paced(truth.outputs), rounds=rounds), seed=self.seed)
         return self
 
-    def predict(self, image: Floats) -> NDArray[np.float64]:
-        """(K,) probabilities of `image` (C, *S)."""
-        if not self.coefficients.size:
+    def answers(self, image: Floats) -> dict[str, NDArray[np.float64]]:
+        """(K,) probabilities of `image` (C, *S), by either."""
+        if not self.forest:
             raise DataError("The baseline has learned nothing yet. Call fit first.")
-        logits = self._standard(features(image)[None]) @ self.coefficients
-        return np.asarray((softmax(logits, 1) if self.one_of else expit(logits))[0], np.float64)
+        x = features(image)[None]
+        logits = {LINEAR: self._standard(x) @ self.coefficients, TREES: widened(self.forest.logits(x), self.classes)}
+        return {who: np.asarray((softmax(z, 1) if self.one_of else expit(z))[0], np.float64) for who, z in logits.items()}
+
+    def predict(self, image: Floats) -> NDArray[np.float64]:
+        """(K,) probabilities of `image` (C, *S) by the one that stands."""
+        return self.answers(image)[self.stands]
+
+    def _chosen(self, x: Floats, y: Codes, held: NDArray[np.bool_]) -> tuple[float, int]:
+        """The penalty and the rounds of trees that cost the cases `held` back least; and who of both `stands`."""
+        z, truth, theirs = self._standard(x), self._known(y[~held]), self._known(y[held])
+        found = [regression(z[~held], y[~held], penalty, classes=self._width()) for penalty in PENALTIES]
+        costs = [cost(z[held] @ coefficients, theirs) for coefficients in found]
+        forest = boost(x[~held], truth, held=(x[held], theirs), how=How().paced(truth.outputs), seed=self.seed)
+        self.stands = TREES if cost(forest.logits(x[held]), theirs) < min(costs) else LINEAR
+        return PENALTIES[int(np.argmin(costs))], forest.rounds
+
+    def _known(self, y: Codes) -> Known:
+        return Known(*membership(y, self._width()), softly=self.one_of)
 
     def _width(self) -> int:
         """Classes of a softmax, or minus the findings."""
@@ -74,10 +91,30 @@ class Baseline:
         """Features in standard deviations, clipped to four, and a 1."""
         return np.hstack([np.clip((x - self.centre) / self.spread, -4, 4), np.ones((len(x), 1))]).astype(np.float32)
 
-    def _cost(self, coefficients: Floats, x: Floats, y: Codes) -> float:
-        """Mean cross entropy."""
-        inside, known = membership(y, self._width())
-        return float(_nats(x @ coefficients, inside, known, softly=self.one_of)[0])
+
+def described(pairs: Iterable[tuple[Floats, Codes]], patients: Sequence[str] | None, *, seed: int) -> tuple[Floats, Codes, list[str]]:
+    """Features (N, F), targets and patients of the cases, in random order and at most `KEPT`; without `patients` each is its own."""
+    if patients is None:
+        pairs = list(pairs)
+        patients = [str(k) for k in range(len(pairs))]
+    order = np.random.default_rng(seed).permutation(len(patients))[:KEPT].tolist()
+    drawn = set(order)
+    found = {k: (features(image), target) for k, (image, target) in enumerate(pairs) if k in drawn}
+    if not found:
+        raise DataError("The baseline was given no case to learn from. Check the training part of the split.")
+    return np.stack([found[k][0] for k in order]), np.stack([found[k][1] for k in order]), [patients[k] for k in order]
+
+
+def held_back(patients: Sequence[str]) -> NDArray[np.bool_]:
+    """Which cases are held back to choose by: whole patients, in the order of their first case, until a fifth of the cases is reached; none
+    where that would be half of them or more."""
+    names, owner = np.unique(np.asarray(patients, str), return_inverse=True)
+    first = np.full(len(names), len(owner))
+    np.minimum.at(first, owner, np.arange(len(owner)))
+    order = np.argsort(first)
+    before = np.cumsum(np.bincount(owner)[order]) - np.bincount(owner)[order]
+    held = np.isin(owner, order[before < len(owner) // 5])
+    return held if 2 * held.sum() < len(owner) else np.zeros_like(held)
 
 
 def features(image: Floats) -> Floats:

@@ -59,8 +59,9 @@ class Baseline:
     spread: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     coefficients: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
 
-    def fit(self, pairs: Iterable[tuple[Floats, Codes]]) -> "Baseline":
-        """Learn from `pairs`, which are gone through once and never held together."""
+    def fit(self, pairs: Iterable[tuple[Floats, Codes]], *, patients: Sequence[str] | None = None) -> "Baseline":
+        """Learn from `pairs`, which are gone through once and never held together. Nobody is held back, so that whose they are (`patients`)
+        makes no difference."""
         random = np.random.default_rng(self.seed)
         drawn = [draw(image, target, random) for image, target in pairs]
         if not drawn:

@@ -69,6 +69,13 @@ class Rolling:
         axis = self.cut.axis
         return self.sums[number].index_select(axis, indices % self.thickness).movedim(axis, 0).float()
 
+    def block(self, number: int, first: int, out: Tensor) -> None:
+        """Fill float32 `out` (T, *plane) with the T rows of class `number` from row `first` of the volume on."""
+        ring, done = self.sums[number].movedim(self.cut.axis, 0), 0
+        for start, stop in _wrap(first, first + len(out), self.thickness):
+            out[done : done + stop - start].copy_(ring[start:stop])
+            done += stop - start
+
     def release(self, stop: int) -> None:
         """Rows below `stop` are not needed any more."""
         for first, last in _wrap(self.released, stop, self.thickness):

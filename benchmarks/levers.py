@@ -27,6 +27,7 @@ def swapped(place, name, other):
 
 
 NORM = "instance norm keeps channels together"
+WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 
 
@@ -41,6 +42,12 @@ def lines():
     from vesalius.augment import _compose
 
     return _compose, "along_axes", lambda matrix: False
+
+
+def winners():
+    from vesalius.engine import stream
+
+    return stream, "pays", lambda old, new: False
 
 
 def compared(work, call, swap, options, check):
@@ -78,6 +85,22 @@ def volume(options):
         return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
 
     return compared(f"{NORM}: 96 x 96 x 80 voxels, 4 channels", inference.ours(of), norm(), options, check)
+
+
+def export(classes):
+    """Class logits to labels on the scan's grid, as `benchmarks/logits.py` has it."""
+
+    def rows_of(options):
+        import logits
+
+        of = SimpleNamespace(classes=[classes], grid=[80] * 3, shape=[120] * 3)
+
+        def check(here, there):
+            return f"{(here != there).sum()} of {here.size} labels differ; tests/unit/engine/test_candidates.py"
+
+        return compared(f"{WINNERS}: {classes} classes, 120 x 120 x 120 from 80 x 80 x 80", logits.ours(of), winners(), options, check)
+
+    return rows_of
 
 
 def augmentation(size):
@@ -130,7 +153,7 @@ def main():
     import torch
 
     torch.set_num_threads(1)
-    made = [row for work in (step, volume, augmentation("hippocampus"), augmentation("cube")) for row in work(options)]
+    made = [row for work in (step, volume, export(25), export(100), augmentation("hippocampus"), augmentation("cube")) for row in work(options)]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

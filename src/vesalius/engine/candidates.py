@@ -24,8 +24,10 @@ from torch import Tensor
 from vesalius.core.space import Array
 from vesalius.engine.rolling import Rolling
 
-BLOCK = 2**16  # voxels of one class in a block: 256 KB, so that what is done to a class stays in the cache of a core
-WITHIN = 2.0**-20  # of a logit: more than rounding changes
+BLOCK = 2**17  # voxels of one class in a block: 512 KB, half of what the cache of a core holds
+PAIRS = 3 * 2**21  # classes times voxels in a block at the most: were all of them candidates, they would take some 50 MB
+WITHIN = 2.0**-20  # of a logit and of 1: more than rounding changes
+Shares = tuple[Tensor, Tensor] | None
 PAYS = 1.5  # output voxels for each voxel from which on passes over the coarse grid cost less than they save
 
 
@@ -65,7 +67,7 @@ def pays(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
 @dataclass(frozen=True, eq=False)
 class Found:
     """Candidates of a block: `only` (T * prod(plane),) the number of one of them, `cells` (C,) those with several, the most first, and
-    `numbers` (most, C) of these, in ascending order, of which the first `counts` (C,) hold."""
+    `numbers` (most, C + 1) of these, in ascending order, of which the first `counts` (C,) hold."""
 
     only: Array
     cells: Array
@@ -86,7 +88,7 @@ class Winners:
         """Labels of the output rows `span`, whose cells are complete."""
         cell = self.lines[0].cell
         low, high = int(cell[span.start]), int(cell[span.stop - 1]) + 1
-        step = max(1, BLOCK // math.prod(self.plane))
+        step = max(1, min(BLOCK, PAIRS // len(self.rolling.sums)) // math.prod(self.plane))
         for first in range(low, high, step):
             self._block(first, min(first + step, high))
 
@@ -116,15 +118,30 @@ class Winners:
         """Labels of the cells with several candidates."""
         places = [torch.from_numpy(place) for place in np.unravel_index(found.cells, shape)]
         places[0] = places[0] + first
-        shares = [None if one.share is None else torch.from_numpy(one.share)[:, place] for one, place in zip(self.lines, places, strict=True)]
-        rank = largest(found, self._corners(places), shares)
-        numbers = torch.from_numpy(found.numbers).flatten()
-        chosen = numbers[(rank.long() * len(found.cells)).add_(torch.arange(len(found.cells)))]
+        rank = largest(found, self._corners(places), self._shares(places))
+        entry = rank.to(torch.int32).mul_(found.numbers.shape[1]).add_(torch.arange(len(found.cells), dtype=torch.int32))
+        chosen = torch.from_numpy(found.numbers.ravel()).index_select(0, entry.flatten()).view(rank.shape)
+        target = self._targets(places)
+        torch.from_numpy(self.labels).view(-1).scatter_(0, target.flatten(), chosen.expand_as(target).flatten())
+
+    def _targets(self, places: list[Tensor]) -> Tensor:
+        """Where the output voxels (slots per axis ..., C) of the cells at `places` lie in the flat labels."""
         target = torch.zeros((), dtype=torch.int64)
         for axis, (one, place) in enumerate(zip(self.lines, places, strict=True)):
-            stride = self.labels.strides[1 + self.axes[axis]]
-            target = target + _along((torch.from_numpy(one.where) * stride)[:, place], axis, len(shape))
-        torch.from_numpy(self.labels).view(-1).scatter_(0, target.flatten(), chosen.expand_as(target).flatten())
+            where = torch.from_numpy(one.where * self.labels.strides[1 + self.axes[axis]])
+            target = target + _along(where.index_select(1, place), axis, len(places))
+        return target
+
+    def _shares(self, places: list[Tensor]) -> list[Shares]:
+        """What the nearer and the further corner count at the output voxels of the cells at `places`, axis by axis."""
+        shares: list[Shares] = []
+        for axis, (one, place) in enumerate(zip(self.lines, places, strict=True)):
+            if one.share is None:
+                shares.append(None)
+                continue
+            far = torch.from_numpy(one.share).index_select(1, place)
+            shares.append((_along(1 - far, axis, len(places)), _along(far, axis, len(places))))
+        return shares
 
     def _corners(self, places: list[Tensor]) -> Callable[[Array], Tensor]:
         """A function from class numbers of the first cells of `places` to their float32 corners, (2 or 1 per axis ..., C)."""
@@ -155,16 +172,18 @@ def candidates(block: Callable[[int, Tensor], None], closed: Tensor, steps: list
     for number in range(classes):
         block(number, now)
         torch.maximum(lower, _pooled(now, spare, steps, torch.minimum), out=lower)
-    lower = (lower - WITHIN * lower.abs()).masked_fill_(closed, torch.inf)
-    counts, only, can = np.zeros(len(closed), np.int16), np.zeros(len(closed), np.uint8), np.empty(len(closed), bool)
+    lower = (lower - WITHIN * (1 + lower.abs())).masked_fill_(closed, torch.nan)  # nothing is at least that
+    counts = np.zeros(len(closed), np.uint8 if classes < 256 else np.uint16)
+    only, can = np.zeros(len(closed), np.uint8), np.empty(len(closed), bool)
     cells, ranks = [], []
     for number in range(classes):
         block(number, now)
         np.greater_equal(_pooled(now, spare, steps, torch.maximum).numpy(), lower.numpy(), out=can)
-        cells.append(np.flatnonzero(can))
-        ranks.append(counts[cells[-1]])
-        only[cells[-1]] = number
-        counts += can
+        here = np.flatnonzero(can).astype(np.int32)
+        cells.append(here)
+        ranks.append(counts.take(here))
+        only[here] = number
+        counts += can.view(np.uint8)
     return _sorted(only, counts, cells, ranks)
 
 
@@ -179,23 +198,23 @@ def _pooled(now: Tensor, spare: Tensor, steps: list[int], least: Callable[..., T
 def _sorted(only: Array, counts: Array, cells: list[Array], ranks: list[Array]) -> Found:
     """`cells` that have class k as a candidate, and how many candidates come before it, as a table."""
     several = np.flatnonzero(counts > 1)
-    several = several[np.argsort(-counts[several], kind="stable")]
-    places = np.full(len(counts), -1, np.int64)
-    places[several] = np.arange(len(several))
-    numbers = np.zeros((int(counts.max(initial=0)), len(several)), np.uint8)
+    several = several[np.argsort(counts.max(initial=0) - counts[several], kind="stable")]
+    most, count = int(counts.max(initial=0)), len(several)
+    places = np.full(len(counts), count, np.int32)  # cells with one candidate share a last column
+    places[several] = np.arange(count, dtype=np.int32)
+    numbers = np.zeros((most, count + 1), np.uint8)
+    table = numbers.ravel()
     for number, (here, rank) in enumerate(zip(cells, ranks, strict=True)):
-        place = places[here]
-        inside = place >= 0
-        numbers[rank[inside], place[inside]] = number
-    return Found(only, several, counts[several], numbers)
+        table[rank * np.int32(count + 1) + places.take(here)] = number
+    return Found(only, several, counts[several].astype(np.int32), numbers)
 
 
-def largest(found: Found, corners: Callable[[Array], Tensor], shares: list[Tensor | None]) -> Tensor:
+def largest(found: Found, corners: Callable[[Array], Tensor], shares: list[Shares]) -> Tensor:
     """Which of its candidates is the largest at every output voxel of the border cells, (slots per axis ..., C); the first of equals."""
-    best = _mixed(corners(found.numbers[0]), shares)
+    best = _mixed(corners(found.numbers[0, :-1]), shares)
     rank = torch.zeros_like(best)
     for number in range(1, len(found.numbers)):
-        left = int(np.searchsorted(-found.counts, -number, side="left"))  # cells with more candidates than that
+        left = int(np.searchsorted(-found.counts, -number))  # cells with more candidates than that
         value = _mixed(corners(found.numbers[number, :left]), shares)
         greater = torch.gt(value, best[..., :left], out=torch.empty_like(value))
         torch.maximum(best[..., :left], value, out=best[..., :left])
@@ -203,13 +222,12 @@ def largest(found: Found, corners: Callable[[Array], Tensor], shares: list[Tenso
     return rank
 
 
-def _mixed(values: Tensor, shares: list[Tensor | None]) -> Tensor:
+def _mixed(values: Tensor, shares: list[Shares]) -> Tensor:
     """`values` at the corners of cells (2 or 1 per axis ..., C), mixed for every output voxel in them."""
     for axis, share in enumerate(shares):
         if share is not None:
-            near, far = values.split(1, axis)
-            part = _along(share[:, : values.shape[-1]], axis, len(shares))
-            values = (near * (1 - part)).addcmul_(far, part)
+            (near, far), count = values.split(1, axis), values.shape[-1]
+            values = (near * share[0][..., :count]).addcmul_(far, share[1][..., :count])
     return values
 
 

@@ -52,7 +52,7 @@ class Rolling:
                 place[0] = slice(first + shift, stop + shift)
                 target = self.sums[_every(place)]
                 weighted = self._weighted(logits[_every(part)], self._weight(index, part))
-                target += weighted.to(self.sums.dtype)
+                target.copy_(weighted.to(self.sums.dtype).add_(target.contiguous()))  # three whole passes; += runs along short rows
 
     def add_air(self, index: Index) -> None:
         """Tile `index` as background without the network."""
@@ -88,7 +88,7 @@ class Rolling:
             logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
         logits = logits.float()
         weighted = (logits - logits.amax(0)).mul_(weight) if self.exclusive else logits * weight
-        low, high = torch.aminmax(weighted)
+        low, high = (weighted.amin(), weighted.new_zeros(())) if self.exclusive else torch.aminmax(weighted)  # the largest is 0
         if not (low.item() > -LIMIT and high.item() < LIMIT):
             raise VesaliusError(
                 f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "

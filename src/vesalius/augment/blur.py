@@ -77,7 +77,7 @@ def _add_neighbours(channel: Tensor, out: Tensor, weights: list[float], axis: in
     for step, weight in enumerate(weights[1:], start=1):
         inner = max(0, side - step)  # voxels that have such a neighbour
         edge = side - inner
-        out.narrow(axis, 0, inner).add_(channel.narrow(axis, step, inner), alpha=weight)
+        out.narrow(axis, 0, inner).add_(channel.narrow(axis, edge, inner), alpha=weight)
         out.narrow(axis, edge, inner).add_(channel.narrow(axis, 0, inner), alpha=weight)
         out.narrow(axis, inner, edge).add_(channel.narrow(axis, side - 1, 1), alpha=weight)
         out.narrow(axis, 0, edge).add_(channel.narrow(axis, 0, 1), alpha=weight)

@@ -98,7 +98,7 @@ def _linear(source: Tensor, places: list[Tensor], out: Tensor) -> None:
 
 
 def _mixed(channel: Tensor, index: Tensor, axes: list[tuple[int, Tensor]]) -> Tensor:
-    """The voxels of flat `channel` at `index`, mixed along each of `axes` (the step to the next voxel, its share) with those behind them."""
+    """The voxels of flat `channel` at `index`, mixed along each of `axes` (step to the next voxel, its share) with those behind them."""
     if not axes:
         return channel.index_select(0, index)
     (step, share), *left = axes

@@ -98,7 +98,11 @@ class Winners:
         closed = self._closed(first, stop, shape)
         rows = slice(*np.searchsorted(self.lines[0].cell, (first, stop)))
         steps = [math.prod(shape[axis + 1 :]) for axis, one in enumerate(self.lines) if one.reach]
-        found = candidates(lambda number, out: self.rolling.block(number, first, out.view(shape)), closed, steps, classes=len(self.rolling.sums))
+
+        def rows_of(number: int, out: Tensor) -> None:
+            self.rolling.block(number, first, out.view(shape))
+
+        found = candidates(rows_of, closed, steps, classes=len(self.rolling.sums))
         picked = found.only.reshape(shape)
         for axis in reversed(range(len(shape))):
             cell = self.lines[axis].cell

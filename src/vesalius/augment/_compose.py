@@ -145,9 +145,9 @@ class Composed:
         turned = [row for row in turned if row not in straight]
         if in_space(batch[names[0]]) and self._alone(where):
             for row in turned:
-                places = self._places_in_space(draws[row], source)
+                looked = self._places_in_space(draws[row], source)
                 for name in names:
-                    self._sample_in_space(moved[name][row], batch[name][row], places, nearest=batch.kinds[name] == Kind.MASK)
+                    self._sample_in_space(moved[name][row], batch[name][row], looked, nearest=batch.kinds[name] == Kind.MASK)
             return moved
         for rows in self._together(turned, where):
             grid = self._grid([draws[row] for row in rows], source, where)

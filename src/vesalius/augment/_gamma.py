@@ -17,15 +17,15 @@ def gamma_curve(image: Tensor, gamma: Tensor) -> Tensor:
     curve, shift, power = torch.empty_like(curve), -low * gain, gamma.to(curve)[..., None]
     sums = curve.new_zeros(4, *power.shape)
     run = RUN if image.device.type == "cpu" else curve.shape[-1]
-    for part, now in zip(image.flatten(2).split(run, -1), curve.split(run, -1), strict=True):
-        _bend(part, now, sums, (gain, shift, power))
+    for part, now in zip(torch.split(image.flatten(2), run, -1), torch.split(curve, run, -1), strict=True):
+        _bend(part, now, sums, curve=(gain, shift, power))
     mean, square, mean_now, square_now = sums / curve.shape[-1]
     deviation, deviation_now = ((b - a.square()).clamp(min=0).sqrt() for a, b in ((mean, square), (mean_now, square_now)))
     gain = deviation / deviation_now.clamp(min=TINY)
     return curve.mul_(gain * (high - low)).add_(low + (mean - gain * mean_now) * (high - low)).reshape(image.shape)
 
 
-def _bend(part: Tensor, out: Tensor, sums: Tensor, curve: tuple[Tensor, Tensor, Tensor]) -> None:
+def _bend(part: Tensor, out: Tensor, sums: Tensor, *, curve: tuple[Tensor, Tensor, Tensor]) -> None:
     """Fill `out` with a run of values scaled by (gain, shift) and raised to a power, and add what they and their squares are before
     and after to `sums` (4, B, C, 1)."""
     gain, shift, power = curve

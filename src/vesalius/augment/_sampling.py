@@ -36,7 +36,7 @@ class Places:
         step = max(1, RUN // math.prod(self.shape[1:]))
         for first in range(0, self.shape[0], step):
             rows = slice(first, min(first + step, self.shape[0]))
-            yield rows, [self._axis(axis, lines[0][rows], rest[axis], rows) for axis in range(len(self.shape))]
+            yield rows, [self._axis(axis, rest[axis], rows) for axis in range(len(self.shape))]
 
     def _rest(self, axis: int, lines: list[Tensor]) -> Tensor:
         """What the axes after the first add to the places along `axis`, (rest,)."""
@@ -45,7 +45,8 @@ class Places:
             total = total[..., None] + one * self.linear[axis, number]
         return total.flatten().float()
 
-    def _axis(self, axis: int, line: Tensor, rest: Tensor, rows: slice) -> Tensor:
+    def _axis(self, axis: int, rest: Tensor, rows: slice) -> Tensor:
+        line = torch.arange(rows.start, rows.stop).double()
         places = ((line * self.linear[axis, 0]).float()[:, None] + rest).flatten()
         return places if self.field is None else places.add_(self.field[axis, rows].flatten())
 

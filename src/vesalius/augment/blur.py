@@ -56,7 +56,7 @@ def blurred(image: Tensor, sigma: Tensor, *, axis: int, radius: int) -> Tensor:
     made = torch.empty_like(image)
     for sample, out, rows in zip(image, made, weights.tolist(), strict=True):
         for channel, values, numbers in zip(sample, out, rows, strict=True):
-            _add_neighbours(channel, values, numbers, axis - 2)
+            _add_neighbours(channel, values, numbers, axis=axis - 2)
     return made
 
 
@@ -70,7 +70,7 @@ def _weighed(image: Tensor, weights: list[Tensor], axis: int) -> Tensor:
     return total
 
 
-def _add_neighbours(channel: Tensor, out: Tensor, weights: list[float], axis: int) -> None:
+def _add_neighbours(channel: Tensor, out: Tensor, weights: list[float], *, axis: int) -> None:
     """Fill `out` with the same of one channel (*S), whose weights are numbers: nothing is copied on the way."""
     side = channel.shape[axis]
     torch.mul(channel, weights[0], out=out)

@@ -175,23 +175,23 @@ def candidates(block: Callable[[int, Tensor], None], closed: Tensor, steps: list
     lower = torch.full_like(now, -torch.inf)
     for number in range(classes):
         block(number, now)
-        torch.maximum(lower, _pooled(now, spare, steps, torch.minimum), out=lower)
+        torch.maximum(lower, _pooled(now, spare, steps, least=torch.minimum), out=lower)
     lower = (lower - WITHIN * (1 + lower.abs())).masked_fill_(closed, torch.nan)  # nothing is at least that
     counts = np.zeros(len(closed), np.uint8 if classes < 256 else np.uint16)
     only, can = np.zeros(len(closed), np.uint8), np.empty(len(closed), bool)
     cells, ranks = [], []
     for number in range(classes):
         block(number, now)
-        np.greater_equal(_pooled(now, spare, steps, torch.maximum).numpy(), lower.numpy(), out=can)
+        np.greater_equal(_pooled(now, spare, steps, least=torch.maximum).numpy(), lower.numpy(), out=can)
         here = np.flatnonzero(can).astype(np.int32)
         cells.append(here)
         ranks.append(counts.take(here))
         only[here] = number
-        counts += can.view(np.uint8)
-    return _sorted(only, counts, cells, ranks)
+        np.add(counts, can.view(np.uint8), out=counts)
+    return _sorted(only, counts, cells=cells, ranks=ranks)
 
 
-def _pooled(now: Tensor, spare: Tensor, steps: list[int], least: Callable[..., Tensor]) -> Tensor:
+def _pooled(now: Tensor, spare: Tensor, steps: list[int], *, least: Callable[..., Tensor]) -> Tensor:
     """The least (or largest) corner of every cell; both buffers are overwritten."""
     for step in steps:
         least(now[:-step], now[step:], out=spare[:-step])
@@ -199,7 +199,7 @@ def _pooled(now: Tensor, spare: Tensor, steps: list[int], least: Callable[..., T
     return now
 
 
-def _sorted(only: Array, counts: Array, cells: list[Array], ranks: list[Array]) -> Found:
+def _sorted(only: Array, counts: Array, *, cells: list[Array], ranks: list[Array]) -> Found:
     """`cells` that have class k as a candidate, and how many candidates come before it, as a table."""
     several = np.flatnonzero(counts > 1)
     several = several[np.argsort(counts.max(initial=0) - counts[several], kind="stable")]
@@ -230,7 +230,7 @@ def _mixed(values: Tensor, shares: list[Shares]) -> Tensor:
     """`values` at the corners of cells (2 or 1 per axis ..., C), mixed for every output voxel in them."""
     for axis, share in enumerate(shares):
         if share is not None:
-            (near, far), count = values.split(1, axis), values.shape[-1]
+            (near, far), count = torch.split(values, 1, axis), values.shape[-1]
             values = (near * share[0][..., :count]).addcmul_(far, share[1][..., :count])
     return values
 

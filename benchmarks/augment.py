@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 
-from _side_by_side import keep
+from _side_by_side import environment, keep
 
 SIZES = {"hippocampus": (40, 56, 40), "cube": (96, 96, 96), "picture": (512, 512)}
 MARGINS = {"hippocampus": (20, 22, 20), "cube": (48, 48, 48), "picture": (204, 204)}
@@ -182,7 +182,7 @@ def work(name, size, *, share=1.0):
 def measured(python, name, size, *, share=1.0):
     """What a fresh process of `python` measures; None where the peer is not installed there."""
     command = [python, __file__, "--work", name, "--size", size, "--samples", str(share)]
-    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"})
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     if done.returncode == 0:
         return float(done.stdout.split()[-1])
     missing = name.split()[0]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
+from vesalius.augment._sampling import Places, sampled
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch, Kind
 
@@ -142,6 +143,12 @@ class Composed:
                 nearest = batch.kinds[name] == Kind.MASK
                 moved[name][row] = sampled_along(batch[name][row], places, nearest=nearest, outside=self.settings.outside)
         turned = [row for row in turned if row not in straight]
+        if in_space(batch[names[0]]) and self._alone(where):
+            for row in turned:
+                looked = self._places_in_space(draws[row], source)
+                for name in names:
+                    self._sample_in_space(moved[name][row], batch[name][row], looked, nearest=batch.kinds[name] == Kind.MASK)
+            return moved
         for rows in self._together(turned, where):
             grid = self._grid([draws[row] for row in rows], source, where)
             for name in names:
@@ -153,6 +160,22 @@ class Composed:
         if kind == Kind.MASK:
             return grid_sample(values, grid.to(values), mode="nearest", padding_mode="zeros", align_corners=False)
         return grid_sample(values, grid.to(values), mode="bilinear", padding_mode=self.settings.outside, align_corners=False)
+
+    def _sample_in_space(self, out: Tensor, sample: Tensor, places: Places, *, nearest: bool) -> None:
+        """Fill `out` with `sample` at `places`."""
+        sample = sample if nearest else sample.float()
+        out.copy_(sampled(sample, places, nearest=nearest, outside="zeros" if nearest else self.settings.outside))
+
+    def _places_in_space(self, draw: Draw, source: Sequence[int]) -> Places:
+        """In which voxel of the source each voxel of the patch looks."""
+        patch, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
+        linear = draw.matrix[:-1, :-1] * steps / steps[:, None]
+        start = torch.tensor([(have - want) // 2 for have, want in zip(source, self.frame.shape, strict=True)])
+        offset = draw.matrix[:-1, -1] / steps + start + (patch - 1) / 2 - linear @ ((patch - 1) / 2)
+        field = self._displacement([draw], torch.device("cpu"))
+        if field is not None:
+            field = field[0] / steps.float().reshape(-1, *(1,) * len(steps))
+        return Places(linear, offset, self.frame.shape, field)
 
     def _grid(self, draws: list[Draw], source: Sequence[int], device: torch.device) -> Tensor:
         """(B, *patch, n): where each voxel looks, as `grid_sample` counts (-1 ... 1 from edge to edge, last axis first)."""
@@ -221,20 +244,45 @@ def along_axes(matrix: Tensor) -> bool:
     return len(linear) == 3 and torch.equal(linear, linear.diagonal().diag())
 
 
+def in_space(tensor: Tensor) -> bool:
+    """Whether `sampled` takes less time than `grid_sample`: in a volume it does, in a plane `grid_sample` works on whole registers."""
+    return tensor.ndim == 5 and tensor.dtype != torch.float64
+
+
 def sampled_along(sample: Tensor, places: list[Tensor], *, nearest: bool, outside: str) -> Tensor:
     """`sample` (C, *L) where each axis looks at its `places`: what `grid_sample` gives for the product of them, one axis after another."""
+    sample, places = _cropped(sample, places)
     for axis, (place, side) in enumerate(zip(places, sample.shape[1:], strict=True), start=1):
         if nearest:
             voxel = place.round().long()
-            sample = _without(sample.index_select(axis, voxel.clamp(0, side - 1)), axis, (voxel < 0) | (voxel >= side))
+            sample = _without(_taken(sample, axis, voxel.clamp(0, side - 1)), axis, (voxel < 0) | (voxel >= side))
             continue
         place = place.clamp(0, side - 1) if outside == "border" else place
         low = place.floor().long()
         share = (place - low).to(sample if sample.dtype == torch.float64 else torch.float32)
-        first, second = (_without(sample.index_select(axis, voxel.clamp(0, side - 1)).to(share.dtype), axis, (voxel < 0) | (voxel >= side))
+        first, second = (_without(_taken(sample, axis, voxel.clamp(0, side - 1)).to(share.dtype), axis, (voxel < 0) | (voxel >= side))
                          for voxel in (low, low + 1))  # fmt: skip
         sample = first.lerp_(second, share.reshape(-1, *(1,) * (sample.ndim - 1 - axis)))
     return sample
+
+
+def _cropped(sample: Tensor, places: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The part of `sample` in which the places lie, and the places counted from its first voxels."""
+    moved = []
+    for axis, place in enumerate(places, start=1):
+        side = sample.shape[axis]
+        first = min(max(0, math.floor(float(place.min())) - 1), side - 1)
+        stop = max(min(side, math.ceil(float(place.max())) + 2), first + 1)
+        sample = sample.narrow(axis, first, stop - first)
+        moved.append(place - first)
+    return sample, moved
+
+
+def _taken(sample: Tensor, axis: int, voxels: Tensor) -> Tensor:
+    """`sample` at `voxels` along `axis`; the last axis of rows in a plane is taken five times as fast as that of a volume."""
+    if axis < sample.ndim - 1:
+        return sample.index_select(axis, voxels)
+    return sample.reshape(-1, sample.shape[-1]).index_select(1, voxels).reshape(*sample.shape[:-1], -1)
 
 
 def _without(sample: Tensor, axis: int, beyond: Tensor) -> Tensor:

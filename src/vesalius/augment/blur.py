@@ -50,11 +50,34 @@ def blurred(image: Tensor, sigma: Tensor, *, axis: int, radius: int) -> Tensor:
     """`image` (B, C, *S) convolved along `axis` with a Gaussian of `sigma` (B, C) voxels, cut at `radius`; edges repeat."""
     steps = torch.arange(radius + 1, device=image.device)
     half = torch.exp(-0.5 * (steps / sigma[..., None].clamp(min=1e-3)).square())
-    weights = (half / (2 * half.sum(-1, keepdim=True) - 1)).unbind(-1)
-    side = image.shape[axis]
+    weights = half / (2 * half.sum(-1, keepdim=True) - 1)
+    if image.device.type != "cpu":
+        return _weighed(image, [per_channel(weight, image) for weight in weights.unbind(-1)], axis)
+    made = torch.empty_like(image)
+    for sample, out, rows in zip(image, made, weights.tolist(), strict=True):
+        for channel, values, numbers in zip(sample, out, rows, strict=True):
+            _add_neighbours(channel, values, numbers, axis=axis - 2)
+    return made
+
+
+def _weighed(image: Tensor, weights: list[Tensor], axis: int) -> Tensor:
+    """The sum of neighbours along `axis`, on both sides alike; `weights` from the middle outwards."""
+    side, radius = image.shape[axis], len(weights) - 1
     wide = image.index_select(axis, torch.arange(-radius, side + radius, device=image.device).clamp(0, side - 1))
-    total = image * per_channel(weights[0], image)
-    for step in range(1, radius + 1):
-        pair = wide.narrow(axis, radius - step, side) + wide.narrow(axis, radius + step, side)
-        total.addcmul_(pair, per_channel(weights[step], image))
+    total = image * weights[0]
+    for step, weight in enumerate(weights[1:], start=1):
+        total.addcmul_(wide.narrow(axis, radius - step, side) + wide.narrow(axis, radius + step, side), weight)
     return total
+
+
+def _add_neighbours(channel: Tensor, out: Tensor, weights: list[float], *, axis: int) -> None:
+    """Fill `out` with the same of one channel (*S), whose weights are numbers: nothing is copied on the way."""
+    side = channel.shape[axis]
+    torch.mul(channel, weights[0], out=out)
+    for step, weight in enumerate(weights[1:], start=1):
+        inner = max(0, side - step)  # voxels that have such a neighbour
+        edge = side - inner
+        out.narrow(axis, 0, inner).add_(channel.narrow(axis, edge, inner), alpha=weight)
+        out.narrow(axis, edge, inner).add_(channel.narrow(axis, 0, inner), alpha=weight)
+        out.narrow(axis, inner, edge).add_(channel.narrow(axis, side - 1, 1), alpha=weight)
+        out.narrow(axis, 0, edge).add_(channel.narrow(axis, 0, 1), alpha=weight)

@@ -37,7 +37,7 @@ class Contrast(Intensity):
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         factor = per_channel(parameters["factor"], image).flatten(2)
         flat = image.flatten(2)
-        low, high = torch.aminmax(flat, dim=-1, keepdim=True)
-        mean = flat.mean(-1, keepdim=True)
-        changed = torch.addcmul(mean * (1 - factor), flat, factor)
-        return torch.clamp_(changed, low, high).reshape(image.shape)
+        low, high, mean = flat.amin(-1, keepdim=True), flat.amax(-1, keepdim=True), flat.mean(-1, keepdim=True)
+        changed = (flat * factor).add_(mean * (1 - factor))
+        torch.maximum(changed, low, out=changed)
+        return torch.minimum(changed, high, out=changed).reshape(image.shape)

@@ -52,7 +52,7 @@ class Rolling:
                 place[0] = slice(first + shift, stop + shift)
                 target = self.sums[_every(place)]
                 weighted = self._weighted(logits[_every(part)], self._weight(index, part))
-                target += weighted.to(self.sums.dtype)
+                target.copy_(weighted.to(self.sums.dtype).add_(target.contiguous()))  # three whole passes; += runs along short rows
 
     def add_air(self, index: Index) -> None:
         """Tile `index` as background without the network."""
@@ -69,6 +69,13 @@ class Rolling:
         axis = self.cut.axis
         return self.sums[number].index_select(axis, indices % self.thickness).movedim(axis, 0).float()
 
+    def block(self, number: int, first: int, out: Tensor) -> None:
+        """Fill float32 `out` (T, *plane) with the T rows of class `number` from row `first` of the volume on."""
+        ring, done = self.sums[number].movedim(self.cut.axis, 0), 0
+        for start, stop in _wrap(first, first + len(out), self.thickness):
+            out[done : done + stop - start].copy_(ring[start:stop])
+            done += stop - start
+
     def release(self, stop: int) -> None:
         """Rows below `stop` are not needed any more."""
         for first, last in _wrap(self.released, stop, self.thickness):
@@ -81,7 +88,7 @@ class Rolling:
             logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
         logits = logits.float()
         weighted = (logits - logits.amax(0)).mul_(weight) if self.exclusive else logits * weight
-        low, high = torch.aminmax(weighted)
+        low, high = (weighted.amin(), weighted.new_zeros(())) if self.exclusive else torch.aminmax(weighted)  # the largest is 0
         if not (low.item() > -LIMIT and high.item() < LIMIT):
             raise VesaliusError(
                 f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "

@@ -23,6 +23,7 @@ from torch import Tensor
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
+from vesalius.engine.candidates import Winners, line, pays
 from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
@@ -158,9 +159,19 @@ class _Export:
         self.certainty = target.certainty
         self.done = 0  # output rows that are decided
         self.chunk = self.grid.chunk()
+        self.winners = self._winners(home) if target.exclusive else None
         if self.file is not None:  # every class at once
             plane = math.prod(target.shape) // target.shape[self.cut.axis]
             self.chunk = max(1, min(self.chunk, KEPT // (plane * classes)))
+
+    def _winners(self, home: torch.device) -> Winners | None:
+        """Where labels alone are wanted, and on a finer grid: a GPU interpolates every class as fast as it picks some."""
+        old, new = self.cut.shape, self.labels.shape[1:]
+        if self.file is not None or self.certainty is not None or home.type != "cpu" or not pays(old, new):
+            return None
+        nearest = self.cut.tiling.nearest
+        lines = [line(a, b, nearest=axis in nearest) for axis, (a, b) in enumerate(zip(old, new, strict=True))]
+        return Winners(self.rolling, lines, self.labels)
 
     def add(self, tiles: list[Index], logits: Tensor) -> None:
         """`logits` (b, K, *patch) of `tiles`."""
@@ -175,6 +186,9 @@ class _Export:
     def flush(self, final: int) -> None:
         """Decide every output row that the model rows below `final` support, and drop what no later one needs."""
         grid, stop = self.grid, self.grid.ready(final)
+        if self.winners is not None and stop > self.done:
+            self.winners.decide(slice(self.done, stop))
+            self.done = stop
         for first in range(self.done, stop, self.chunk):
             span = slice(first, min(first + self.chunk, stop))
             values: Iterable[Tensor] = (grid.resample(self.rolling, number, span) for number in range(self.classes))

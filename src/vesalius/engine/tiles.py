@@ -266,9 +266,14 @@ def pieces(source: VolumeSource, cut: Cut) -> Iterator[Piece]:
             tiles.append(index)
             images.append(tile)
             if len(tiles) == cut.tiling.batch:
-                yield Piece(tiles, np.stack(images), air, 0)
+                yield Piece(tiles, _stacked(images), air, 0)
                 tiles, images, air = [], [], []
-        yield Piece(tiles, np.stack(images) if images else None, air, cut.final(layer))
+        yield Piece(tiles, _stacked(images) if images else None, air, cut.final(layer))
+
+
+def _stacked(images: list[Array]) -> Array:
+    """(b, C, *patch); a tile that is alone, and not a view of the volume, is not copied."""
+    return images[0][None] if len(images) == 1 and images[0].flags.owndata else np.stack(images)
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

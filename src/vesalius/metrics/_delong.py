@@ -12,7 +12,6 @@ from math import exp, log, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from vesalius.core.errors import DataError
 from vesalius.metrics._answers import Answers, Indices
@@ -33,6 +32,8 @@ def placements(score: Floats, truth: Flags) -> tuple[float, Floats]:
 
     Both classes must be there.
     """
+    from scipy.stats import rankdata
+
     positives, negatives = int(truth.sum()), int((~truth).sum())
     rank = rankdata(score)
     place = np.empty(len(score))

@@ -64,10 +64,11 @@ def require_one_grid(prediction: Array, truth: Array, space: Space) -> None:
 
 def bounding_box(mask: Array) -> Box | None:
     """The smallest box of indices outside which `mask` is 0, or None where it is 0 everywhere."""
-    flat: Mask = np.any(mask, axis=0)  # one pass over the array serves all axes but the first
+    union = np.bitwise_or if mask.dtype.kind in "bui" else np.logical_or  # of whole numbers half as long
+    flat = union.reduce(mask, axis=0)  # one pass over the array serves all axes but the first
     if not flat.any():
         return None
-    lines: list[Mask] = [np.any(mask.reshape(len(mask), -1), axis=1)]
+    lines: list[Array] = [union.reduce(mask.reshape(len(mask), -1), axis=1)]
     lines += [np.any(flat, axis=tuple(b for b in range(flat.ndim) if b != a)) for a in range(flat.ndim)]
     ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
     return tuple(slice(int(low), int(high) + 1) for low, high in ends)

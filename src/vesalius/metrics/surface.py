@@ -42,6 +42,7 @@ CARD = Card(
 )  # fmt: skip
 
 Distances = NDArray[np.float64]
+Offsets = tuple[NDArray[np.intp], NDArray[np.float64]]
 NEAR = 400  # how many of the nearest grid offsets are looked up one by one; measured, see benchmarks/metrics.py
 
 
@@ -97,16 +98,17 @@ def distances(pair: Pair) -> SurfaceDistances:
     """Exact distances between the surfaces of two masks, neither of them empty."""
     step = pair.space.affine[:-1, :-1]
     predicted, actual = edge(pair.prediction), edge(pair.truth)
-    return SurfaceDistances(_nearest(predicted, actual, step), _nearest(actual, predicted, step))
+    near = _offsets(step)
+    return SurfaceDistances(_nearest(predicted, actual, step, near=near), _nearest(actual, predicted, step, near=near))
 
 
-def _nearest(start: Mask, goal: Mask, step: NDArray[np.float64]) -> Distances:
+def _nearest(start: Mask, goal: Mask, step: NDArray[np.float64], *, near: Offsets) -> Distances:
     """For each voxel of `start` the distance to the nearest of `goal`; `step` takes index offsets to millimetres.
 
     Surfaces mostly lie close, so the grid offsets are tried from near to far, for all points at once; what is left is
     asked of a tree. Both are exact: every offset nearer than the last one tried has been tried.
     """
-    steps, lengths = _offsets(step)
+    steps, lengths = near
     margin = np.abs(steps).max(0)
     padded = np.pad(goal, [(m, m) for m in margin])
     field = padded.ravel()
@@ -131,7 +133,7 @@ def _places(index: NDArray[np.intp], shape: tuple[int, ...], step: NDArray[np.fl
     return np.stack(np.unravel_index(index, shape), -1) @ step.T
 
 
-def _offsets(step: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def _offsets(step: NDArray[np.float64]) -> Offsets:
     """At most `NEAR` whole-number offsets (M, n), sorted by their lengths, without a gap: none nearer than the last is missing."""
     n = len(step)
     apart = 1 / np.linalg.norm(np.linalg.inv(step), axis=1)  # between neighbouring planes of the grid, along each axis

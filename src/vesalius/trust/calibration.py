@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, softmax
 
 from vesalius.core.errors import DataError
@@ -67,6 +66,8 @@ def logits_of(probabilities: ArrayLike, *, exclusive: bool, floor: float = 1e-9)
 def fit_calibration(logits: ArrayLike, truth: ArrayLike, *, form: Form = "temperature",
                     patients: Sequence[object] | NDArray[np.generic] | None = None) -> Calibration:  # fmt: skip
     """From validation logits (N, K) and truth (N,) of indices or (N, K) of 0 / 1, 255 unknown."""
+    from scipy.optimize import minimize
+
     values, known = require_scores(logits, truth, "logits")
     owner, exclusive, k = owners(patients, len(values)), known.ndim == 1, values.shape[1]
     told = known != IGNORE if exclusive else (known != IGNORE).any(1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding
@@ -156,4 +156,4 @@ def cramer(values: Sequence[str], kinds: NDArray[Any]) -> tuple[float, float]:
     statistic = float(((table - expected) ** 2 / expected).sum())
     phi = max(0.0, statistic / n - (r - 1) * (c - 1) / (n - 1))
     wide = min(r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)) - 1
-    return float(np.sqrt(phi / wide)) if wide > 0 else 0.0, float(chi2.sf(statistic, (r - 1) * (c - 1)))
+    return float(np.sqrt(phi / wide)) if wide > 0 else 0.0, float(chdtrc((r - 1) * (c - 1), statistic))

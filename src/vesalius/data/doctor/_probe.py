@@ -12,7 +12,6 @@ from math import exp, log, nan, sqrt
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 CELLS, PIXELS = 9, 8  # cells a side of a thumbnail, and pixels a side of a cell: the margin is one cell, a ninth
@@ -143,6 +142,8 @@ def area(scores: Floats, targets: Floats, owner: NDArray[np.intp]) -> Area:
 
 def influence(score: Floats, truth: NDArray[np.bool_], owner: NDArray[np.intp], *, count: int) -> tuple[float, Floats, int]:
     """The area, what each of `count` patients pulls at it, and patients of the rarer kind."""
+    from scipy.stats import rankdata
+
     yes, no = int(truth.sum()), int((~truth).sum())
     if not yes or not no:
         return nan, np.zeros(count), 0

@@ -12,7 +12,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 from vesalius.core.errors import DataError
@@ -170,6 +169,8 @@ def _nats(logits: NDArray[np.floating], inside: NDArray[np.bool_], known: NDArra
 
 def regression(x: Floats, y: Codes, penalty: float, *, classes: int) -> Floats:
     """Coefficients (F, K) of least penalised cross entropy; the last feature, a 1, is not penalised."""
+    from scipy.optimize import minimize
+
     inside, known = membership(y, classes)
     shape = (x.shape[1], inside.shape[1])
     kept = np.ones((shape[0], 1))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from vesalius.core.errors import DataError
@@ -300,6 +299,8 @@ def quadratic(x: Floats, coefficients: Floats) -> Floats:
 
 def regression(x: Floats, inside: NDArray[np.bool_], weight: Floats) -> Floats:
     """Coefficients (F, K) of weighted multinomial logistic regression with a quadratic penalty, by L-BFGS."""
+    from scipy.optimize import minimize
+
     truth = inside.astype(np.float32)
     share = (weight / weight.sum())[:, None].astype(np.float32)
     scale = np.sqrt((x**2).mean(0))[:, None] + np.float32(1e-6)  # columns of like size make the descent short

@@ -36,12 +36,13 @@ class Chance:
         return (self.uniform(probability.shape, shared=shared) < probability).float()
 
     def coins(self, probability: Tensor, kind: torch.dtype, *, shared: bool = False) -> Tensor:
-        """As `bits`, in `kind`; probabilities are met to 2^-17, for a quarter of the time."""
+        """As `bits`, in `kind`; probabilities are met to 2^-17, for a fifth of the time."""
         if self.device.type != "cpu" or (self.world > 1 and not shared):
             return (self.uniform(probability.shape, shared=shared) < probability).to(kind)
         lots = _sixteen((*self.words, self.number), probability.numel()).reshape(probability.shape)
         self.number += 1
-        return torch.lt(lots, probability, out=torch.empty_like(probability, dtype=kind))
+        edge = torch.add(probability.new_tensor(-(2.0**15) - 0.5), probability, alpha=2**16)  # the lot's middle lies in the part of p
+        return torch.lt(lots, edge, out=torch.empty_like(probability, dtype=kind))
 
     def normal(self, size: Sequence[int], *, shared: bool = False) -> Tensor:
         """Standard normal numbers, each from one uniform one."""
@@ -60,7 +61,7 @@ def _uniform(words: Sequence[int], size: Sequence[int], device: torch.device) ->
 
 
 def _sixteen(words: Sequence[int], number: int) -> Tensor:
-    """`number` of the 2^16 middles of equal parts of (0, 1)."""
+    """`number` whole numbers from -2^15 to 2^15 - 1, as float32; by SFC64, the fastest of numpy's generators."""
     *start, draw = words
-    raw = np.random.PCG64(np.random.SeedSequence(start, spawn_key=(draw,))).random_raw(number // 4 + 1)
-    return torch.from_numpy(raw.view(np.int16)[:number]).float().add_(2**15 + 0.5).mul_(2.0**-16)
+    raw = np.random.SFC64(np.random.SeedSequence(start, spawn_key=(draw,))).random_raw(number // 4 + 1)
+    return torch.from_numpy(raw.view(np.int16)[:number]).float()

@@ -5,7 +5,7 @@ Centring is a change of variables: the machine with offsets m is the plain one w
 So everything is computed in plain form, and autograd through a_l gives the gradient of the centred machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -17,6 +17,7 @@ from vesalius.methods._layers import Layers
 from vesalius.methods._unlabelled import Unlabelled, decayed, within_unit
 
 EDGE = 0.01  # visible means are kept this far from 0 and 1 where their log odds are taken
+FOLLOW, EVERY = 0.01, 10  # how fast offsets follow mean activities (Melchior et al. 2016, a step of each), and how often
 MOMENTUM = 0.5
 SPREAD = 0.01  # standard deviation of fresh weights (Hinton 2010, a practical guide)
 
@@ -47,9 +48,10 @@ class Machine(nn.Module):
         """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
         with torch.autocast(self.biases[0].device.type, enabled=False):
             weights, variance = self._plain()
-            shift = _shift(weights, variance, self.offsets) if self.centred else [torch.zeros_like(b) for b in self.biases]
-            biases = tuple(b - s for b, s in zip(self.biases, shift, strict=True))
-        return Layers(biases, tuple(weights), variance, self.base())
+            biases = [*self.biases]
+            if self.centred:
+                biases = _shifted(biases, weights, variance, offsets=self.offsets, sign=-1)
+        return Layers(tuple(biases), tuple(weights), variance, self.base())
 
     def _plain(self) -> tuple[list[Tensor], Tensor | None]:
         """Weights that there are, and the variance."""
@@ -69,6 +71,11 @@ class Machine(nn.Module):
         self.offsets[0].copy_(mean)
         self.biases[0].copy_(self.base())
 
+    def follow(self, means: Callable[[], Sequence[Tensor]], step: int) -> None:
+        """Offsets follow mean activities, at every `EVERY`-th step only: each time costs a pass through all weights."""
+        if step % EVERY == 0:
+            self.recentre(means(), 1 - (1 - FOLLOW) ** EVERY)
+
     @torch.no_grad()
     def recentre(self, means: Sequence[Tensor], rate: float) -> None:
         """Offsets a step of `rate` nearer to the mean activities `means`; the biases follow, so that the machine stays what it is."""
@@ -76,8 +83,9 @@ class Machine(nn.Module):
             moves = [rate * (mean.float() - offset) for mean, offset in zip(means, self.offsets, strict=True)]
             for offset, move in zip(self.offsets, moves, strict=True):
                 offset += move
-            for bias, shift in zip(self.biases, _shift(*self._plain(), moves) if self.centred else (), strict=self.centred):
-                bias += shift
+            if self.centred:
+                for bias, moved in zip(self.biases, _shifted([*self.biases], *self._plain(), offsets=moves, sign=1), strict=True):
+                    bias.copy_(moved)
 
 
 class Undirected(Unlabelled):
@@ -99,11 +107,13 @@ class Undirected(Unlabelled):
         return self.net.layers().detached()
 
 
-def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence[Tensor]) -> list[Tensor]:
-    """What offsets do to the bias of each layer through the weights."""
-    shifts = [torch.zeros_like(offset) for offset in offsets]
+def _shifted(
+    biases: Sequence[Tensor], weights: Sequence[Tensor], variance: Tensor | None, *, offsets: Sequence[Tensor], sign: int
+) -> list[Tensor]:
+    """Biases with (`sign` 1) or without (-1) what offsets do to them through the weights."""
+    made = [*biases]
     for layer, weight in enumerate(weights):
         below = offsets[0] / variance if layer == 0 and variance is not None else offsets[layer]
-        shifts[layer] = shifts[layer] + weight @ offsets[layer + 1]
-        shifts[layer + 1] = shifts[layer + 1] + weight.T @ below
-    return shifts
+        made[layer] = torch.addmv(made[layer], weight, offsets[layer + 1], alpha=sign)
+        made[layer + 1] = torch.addmv(made[layer + 1], weight.T, below, alpha=sign)
+    return made

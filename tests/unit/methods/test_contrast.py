@@ -18,7 +18,7 @@ def test_the_closed_form_is_what_autograd_finds(dream, centred):
     net = tiny.machine(5, 4, centred=centred).float()
     data, kept = torch.rand(20, 5), torch.ones(dream.rows, 4, dtype=torch.uint8)
     parameters, twin = [net.weights[0], *net.biases], kept.clone()
-    losses, means = contrast(net, data, dream=dream, kept=kept, chance=Chance(0, 3))
+    losses, sums = contrast(net, data, dream=dream, kept=kept, chance=Chance(0, 3))
     found = torch.autograd.grad(losses["data"] + losses["dream"], parameters)
     pair = net.layers()
     quick = Quick.of(pair.detached(), torch.float32)
@@ -28,7 +28,7 @@ def test_the_closed_form_is_what_autograd_finds(dream, centred):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(losses["data"], pair.free_energy(data[:TOLD]).mean(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(losses["dream"], -pair.free_energy(visible[:TOLD]).mean(), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(torch.cat(means), torch.cat([data.mean(0), torch.sigmoid(drive).mean(0)]))
+    torch.testing.assert_close(sums, torch.cat([data.sum(0), torch.sigmoid(drive).sum(0)]))
     assert torch.equal(kept, twin)
 
 

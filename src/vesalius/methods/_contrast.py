@@ -5,7 +5,6 @@ hidden units (Melchior et al. 2016, eq. 8). Weights are rounded to the precision
 drawn by 16 bits where that precision is half: both are finer than bfloat16.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,23 +38,27 @@ class Quick:
 
     def hiddens(self, drive: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
         """(B, m) in the precision of products."""
-        return self.drawn(torch.sigmoid(times(drive, beta)), chance, shared=shared)
+        return self.drawn(torch.sigmoid(times(drive, beta)), torch.empty_like(drive, dtype=self.weight.dtype), chance=chance, shared=shared)
 
     def visibles(self, hidden: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
         """(B, n) in the precision of products."""
+        mean = self.mean(hidden, beta)
+        return self.drawn(mean, torch.empty_like(mean, dtype=self.weight.dtype), chance=chance, shared=shared)
+
+    def mean(self, hidden: Tensor, beta: Beta = 1.0) -> Tensor:
+        """Of the visibles: (B, n) float32."""
         pull = (hidden.to(self.weight.dtype) @ self.weight.T).float()
-        mean = times(pull, beta).add_(self.plain.visible_bias(beta)).sigmoid_()
-        return self.drawn(mean, chance, shared=shared)
+        return times(pull, beta).add_(self.plain.visible_bias(beta)).sigmoid_()
+
+    def drawn(self, mean: Tensor, out: Tensor, *, chance: Chance, shared: bool) -> Tensor:
+        """Units that are 1 with probability `mean`, which is changed, into `out`."""
+        if self.weight.dtype == torch.float32:
+            return out.copy_(chance.bits(mean, shared=shared))
+        return chance.coins(mean, out, shared=shared)
 
     def free_energy(self, visible: Tensor, drive: Tensor | None = None, beta: Beta = 1.0) -> Tensor:
         """(B,)."""
         return self.plain.free_energy(visible.float(), self.drive(visible) if drive is None else drive, beta)
-
-    def drawn(self, mean: Tensor, chance: Chance, *, shared: bool) -> Tensor:
-        """Units that are 1 with probability `mean`."""
-        if self.weight.dtype == torch.float32:
-            return chance.bits(mean, shared=shared)
-        return chance.coins(mean, self.weight.dtype, shared=shared)
 
 
 @torch.no_grad()
@@ -65,58 +68,60 @@ def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: 
     kind = torch.get_autocast_dtype(data.device.type) if torch.is_autocast_enabled(data.device.type) else data.dtype
     with torch.autocast(data.device.type, enabled=False):
         pair, rows = Quick.of(net.layers(), kind), len(data)
-        if dream.kind == "cd":
-            drive, visible, after = dream.next(pair, data.to(kind), kept=kept, chance=chance)
-            left, *pixels = stacked(net, data, visible, kind=kind)
-            drive = torch.cat([drive, after, drive.new_zeros(len(left) - 2 * rows, drive.shape[1])])
-        else:
-            left, *pixels = stacked(net, data, dream.onward(pair, kept, kind=kind, chance=chance), kind=kind)
-            drive = pair.drive(left)
-        energies = told(pair.plain, left, drive, rows=rows)
+        end = rows + (dream.chains if dream.rows else rows)
+        visible = data.new_empty(end + 2 * net.centred, data.shape[1], dtype=kind)
+        visible[:rows] = data
+        drive = _dreamt(pair, visible, dream=dream, kept=kept, chance=chance, rows=rows, end=end)
+        energies = told(pair.plain, visible, drive, rows=rows, end=end)
         hidden = drive.sigmoid_()
         if dream.kind == "pcd":
-            kept.copy_(pair.drawn(hidden[rows : rows + dream.chains], chance, shared=True))
-        gradients, sums = slopes(net, left, hidden, pixels=pixels, rows=rows)
+            pair.drawn(hidden[rows:end].clone(), kept, chance=chance, shared=True)
+        gradients, sums = slopes(net, visible, hidden, data=data, end=end)
     with torch.enable_grad():
         losses = Known.apply(*energies, net.weights[0], *net.biases, *gradients)  # type: ignore[no-untyped-call]
     return dict(zip(("data", "dream"), losses, strict=True)), sums
 
 
-def stacked(net: Machine, data: Tensor, dream: Tensor, *, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Visibles of data and dream in one matrix of `kind`, their sums over the data, and how the mean of the dream differs. With centred
-    units two more rows follow: the offsets and that difference, which `slopes` needs in its product."""
-    sums = data.sum(0)
-    slope = dream.sum(0, dtype=torch.float32) / len(dream) - sums / len(data)
-    parts = [data.to(kind), dream.to(kind)]
-    if net.centred:
-        parts.append(torch.stack([net.offsets[0], slope]).to(kind))
-    return torch.cat(parts), sums, slope
+def _dreamt(pair: Quick, visible: Tensor, *, dream: Dream, kept: Tensor, chance: Chance, rows: int, end: int) -> Tensor:
+    """What drives the hiddens, from all rows of `visible`; those from `rows` to `end`, which follow the data, are dreamt here."""
+    data, dreamt = visible[:rows], visible[rows:end]
+    if dream.kind == "pcd":
+        hidden = dream.swept(pair, kept.to(visible.dtype), chance)
+        pair.drawn(pair.mean(hidden), dreamt, chance=chance, shared=True)
+        return pair.drive(visible)
+    if dream.kind == "tempering":
+        dreamt.copy_(dream.next(pair, data, kept=kept, chance=chance)[1])
+        return pair.drive(visible)
+    drive, found, after = dream.next(pair, data, kept=kept, chance=chance)
+    dreamt.copy_(found)
+    return torch.cat([drive, after, drive.new_empty(len(visible) - end, drive.shape[1])])
 
 
-def told(plain: Layers, visible: Tensor, drive: Tensor, *, rows: int) -> tuple[Tensor, Tensor]:
-    """Mean free energy of the first `TOLD` rows of the data, and minus that of the dream, which begins at `rows`."""
+def told(plain: Layers, visible: Tensor, drive: Tensor, *, rows: int, end: int) -> tuple[Tensor, Tensor]:
+    """Mean free energy of the first `TOLD` rows of the data, and minus that of the dream, from `rows` to `end`."""
     few = min(TOLD, rows)
-    x, y = (torch.cat([part[:few], part[rows : rows + TOLD]]).float() for part in (visible, drive))
-    energy = -(x @ plain.biases[0] + F.softplus(y).sum(1))
+    x, y = (torch.cat([part[:few], part[rows : min(rows + TOLD, end)]]).float() for part in (visible, drive))
+    energy = torch.addmv(F.softplus(y).sum(1), x, plain.biases[0]).neg_()
     return energy[:few].mean(), -energy[few:].mean()
 
 
-def slopes(net: Machine, visible: Tensor, hidden: Tensor, *, pixels: Sequence[Tensor], rows: int) -> tuple[list[Tensor], Tensor]:
-    """Gradients for the weights and both biases, and the sums of visible and hidden units over the data: from what `stacked` gave and
-    the probabilities of hidden units (changed).
+def slopes(net: Machine, visible: Tensor, hidden: Tensor, *, data: Tensor, end: int) -> tuple[list[Tensor], Tensor]:
+    """Gradients for the weights and both biases, and the sums of visible and hidden units over the data; `hidden` are probabilities, which
+    are changed.
 
-    <v h> - m <h> - <v> n, dream minus data, is one product: rows beside those of data and dream hold the other terms."""
-    end = len(visible) - 2 * net.centred
-    data, dream = hidden[:rows], hidden[rows:end]
-    sums = data.sum(0)
-    slope = dream.sum(0) / len(dream) - sums / rows
-    data.mul_(-1 / rows)
-    dream.mul_(1 / len(dream))
+    <v h> - m <h> - <v> n, dream minus data, is one product: two rows beyond `end` hold the other terms."""
+    rows = len(data)
+    sums = [data.sum(0), hidden[:rows].sum(0)]
+    others = [part[rows:end].sum(0, dtype=torch.float32) for part in (visible, hidden)]
+    below, above = (torch.sub(other / (end - rows), own, alpha=1 / rows) for own, other in zip(sums, others, strict=True))
+    hidden[:rows].mul_(-1 / rows)
+    hidden[rows:end].mul_(1 / (end - rows))
     if net.centred:
-        torch.neg(slope, out=hidden[end])
-        torch.neg(net.offsets[1], out=hidden[end + 1])
+        middles = net.offsets
+        visible[end], visible[end + 1] = middles[0], below
+        hidden[end], hidden[end + 1] = -above, -middles[1]
     weight = (visible.T @ hidden.to(visible.dtype)).float()
-    return [weight, pixels[1], slope], torch.cat([pixels[0], sums])
+    return [weight, below, above], torch.cat(sums)
 
 
 class Known(Function):

@@ -64,10 +64,13 @@ class Dream(Settings):
         """The visibles of persistent chains after their sweeps; the hiddens of tempered ones are in `kept` then."""
         if self.kind == "tempering":
             return self._tempered(pair, kept, chance)
-        hidden = kept.to(kind)
+        return _still(pair, self.swept(pair, kept.to(kind), chance), chance, shared=True)
+
+    def swept(self, pair: Pair, hidden: Tensor, chance: Chance) -> Tensor:
+        """The hiddens of persistent chains that are all but half a sweep further."""
         for _ in range(self.sweeps - 1):
             hidden = _onward(pair, hidden, chance, shared=True)
-        return _still(pair, hidden, chance, shared=True)
+        return hidden
 
     @torch.no_grad()
     def _tempered(self, pair: Pair, kept: Tensor, chance: Chance) -> Tensor:

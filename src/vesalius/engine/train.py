@@ -187,8 +187,8 @@ class Loop:
         for weight in weights:
             weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        value, length = float(loss.detach()), float(norm)
+        slopes = [p.grad for p in weights if p.grad is not None]
+        value, length = float(loss.detach()), float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes))))
         good = math.isfinite(value + length)
         if self.world > 1:
             every = torch.tensor(float(good), device=loss.device)
@@ -197,8 +197,8 @@ class Loop:
         if not good:
             optimiser.zero_grad(set_to_none=True)
             return math.nan
-        if length + CLIP_EPS > self.train.clip:  # below that clipping would multiply by 1
-            nn.utils.clip_grads_with_norm_(weights, self.train.clip, norm)
+        if length + CLIP_EPS > self.train.clip:
+            torch._foreach_mul_(slopes, self.train.clip / (length + CLIP_EPS))
         optimiser.step()
         return value
 

@@ -67,7 +67,7 @@ def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: 
     hidden units over the data. `kept` are the persistent hiddens, changed in place."""
     kind = torch.get_autocast_dtype(data.device.type) if torch.is_autocast_enabled(data.device.type) else data.dtype
     with torch.autocast(data.device.type, enabled=False):
-        pair, rows = Quick.of(net.layers(), kind), len(data)
+        pair, rows = Quick.of(net.plain(net.base() if dream.kind == "tempering" else None), kind), len(data)
         end = rows + (dream.chains if dream.rows else rows)
         visible = data.new_empty(end + 2 * net.centred, data.shape[1], dtype=kind)
         visible[:rows] = data

@@ -36,26 +36,31 @@ class Machine(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(n) for n in sizes)
         self.log_variance = nn.Parameter(torch.zeros(sizes[0])) if gaussian else None
         self.register_buffer("mask", mask)
+        self.named = [f"offset{layer}" for layer in range(len(sizes))]
         for layer, n in enumerate(sizes):
             self.register_buffer(f"offset{layer}", torch.full((n,), 0.0 if gaussian and not layer else 0.5))
 
     @property
     def offsets(self) -> list[Tensor]:
         """Mean activity of each layer."""
-        return [self.get_buffer(f"offset{layer}") for layer in range(len(self.biases))]
+        return [self._buffers[name] for name in self.named]  # type: ignore[misc]
 
     def layers(self) -> Layers:
         """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
         with torch.autocast(self.biases[0].device.type, enabled=False):
-            weights, variance = self._plain()
-            biases = [*self.biases]
-            if self.centred:
-                biases = _shifted(biases, weights, variance, offsets=self.offsets, sign=-1)
-        return Layers(tuple(biases), tuple(weights), variance, self.base())
+            return self.plain(self.base())
+
+    def plain(self, base: Tensor | None) -> Layers:
+        """`layers` where nothing is cast."""
+        weights, variance = self._plain()
+        biases: list[Tensor] = [*self.biases._parameters.values()]  # type: ignore[list-item]
+        if self.centred:
+            biases = _shifted(biases, weights, variance, offsets=self.offsets, sign=-1)
+        return Layers(tuple(biases), tuple(weights), variance, base)
 
     def _plain(self) -> tuple[list[Tensor], Tensor | None]:
         """Weights that there are, and the variance."""
-        weights = [*self.weights]
+        weights: list[Tensor] = [*self.weights._parameters.values()]  # type: ignore[list-item]
         if self.mask is not None:
             weights[0] = weights[0] * self.mask
         return weights, None if self.log_variance is None else self.log_variance.exp()

@@ -37,7 +37,7 @@ class Chance:
         return (self.uniform(probability.shape, shared=shared) < probability).float()
 
     def coins(self, probability: Tensor, out: Tensor, *, shared: bool = False) -> Tensor:
-        """As `bits`, into `out` of any type; probabilities are met to 2^-17, for a fifth of the time. They are changed, which saves memory
+        """As `bits`, into `out` of any type; probabilities are met to 2^-17, for a quarter of the time. They are changed, which saves memory
         that would push the weights out of the cache."""
         if self.device.type != "cpu" or (self.world > 1 and not shared):
             return out.copy_(self.uniform(probability.shape, shared=shared) < probability)
@@ -63,7 +63,7 @@ def _uniform(words: Sequence[int], size: Sequence[int], device: torch.device) ->
 
 
 def _sixteen(words: Sequence[int], number: int) -> Tensor:
-    """`number` whole numbers from -2^15 to 2^15 - 1; by SFC64, the fastest of numpy's generators."""
+    """`number` whole numbers from -2^15 to 2^15 - 1."""
     *start, draw = words
-    raw = np.random.SFC64(np.random.SeedSequence(start, spawn_key=(draw,))).random_raw(number // 4 + 1)
+    raw = np.random.PCG64(np.random.SeedSequence(start, spawn_key=(draw,))).random_raw(number // 4 + 1)
     return torch.from_numpy(raw.view(np.int16)[:number])

@@ -25,6 +25,8 @@ SPREAD = 0.01  # standard deviation of fresh weights (Hinton 2010, a practical g
 class Machine(nn.Module):
     """`sizes[l]` units in layer l. `mask` (n_0, n_1) says which of the first weights there are; `gaussian` pixels learn variances."""
 
+    mask: Tensor | None
+
     def __init__(
         self, sizes: Sequence[int], generator: torch.Generator, *, gaussian: bool = False, centred: bool = True, mask: Tensor | None = None
     ) -> None:

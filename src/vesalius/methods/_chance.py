@@ -37,8 +37,8 @@ class Chance:
         return (self.uniform(probability.shape, shared=shared) < probability).float()
 
     def coins(self, probability: Tensor, out: Tensor, *, shared: bool = False) -> Tensor:
-        """As `bits`, into `out` of any type; probabilities are met to 2^-17, for a quarter of the time. They are changed, which saves memory
-        that would push the weights out of the cache."""
+        """As `bits`, into `out` of any type; probabilities are met to 2^-17, for a quarter of the time. They are changed: memory that is
+        used again does not push the weights out of the cache."""
         if self.device.type != "cpu" or (self.world > 1 and not shared):
             return out.copy_(self.uniform(probability.shape, shared=shared) < probability)
         lots = _sixteen((*self.words, self.number), probability.numel()).reshape(probability.shape)

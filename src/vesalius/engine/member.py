@@ -18,12 +18,13 @@ from vesalius.data.cache import Stored
 from vesalius.data.patches import Patches
 from vesalius.data.wholes import Wholes
 from vesalius.engine import images
+from vesalius.engine.ahead import Draw
 from vesalius.engine.begin import begin
 from vesalius.engine.compiled import compiled
 from vesalius.engine.events import Events
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.progress import Listener, Tick
-from vesalius.engine.train import STATE, Draw, Loop, Validate
+from vesalius.engine.train import STATE, Loop, Validate
 from vesalius.engine.whole import look
 from vesalius.methods import METHODS, Method
 from vesalius.methods._unlabelled import Unlabelled

@@ -8,11 +8,10 @@ step), so a run that was killed continues as if it had not been.
 import csv
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,8 @@ from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import remove_halves, write_text
 from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch
+from vesalius.engine.ahead import Ahead, Draw
+from vesalius.engine.average import State, averaged, follow
 from vesalius.engine.state import Weights, load_weights, pack, save_weights, unpack
 from vesalius.methods import Method
 from vesalius.plan.plan import Train
@@ -34,7 +35,6 @@ LOG_SECONDS = 10.0  # between two versions of log.csv on disk
 PATIENCE = 5  # steps in a row whose loss or gradient is not a number before the last state is taken again
 CLIP_EPS = 1e-6  # that torch adds to the norm
 COLUMNS = ("step", "seconds", "progress", "loss", "learning_rate", "validation")
-Draw = Callable[[int, int], Batch]  # (step, joint batch size) -> this process's share
 Validate = Callable[[nn.Module], float | None]
 
 
@@ -77,11 +77,13 @@ class Loop:
         if self.batch < self.world:
             raise UsageError(f"A batch of {self.batch} cannot be shared by {self.world} processes. "
                              f"Start fewer, or plan with --set patch.batch={self.world}")  # fmt: skip
-        self.optimisers = self.method.optimisers()
+        self.optimisers = self.method.train().optimisers()
         self.rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimisers.items()}
         self.average: Weights = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
         self.clock = Clock(self.train)
         self.step, self.bad, self.slower, self.unsaved = 0, 0, 1.0, False
+        self.cast = torch.autocast(self.device, torch.bfloat16, enabled=self.train.precision == "bf16")
+        self.state = State(self.method)
         self.stepper: nn.Module = Turns(self.method)
         if self.world > 1:
             self.stepper = nn.parallel.DistributedDataParallel(self.stepper, find_unused_parameters=len(self.optimisers) > 1)
@@ -126,12 +128,14 @@ class Loop:
 
     def _now(self) -> tuple[float, bool]:
         """Progress and whether to stop, the same in every process (the first one decides)."""
-        now = torch.tensor([self.clock.progress(self.step), float(self.stop())], dtype=torch.float64)
+        now = [self.clock.progress(self.step), float(self.stop())]
         if self.world > 1:
-            dist.broadcast(now, 0)
-        return min(float(now[0]), 1.0), bool(now[1])
+            told = torch.tensor(now, dtype=torch.float64)
+            dist.broadcast(told, 0)
+            now = told.tolist()
+        return min(now[0], 1.0), bool(now[1])
 
-    def _guarded(self, ahead: "Ahead", progress: float) -> float | None:
+    def _guarded(self, ahead: Ahead, progress: float) -> float | None:
         try:
             return self._turns(ahead.take(self.step, self.batch), progress)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as problem:
@@ -156,41 +160,47 @@ class Loop:
         Processes mean their gradients; a share that is not the same everywhere counts by its size."""
         self._rate(progress)
         self.method.progress(progress)
-        self.method.train()
+        if not self.method.training:
+            self.method.train()
         total = 0.0
         share = len(batch) * self.world / self.batch if self.world > 1 else 1.0
         turns = self.method.steps(batch)
         while True:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.train.precision == "bf16"):
+            with self.cast:
                 try:
                     name, losses = self.stepper(turns)
                 except StopIteration:
                     break
-            loss = torch.stack([term.float() for term in losses.values()]).sum()
-            if not self._descend(self.optimisers[name], loss * share):
+            loss = _summed([term.float() for term in losses.values()])
+            value = self._descend(self.optimisers[name], loss if share == 1 else loss * share)
+            if math.isnan(value):
                 self._left_out()
                 return math.nan
-            total += float(loss.detach())
+            total += value / share
         self.bad = 0
         self._blend(progress)
         return total
 
-    def _descend(self, optimiser: Optimizer, loss: Tensor) -> bool:
-        """Backward, clip and step; no step and False where the loss or the gradient of any process is not a number."""
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _descend(self, optimiser: Optimizer, loss: Tensor) -> float:
+        """Backward, clip and step; the loss. No step and not-a-number where the loss or the gradient of any process is none."""
         weights = [p for group in optimiser.param_groups for p in group["params"]]
-        norm = nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])
-        good = torch.isfinite(loss.detach() + norm).float()
+        for weight in weights:
+            weight.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        slopes = [p.grad for p in weights if p.grad is not None]
+        value, length = float(loss.detach()), float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes))))
+        good = math.isfinite(value + length)
         if self.world > 1:
-            dist.all_reduce(good, dist.ReduceOp.MIN)
-        if not bool(good):
+            every = torch.tensor(float(good), device=loss.device)
+            dist.all_reduce(every, dist.ReduceOp.MIN)
+            good = bool(every)
+        if not good:
             optimiser.zero_grad(set_to_none=True)
-            return False
-        if float(norm) + CLIP_EPS > self.train.clip:  # below that clipping would multiply by 1
-            nn.utils.clip_grads_with_norm_(weights, self.train.clip, norm)
+            return math.nan
+        if length + CLIP_EPS > self.train.clip:
+            torch._foreach_mul_(slopes, self.train.clip / (length + CLIP_EPS))
         optimiser.step()
-        return True
+        return value
 
     def _left_out(self) -> None:
         """A few steps without a number are left out; many bring the last state back, at a smaller rate."""
@@ -219,14 +229,11 @@ class Loop:
             for group, peak in zip(optimiser.param_groups, self.rates[name], strict=True):
                 group["lr"] = peak * factor
 
-    @torch.no_grad()
     def _blend(self, progress: float) -> None:
         """The averaged weights follow the weights over the last `ema` part of the run."""
         horizon = max(10.0, self.train.ema * (self.step + 1) / max(progress, 1e-6))
         keep = min(1 - 1 / horizon, (1 + self.step) / (10 + self.step))
-        for name, value in self.method.state_dict().items():
-            kept = self.average[name]
-            kept.lerp_(value, 1 - keep) if kept.is_floating_point() else kept.copy_(value)
+        follow(self.average, self.state, keep)
 
     # -- looking and telling ---------------------------------------------------------------------------------------------
 
@@ -316,27 +323,6 @@ class Loop:
             save_weights(self.folder / "weights.safetensors", net, {"step": self.step, "final": final})
 
 
-class Ahead:
-    """The next batch is drawn while this one is learned from; one that was drawn for another step or size is drawn anew."""
-
-    def __init__(self, draw: Draw) -> None:
-        self.draw = draw
-        self.pool = ThreadPoolExecutor(1)
-        self.coming: dict[tuple[int, int], Future[Batch]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.pool.shutdown(cancel_futures=True)
-
-    def take(self, step: int, size: int) -> Batch:
-        """Batch number `step` of `size` samples in all."""
-        now = self.coming.get((step, size)) or self.pool.submit(self.draw, step, size)
-        self.coming = {(step + 1, size): self.pool.submit(self.draw, step + 1, size)}
-        return now.result()
-
-
 class Turns(nn.Module):
     """`forward(turns)` is `next(turns)`, so that DistributedDataParallel sees every turn of a method."""
 
@@ -346,22 +332,6 @@ class Turns(nn.Module):
 
     def forward(self, turns: Iterator[tuple[str, dict[str, Tensor]]]) -> tuple[str, dict[str, Tensor]]:
         return next(turns)
-
-
-class averaged:
-    """Inside `with averaged(method, weights) as m`, m carries `weights` and is in evaluation mode."""
-
-    def __init__(self, method: Method, weights: Weights) -> None:
-        self.method, self.weights = method, weights
-
-    def __enter__(self) -> Method:
-        self.own = {name: value.detach().clone() for name, value in self.method.state_dict().items()}
-        self.method.load_state_dict(self.weights)
-        return self.method.eval()
-
-    def __exit__(self, *problem: object) -> None:
-        self.method.load_state_dict(self.own)
-        self.method.train()
 
 
 class Log:
@@ -390,6 +360,13 @@ def one_cycle(progress: float, warm_up: float) -> float:
     if progress < warm_up:
         return 0.04 + 0.96 * progress / warm_up
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
+
+
+def _summed(terms: Sequence[Tensor]) -> Tensor:
+    total, *others = terms
+    for term in others:
+        total = total + term
+    return total
 
 
 def _is_memory(problem: BaseException) -> bool:

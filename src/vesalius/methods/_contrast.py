@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn import functional as F
 
 from vesalius.methods._chance import Chance
 from vesalius.methods._dream import Dream
-from vesalius.methods._layers import Beta, Layers
+from vesalius.methods._layers import Beta, Layers, times
 from vesalius.methods._machine import Machine
-from vesalius.methods._unlabelled import joint_sum
 
 TOLD = 16  # rows of the data and of the dream whose free energies are worked out for the log
 
@@ -38,58 +38,90 @@ class Quick:
 
     def hiddens(self, drive: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
         """(B, m) in the precision of products."""
-        return self._drawn(torch.sigmoid(drive * beta), chance, shared=shared)
+        return self.drawn(torch.sigmoid(times(drive, beta)), torch.empty_like(drive, dtype=self.weight.dtype), chance=chance, shared=shared)
 
     def visibles(self, hidden: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
         """(B, n) in the precision of products."""
+        mean = self.mean(hidden, beta)
+        return self.drawn(mean, torch.empty_like(mean, dtype=self.weight.dtype), chance=chance, shared=shared)
+
+    def mean(self, hidden: Tensor, beta: Beta = 1.0) -> Tensor:
+        """Of the visibles: (B, n) float32."""
         pull = (hidden.to(self.weight.dtype) @ self.weight.T).float()
-        mean = torch.sigmoid_(self.plain.visible_bias(beta) + pull * beta)
-        return self._drawn(mean, chance, shared=shared)
+        return times(pull, beta).add_(self.plain.visible_bias(beta)).sigmoid_()
+
+    def drawn(self, mean: Tensor, out: Tensor, *, chance: Chance, shared: bool) -> Tensor:
+        """Units that are 1 with probability `mean`, which is changed, into `out`."""
+        if self.weight.dtype == torch.float32:
+            return out.copy_(chance.bits(mean, shared=shared))
+        return chance.coins(mean, out, shared=shared)
 
     def free_energy(self, visible: Tensor, drive: Tensor | None = None, beta: Beta = 1.0) -> Tensor:
         """(B,)."""
         return self.plain.free_energy(visible.float(), self.drive(visible) if drive is None else drive, beta)
 
-    def _drawn(self, mean: Tensor, chance: Chance, *, shared: bool) -> Tensor:
-        if self.weight.dtype == torch.float32:
-            return chance.bits(mean, shared=shared)
-        return chance.coins(mean, self.weight.dtype, shared=shared)
-
 
 @torch.no_grad()
-def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: Chance) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Losses whose gradient in the parameters of `net` is that of free_energy(data) - free_energy(dream), and the means of visible and
-    hidden units under the data, of every process. `kept` are the persistent hiddens, changed in place."""
+def contrast(net: Machine, data: Tensor, *, dream: Dream, kept: Tensor, chance: Chance) -> tuple[dict[str, Tensor], Tensor]:
+    """Losses whose gradient in the parameters of `net` is that of free_energy(data) - free_energy(dream), and the sums of visible and
+    hidden units over the data. `kept` are the persistent hiddens, changed in place."""
     kind = torch.get_autocast_dtype(data.device.type) if torch.is_autocast_enabled(data.device.type) else data.dtype
     with torch.autocast(data.device.type, enabled=False):
-        pair = Quick.of(net.layers(), kind)
-        visible = data.to(kind)
-        drive, dreamt, after = dream.next(pair, visible, kept=kept, chance=chance)
-        gradients, sums = slopes(net, torch.cat([visible, dreamt.to(kind)]), torch.cat([drive, after]), rows=len(data))
-        few = [torch.cat([one[:TOLD], other[:TOLD]]) for one, other in ((visible, dreamt.to(kind)), (drive, after))]
-        energies = [part.mean() for part in pair.free_energy(*few).tensor_split([min(TOLD, len(data))])]
-        means = joint_sum(sums, len(data)).tensor_split([len(net.biases[0])])
+        pair, rows = Quick.of(net.plain(net.base() if dream.kind == "tempering" else None), kind), len(data)
+        end = rows + (dream.chains if dream.rows else rows)
+        visible = data.new_empty(end + 2 * net.centred, data.shape[1], dtype=kind)
+        visible[:rows] = data
+        drive = _dreamt(pair, visible, dream=dream, kept=kept, chance=chance, rows=rows, end=end)
+        energies = told(pair.plain, visible, drive, rows=rows, end=end)
+        hidden = drive.sigmoid_()
+        if dream.kind == "pcd":
+            pair.drawn(hidden[rows:end].clone(), kept, chance=chance, shared=True)
+        gradients, sums = slopes(net, visible, hidden, data=data, end=end)
     with torch.enable_grad():
-        told: tuple[Tensor, Tensor] = Known.apply(  # type: ignore[no-untyped-call]
-            energies[0], -energies[1], net.weights[0], *net.biases, *gradients
-        )
-    return dict(zip(("data", "dream"), told, strict=True)), list(means)
+        losses = Known.apply(*energies, net.weights[0], *net.biases, *gradients)  # type: ignore[no-untyped-call]
+    return dict(zip(("data", "dream"), losses, strict=True)), sums
 
 
-def slopes(net: Machine, visible: Tensor, drive: Tensor, *, rows: int) -> tuple[list[Tensor], Tensor]:
-    """Gradients for the weights and both biases, where the first `rows` of `visible` are data and the others a dream; and the sums of
-    visible and hidden units over the data."""
-    hidden = torch.sigmoid(drive)
-    parts = [hidden[:rows], hidden[rows:]]
-    h, v = [part.mean(0) for part in parts], [part.float().mean(0) for part in (visible[:rows], visible[rows:])]
-    sums = torch.cat([v[0], h[0]]) * rows
-    parts[0].div_(-rows)
-    parts[1].div_(len(hidden) - rows)
-    weight = (visible.T @ hidden.to(visible.dtype)).float()
+def _dreamt(pair: Quick, visible: Tensor, *, dream: Dream, kept: Tensor, chance: Chance, rows: int, end: int) -> Tensor:
+    """What drives the hiddens, from all rows of `visible`; those from `rows` to `end`, which follow the data, are dreamt here."""
+    data, dreamt = visible[:rows], visible[rows:end]
+    if dream.kind == "pcd":
+        hidden = dream.swept(pair, kept.to(visible.dtype), chance)
+        pair.drawn(pair.mean(hidden), dreamt, chance=chance, shared=True)
+        return pair.drive(visible)
+    if dream.kind == "tempering":
+        dreamt.copy_(dream.next(pair, data, kept=kept, chance=chance)[1])
+        return pair.drive(visible)
+    drive, found, after = dream.next(pair, data, kept=kept, chance=chance)
+    dreamt.copy_(found)
+    return torch.cat([drive, after, drive.new_empty(len(visible) - end, drive.shape[1])])
+
+
+def told(plain: Layers, visible: Tensor, drive: Tensor, *, rows: int, end: int) -> tuple[Tensor, Tensor]:
+    """Mean free energy of the first `TOLD` rows of the data, and minus that of the dream, from `rows` to `end`."""
+    few = min(TOLD, rows)
+    x, y = (torch.cat([part[:few], part[rows : min(rows + TOLD, end)]]).float() for part in (visible, drive))
+    energy = torch.addmv(F.softplus(y).sum(1), x, plain.biases[0]).neg_()
+    return energy[:few].mean(), -energy[few:].mean()
+
+
+def slopes(net: Machine, visible: Tensor, hidden: Tensor, *, data: Tensor, end: int) -> tuple[list[Tensor], Tensor]:
+    """Gradients for the weights and both biases, and the sums of visible and hidden units over the data; `hidden` are probabilities, which
+    are changed.
+
+    <v h> - m <h> - <v> n, dream minus data, is one product: two rows beyond `end` hold the other terms."""
+    rows = len(data)
+    sums = [data.sum(0), hidden[:rows].sum(0)]
+    others = [part[rows:end].sum(0, dtype=torch.float32) for part in (visible, hidden)]
+    below, above = (torch.sub(other / (end - rows), own, alpha=1 / rows) for own, other in zip(sums, others, strict=True))
+    hidden[:rows].mul_(-1 / rows)
+    hidden[rows:end].mul_(1 / (end - rows))
     if net.centred:
-        below, above = net.offsets
-        weight.addcmul_(below[:, None], h[1] - h[0], value=-1).addcmul_((v[1] - v[0])[:, None], above, value=-1)
-    return [weight, v[1] - v[0], h[1] - h[0]], sums
+        middles = net.offsets
+        visible[end], visible[end + 1] = middles[0], below
+        hidden[end], hidden[end + 1] = -above, -middles[1]
+    weight = (visible.T @ hidden.to(visible.dtype)).float()
+    return [weight, below, above], torch.cat(sums)
 
 
 class Known(Function):

@@ -54,17 +54,23 @@ class Dream(Settings):
                 hidden = _onward(pair, hidden, chance)
             visible = _still(pair, hidden, chance)
             return drive, visible, pair.drive(visible)
-        visible = self._tempered(pair, kept, chance) if self.kind == "tempering" else self._persistent(pair, kept.to(data.dtype), chance)
+        visible = self.onward(pair, kept, kind=data.dtype, chance=chance)
         drive, after = pair.drive(torch.cat([data, visible])).tensor_split([len(data)])
         if self.kind == "pcd":
             kept.copy_(_resting(pair, after, chance))
         return drive, visible, after
 
-    def _persistent(self, pair: Pair, hidden: Tensor, chance: Chance) -> Tensor:
-        """The visibles of the chains after their sweeps."""
+    def onward(self, pair: Pair, kept: Tensor, *, kind: torch.dtype, chance: Chance) -> Tensor:
+        """The visibles of persistent chains after their sweeps; the hiddens of tempered ones are in `kept` then."""
+        if self.kind == "tempering":
+            return self._tempered(pair, kept, chance)
+        return _still(pair, self.swept(pair, kept.to(kind), chance), chance, shared=True)
+
+    def swept(self, pair: Pair, hidden: Tensor, chance: Chance) -> Tensor:
+        """The hiddens of persistent chains that are all but half a sweep further."""
         for _ in range(self.sweeps - 1):
             hidden = _onward(pair, hidden, chance, shared=True)
-        return _still(pair, hidden, chance, shared=True)
+        return hidden
 
     @torch.no_grad()
     def _tempered(self, pair: Pair, kept: Tensor, chance: Chance) -> Tensor:

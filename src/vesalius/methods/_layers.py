@@ -61,8 +61,8 @@ class Layers:
     def mean(self, layer: int, drive: Tensor, beta: Beta = 1.0) -> Tensor:
         """Expectation of `layer` given what drives it."""
         if layer:
-            return torch.sigmoid(_times(drive, beta))
-        middle = self.visible_bias(beta) + _times(drive, beta)
+            return torch.sigmoid(times(drive, beta))
+        middle = self.visible_bias(beta) + times(drive, beta)
         return torch.sigmoid(middle) if self.variance is None else middle
 
     def sample(self, layer: int, drive: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
@@ -140,14 +140,14 @@ class Layers:
     def _own(self, layer: int, x: Tensor, beta: Beta) -> Tensor:
         """The terms of log p that `layer` has by itself."""
         if layer:
-            return _times((x * self.biases[layer]).sum(1), _row(beta))
+            return times((x * self.biases[layer]).sum(1), _row(beta))
         if self.variance is None:
             return (x * self.visible_bias(beta)).sum(1)
         return -((x - self.visible_bias(beta)).square() / (2 * self.variance)).sum(1)
 
     def _summed(self, layer: int, drive: Tensor, beta: Beta) -> Tensor:
         """log of the sum (integral) over `layer` of what it adds to the weight."""
-        pull = _times(drive, beta)
+        pull = times(drive, beta)
         if layer:
             return F.softplus(pull).sum(1)
         bias = self.visible_bias(beta)
@@ -162,7 +162,8 @@ def _added(total: Tensor | None, x: Tensor, weight: Tensor) -> Tensor:
     return torch.addmm(total, x, weight) if total.ndim == 1 else total + x @ weight
 
 
-def _times(x: Tensor, beta: Beta) -> Tensor:
+def times(x: Tensor, beta: Beta) -> Tensor:
+    """`x` at inverse temperature `beta`; itself where that is 1."""
     return x if isinstance(beta, float) and beta == 1.0 else x * beta
 
 

@@ -5,7 +5,7 @@ Centring is a change of variables: the machine with offsets m is the plain one w
 So everything is computed in plain form, and autograd through a_l gives the gradient of the centred machine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -17,12 +17,15 @@ from vesalius.methods._layers import Layers
 from vesalius.methods._unlabelled import Unlabelled, decayed, within_unit
 
 EDGE = 0.01  # visible means are kept this far from 0 and 1 where their log odds are taken
+FOLLOW, EVERY = 0.01, 10  # how fast offsets follow mean activities (Melchior et al. 2016, a step of each), and how often
 MOMENTUM = 0.5
 SPREAD = 0.01  # standard deviation of fresh weights (Hinton 2010, a practical guide)
 
 
 class Machine(nn.Module):
     """`sizes[l]` units in layer l. `mask` (n_0, n_1) says which of the first weights there are; `gaussian` pixels learn variances."""
+
+    mask: Tensor | None
 
     def __init__(
         self, sizes: Sequence[int], generator: torch.Generator, *, gaussian: bool = False, centred: bool = True, mask: Tensor | None = None
@@ -35,25 +38,31 @@ class Machine(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(n) for n in sizes)
         self.log_variance = nn.Parameter(torch.zeros(sizes[0])) if gaussian else None
         self.register_buffer("mask", mask)
+        self.named = [f"offset{layer}" for layer in range(len(sizes))]
         for layer, n in enumerate(sizes):
             self.register_buffer(f"offset{layer}", torch.full((n,), 0.0 if gaussian and not layer else 0.5))
 
     @property
     def offsets(self) -> list[Tensor]:
         """Mean activity of each layer."""
-        return [self.get_buffer(f"offset{layer}") for layer in range(len(self.biases))]
+        return [self._buffers[name] for name in self.named]  # type: ignore[misc]
 
     def layers(self) -> Layers:
         """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
         with torch.autocast(self.biases[0].device.type, enabled=False):
-            weights, variance = self._plain()
-            shift = _shift(weights, variance, self.offsets) if self.centred else [torch.zeros_like(b) for b in self.biases]
-            biases = tuple(b - s for b, s in zip(self.biases, shift, strict=True))
-        return Layers(biases, tuple(weights), variance, self.base())
+            return self.plain(self.base())
+
+    def plain(self, base: Tensor | None) -> Layers:
+        """`layers` where nothing is cast."""
+        weights, variance = self._plain()
+        biases: list[Tensor] = [*self.biases._parameters.values()]  # type: ignore[list-item]
+        if self.centred:
+            biases = _shifted(biases, weights, variance, offsets=self.offsets, sign=-1)
+        return Layers(tuple(biases), tuple(weights), variance, base)
 
     def _plain(self) -> tuple[list[Tensor], Tensor | None]:
         """Weights that there are, and the variance."""
-        weights = [*self.weights]
+        weights: list[Tensor] = [*self.weights._parameters.values()]  # type: ignore[list-item]
         if self.mask is not None:
             weights[0] = weights[0] * self.mask
         return weights, None if self.log_variance is None else self.log_variance.exp()
@@ -69,6 +78,11 @@ class Machine(nn.Module):
         self.offsets[0].copy_(mean)
         self.biases[0].copy_(self.base())
 
+    def follow(self, means: Callable[[], Sequence[Tensor]], step: int) -> None:
+        """Offsets follow mean activities, at every `EVERY`-th step only: each time costs a pass through all weights."""
+        if step % EVERY == 0:
+            self.recentre(means(), 1 - (1 - FOLLOW) ** EVERY)
+
     @torch.no_grad()
     def recentre(self, means: Sequence[Tensor], rate: float) -> None:
         """Offsets a step of `rate` nearer to the mean activities `means`; the biases follow, so that the machine stays what it is."""
@@ -76,8 +90,9 @@ class Machine(nn.Module):
             moves = [rate * (mean.float() - offset) for mean, offset in zip(means, self.offsets, strict=True)]
             for offset, move in zip(self.offsets, moves, strict=True):
                 offset += move
-            for bias, shift in zip(self.biases, _shift(*self._plain(), moves) if self.centred else (), strict=self.centred):
-                bias += shift
+            if self.centred:
+                for bias, moved in zip(self.biases, _shifted([*self.biases], *self._plain(), offsets=moves, sign=1), strict=True):
+                    bias.copy_(moved)
 
 
 class Undirected(Unlabelled):
@@ -99,11 +114,13 @@ class Undirected(Unlabelled):
         return self.net.layers().detached()
 
 
-def _shift(weights: Sequence[Tensor], variance: Tensor | None, offsets: Sequence[Tensor]) -> list[Tensor]:
-    """What offsets do to the bias of each layer through the weights."""
-    shifts = [torch.zeros_like(offset) for offset in offsets]
+def _shifted(
+    biases: Sequence[Tensor], weights: Sequence[Tensor], variance: Tensor | None, *, offsets: Sequence[Tensor], sign: int
+) -> list[Tensor]:
+    """Biases with (`sign` 1) or without (-1) what offsets do to them through the weights."""
+    made = [*biases]
     for layer, weight in enumerate(weights):
         below = offsets[0] / variance if layer == 0 and variance is not None else offsets[layer]
-        shifts[layer] = shifts[layer] + weight @ offsets[layer + 1]
-        shifts[layer + 1] = shifts[layer + 1] + weight.T @ below
-    return shifts
+        made[layer] = torch.addmv(made[layer], weight, offsets[layer + 1], alpha=sign)
+        made[layer + 1] = torch.addmv(made[layer + 1], weight.T, below, alpha=sign)
+    return made

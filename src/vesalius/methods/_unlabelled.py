@@ -108,8 +108,8 @@ def persistent(rows: int, units: Sequence[int], generator: torch.Generator) -> T
 
 def within_unit(values: Tensor) -> Tensor:
     """`values` as they are; refused where they cannot be probabilities."""
-    if values.numel() and (float(values.min()) < 0 or float(values.max()) > 1):
-        found = f"{float(values.min()):.3g} to {float(values.max()):.3g}"
-        raise VesaliusError(f"0 / 1 visible units need intensities from 0 to 1; got {found}. "
+    least, most = (float(edge) for edge in torch.aminmax(values)) if values.numel() else (0.0, 1.0)
+    if least < 0 or most > 1:
+        raise VesaliusError(f"0 / 1 visible units need intensities from 0 to 1; got {least:.3g} to {most:.3g}. "
                             "Scale the images, or choose gaussian visibles for standardised ones.")  # fmt: skip
     return values

@@ -29,7 +29,6 @@ CARD = Card(
 )  # fmt: skip
 
 Visible = Literal["bernoulli", "gaussian"]
-FOLLOW = 0.01
 ITERATIONS = 10  # of mean field while learning; Salakhutdinov & Hinton 2009 run it near convergence, 25 at most
 
 
@@ -62,8 +61,7 @@ class Dbm(Undirected):
         yield "net", {"data": layers.energy(believed).mean(), "dream": layers.log_weight(dream, drives).mean()}
         odd = [layers.sample(m, d.detach(), chance, shared=True) for m, d in drives.items()]
         self.get_buffer("kept").copy_(torch.cat(odd, 1))
-        means = joint_mean(torch.cat([x.float() for x in believed.values()], 1))
-        self.net.recentre(torch.split(means, [x.shape[1] for x in believed.values()]), FOLLOW)
+        self.net.follow(lambda: [joint_mean(x) for x in believed.values()], int(self.step))
         self.step += 1
 
     @torch.no_grad()

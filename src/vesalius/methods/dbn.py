@@ -34,7 +34,6 @@ CARD = Card(
 Visible = Literal["bernoulli", "gaussian"]
 Turn = tuple[str, dict[str, Tensor]]
 MOMENTUM = 0.5
-FOLLOW = 0.01
 
 
 class Stack(nn.Module):
@@ -119,8 +118,7 @@ class Dbn(Unlabelled):
         pair = machine.layers()
         drive, dream, after = self.dream.next(pair, x, kept=x, chance=chance)
         yield f"layer{layer}", {"data": pair.free_energy(x, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
-        means = joint_mean(torch.cat([x, torch.sigmoid(drive.detach())], 1))
-        machine.recentre([means[: x.shape[1]], means[x.shape[1] :]], FOLLOW)
+        machine.follow(lambda: [joint_mean(x), joint_mean(torch.sigmoid(drive.detach()))], int(self.step))
         self.net.tie(layer)
 
     def _together(self, data: Tensor, chance: Chance) -> Iterator[Turn]:

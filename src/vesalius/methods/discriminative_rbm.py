@@ -29,7 +29,6 @@ CARD = Card(
 )  # fmt: skip
 
 MOMENTUM = 0.5
-FOLLOW = 0.01
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,7 @@ class DiscriminativeRbm(Unlabelled):
         told = F.cross_entropy(logits, label, ignore_index=-1, reduction="sum") / len(label)
         weight = joint_mean(share[:, None]).squeeze()
         yield "net", {"class": told, "data": -(share * pair).mean(), "dream": -weight * machine.free_energy(dream, after).mean()}
-        means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
-        self.net.image.recentre([means[: self.size], means[self.size :]], FOLLOW)
+        self.net.image.follow(lambda: [joint_mean(data), joint_mean(torch.sigmoid(drive.detach()))], int(self.step))
         self.step += 1
 
     @staticmethod

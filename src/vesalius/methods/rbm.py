@@ -19,7 +19,7 @@ from vesalius.methods._contrast import contrast
 from vesalius.methods._dream import Dream, dreamt
 from vesalius.methods._machine import Machine, Undirected
 from vesalius.methods._partition import Estimate, likelihood
-from vesalius.methods._unlabelled import joint_mean, persistent
+from vesalius.methods._unlabelled import joint_mean, joint_sum, persistent
 
 CARD = Card(
     entry="Rbm", title="Restricted Boltzmann machine", paper="Hinton 2002, Neural Computation 14; Tieleman 2008, ICML",
@@ -29,7 +29,6 @@ CARD = Card(
 )  # fmt: skip
 
 Visible = Literal["bernoulli", "gaussian"]
-FOLLOW = 0.01  # how fast offsets follow mean activities (Melchior et al. 2016)
 
 
 class Rbm(Undirected):
@@ -49,23 +48,23 @@ class Rbm(Undirected):
 
     def steps(self, batch: Batch) -> Iterator[tuple[str, dict[str, Tensor]]]:
         chance, data = self.chance(), self.visible(batch["image"])
-        if not self.step:
+        step = int(self.step)
+        if not step:
             self.net.begin(joint_mean(data))
         if self.net.log_variance is None:
-            losses, means = contrast(self.net, data, dream=self.dream, kept=self.get_buffer("kept"), chance=chance)
+            losses, sums = contrast(self.net, data, dream=self.dream, kept=self.get_buffer("kept"), chance=chance)
         else:
-            losses, means = self._by_graph(data, chance)
+            losses, sums = self._by_graph(data, chance)
         yield "net", losses
-        self.net.recentre(means, FOLLOW)
+        self.net.follow(lambda: joint_sum(sums, len(data)).tensor_split([self.size]), step)
         self.step += 1
 
-    def _by_graph(self, data: Tensor, chance: Chance) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Losses and the means of both layers where pixels are Gaussian: variances learn too."""
+    def _by_graph(self, data: Tensor, chance: Chance) -> tuple[dict[str, Tensor], Tensor]:
+        """Losses, and the sums of both layers over the data, where pixels are Gaussian: variances learn too."""
         pair = self.net.layers()
         drive, dream, after = self.dream.next(pair, data, kept=self.get_buffer("kept"), chance=chance)
-        means = joint_mean(torch.cat([data, torch.sigmoid(drive.detach())], 1))
         losses = {"data": pair.free_energy(data, drive).mean(), "dream": -pair.free_energy(dream, after).mean()}
-        return losses, [means[: self.size], means[self.size :]]
+        return losses, torch.cat([data, torch.sigmoid(drive.detach())], 1).sum(0)
 
     def infer(self, image: Tensor) -> Tensor:
         """Down and up once by expectations."""

@@ -14,9 +14,10 @@ from tests.unit.engine.tiny import LABELS, stored, tiny_plan
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch
 from vesalius.engine import train as room
+from vesalius.engine.ahead import Ahead
 from vesalius.engine.member import method_of, samples
 from vesalius.engine.state import load_weights
-from vesalius.engine.train import COLUMNS, Ahead, Clock, Log, Loop, one_cycle
+from vesalius.engine.train import COLUMNS, Clock, Log, Loop, one_cycle
 from vesalius.methods import Method
 from vesalius.plan.plan import Train
 from vesalius.tasks import TASKS

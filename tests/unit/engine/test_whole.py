@@ -343,7 +343,7 @@ def test_the_loop_learns_and_the_look_sees_it(tmp_path):
     loop = Loop(method_of(task, plan, "cpu"), plan.train, plan.patch.batch, tmp_path / "run")
     watch = look(task, plan, cases, where="cpu")
     assert loop.fit(SAMPLES["case"](plan, cases, "cpu"), watch)
-    from vesalius.engine.train import averaged
+    from vesalius.engine.average import averaged
 
     with averaged(loop.method, loop.average) as trained:
         assert watch(trained) > 0.9

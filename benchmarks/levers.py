@@ -31,6 +31,8 @@ NORM = "instance norm keeps channels together"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
+SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
+          "contrast without the slow kernels for two limits at once": "contrast"}  # fmt: skip
 
 
 def norm():
@@ -129,6 +131,50 @@ def augmentation(size, name, swap, test):
     return rows_of
 
 
+def shades(options):
+    """What changes grey values, beside the same formula in whole tensors."""
+    import torch
+
+    from vesalius.augment import AUGMENT
+    from vesalius.augment._gamma import gamma_curve
+    from vesalius.augment._random import per_channel
+    from vesalius.augment.blur import _weighed, blurred
+
+    image = torch.randn(1, 1, 96, 96, 96, generator=torch.Generator().manual_seed(0))
+    flat, power, sigma, factor = image.flatten(2), torch.tensor([[1.3]]), torch.tensor([[0.8]]), torch.tensor([[1.2]])
+
+    def moments(x):
+        mean = x.mean(-1, keepdim=True)
+        return mean, (x - mean).square().mean(-1, keepdim=True).sqrt()
+
+    def gamma():
+        low, high = flat.aminmax(dim=-1, keepdim=True)
+        curve = ((flat - low) / (high - low)).pow(per_channel(power, flat))
+        (mean, deviation), (now, spread) = moments(flat), moments(curve)
+        return ((curve - now) * (deviation / spread) + mean).reshape(image.shape)
+
+    def blur(axis=2, radius=3):
+        half = torch.exp(-0.5 * (torch.arange(radius + 1) / sigma[..., None]).square())
+        weights = half / (2 * half.sum(-1, keepdim=True) - 1)
+        return _weighed(image, [per_channel(weight, image) for weight in weights.unbind(-1)], axis)
+
+    def contrast():
+        low, high = torch.aminmax(flat, dim=-1, keepdim=True)
+        return torch.clamp_(torch.addcmul(flat.mean(-1, keepdim=True) * (1 - factor), flat, factor), low, high).reshape(image.shape)
+
+    quick = {
+        "gamma": lambda: gamma_curve(image, power),
+        "blur": lambda: blurred(image, sigma, axis=2, radius=3),
+        "contrast": lambda: AUGMENT["contrast"]((0.75, 1.25)).apply(image, {"factor": factor}),
+    }
+    plain, made = {"gamma": gamma, "blur": blur, "contrast": contrast}, []
+    for name, which in SHADES.items():
+        turns, found = in_turns({OURS: quick[which], "without": plain[which]}, rounds=options.rounds, calls=20)
+        away = float((found[OURS] - found["without"]).abs().max())
+        made += rows(f"{name}: 96 x 96 x 96", turns, check={"without": f"at most {away:.1e} apart"})
+    return made
+
+
 def difference(net, image, mask, swap):
     """How far loss and gradient of the first step are from each other, with and without; and of each from double precision."""
     import torch
@@ -163,7 +209,7 @@ def main():
     torch.set_num_threads(1)
     swaps = ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))
     augmented = [augmentation(size, *swap) for swap in swaps for size in ("hippocampus", "cube")]
-    made = [row for work in (step, volume, export(25), export(100), *augmented) for row in work(options)]
+    made = [row for work in (step, volume, export(25), export(100), *augmented, shades) for row in work(options)]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

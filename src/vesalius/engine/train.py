@@ -188,8 +188,8 @@ class Loop:
             weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         slopes = [p.grad for p in weights if p.grad is not None]
-        value, length = float(loss.detach()), float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(slopes))))
-        good = math.isfinite(value + length)
+        value, norm = float(loss.detach()), nn.utils.get_total_norm(slopes)
+        good = math.isfinite(value + float(norm))
         if self.world > 1:
             every = torch.tensor(float(good), device=loss.device)
             dist.all_reduce(every, dist.ReduceOp.MIN)
@@ -197,8 +197,8 @@ class Loop:
         if not good:
             optimiser.zero_grad(set_to_none=True)
             return math.nan
-        if length + CLIP_EPS > self.train.clip:
-            torch._foreach_mul_(slopes, self.train.clip / (length + CLIP_EPS))
+        if float(norm) + CLIP_EPS > self.train.clip:  # below that clipping would multiply by 1
+            nn.utils.clip_grads_with_norm_(weights, self.train.clip, norm)
         optimiser.step()
         return value
 

@@ -45,7 +45,7 @@ class Machine(nn.Module):
     @property
     def offsets(self) -> list[Tensor]:
         """Mean activity of each layer."""
-        return [self._buffers[name] for name in self.named]  # type: ignore[misc]
+        return [getattr(self, name) for name in self.named]
 
     def layers(self) -> Layers:
         """The plain machine as functions of the parameters; `base` is what the visible means say alone."""
@@ -55,14 +55,14 @@ class Machine(nn.Module):
     def plain(self, base: Tensor | None) -> Layers:
         """`layers` where nothing is cast."""
         weights, variance = self._plain()
-        biases: list[Tensor] = [*self.biases._parameters.values()]  # type: ignore[list-item]
+        biases: list[Tensor] = [*self.biases]
         if self.centred:
             biases = _shifted(biases, weights, variance, offsets=self.offsets, sign=-1)
         return Layers(tuple(biases), tuple(weights), variance, base)
 
     def _plain(self) -> tuple[list[Tensor], Tensor | None]:
         """Weights that there are, and the variance."""
-        weights: list[Tensor] = [*self.weights._parameters.values()]  # type: ignore[list-item]
+        weights: list[Tensor] = [*self.weights]
         if self.mask is not None:
             weights[0] = weights[0] * self.mask
         return weights, None if self.log_variance is None else self.log_variance.exp()

@@ -188,7 +188,7 @@ def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
 
 def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, own: Own) -> Candidate:
     """The candidate on the grid `size`; its batch is halved until it fits the memory."""
-    batch = own.batch or whole.batch_rule(size, cases)
+    batch = own.batch or whole.batch_rule(size, cases, getattr(METHODS[own.method], "batch", 0))
     while True:
         method, arguments = build(size)
         candidate = Candidate(size, batch, arguments, measured(method, batch))

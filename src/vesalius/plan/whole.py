@@ -227,10 +227,10 @@ def measured(net: Net, shape: tuple[int, ...], ends: tuple[int, int]) -> Measure
                         "Or choose another network (net.name), or another grid (patch.size).") from None  # fmt: skip
 
 
-def batch_rule(size: tuple[int, ...], cases: int) -> int:
-    """Many samples a step where they are small, at least ten steps per epoch."""
+def batch_rule(size: tuple[int, ...], cases: int, usual: int = 0) -> int:
+    """Many samples a step where they are small, up to `usual` (0: what is usual on the device), at least ten steps per epoch."""
     where = device()
-    most = min(BATCH[where], PIXELS[where] // int(np.prod(size)), max(4, cases // 10))
+    most = min(usual or BATCH[where], PIXELS[where] // int(np.prod(size)), max(4, cases // 10))
     return max(4, process_rank()[1], 1 << int(np.log2(max(1, most))))
 
 

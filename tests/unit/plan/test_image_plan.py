@@ -12,6 +12,7 @@ from vesalius.data.normalise import Normalise, unit
 from vesalius.plan import images, plan
 from vesalius.plan.methods import built, rates, takes
 from vesalius.plan.plan import Plan
+from vesalius.plan.search import Limits
 from vesalius.tasks import aimed
 
 TINY = ("train.method=vae", 'train.arguments={"code": 4, "widths": [4]}', "patch.batch=4")
@@ -71,6 +72,16 @@ def test_wrong_words_are_told(task, setting, words):
 def test_labels_are_not_learned_by_a_method_without_them():
     with pytest.raises(UsageError, match="--task anomaly"):
         plan(dataset(), facts=facts([(12, 10)] * 9), settings=("train.method=vae", "patch.size=[12, 12]"), budget="20s")
+
+
+def test_some_methods_take_larger_batches():
+    sizes = {name: images.timed((28, 28), 3000, Limits(None, None), build=build(name), own=images.Own(name, {}, (28, 28), 0)).batch
+             for name in ("rbm", "sparse_autoencoder")}  # fmt: skip
+    assert sizes == {"rbm": 256, "sparse_autoencoder": 128}
+
+
+def build(name):
+    return lambda size: (built(name, (1, *size), {}, learning_rate=0.1, weight_decay=0.0, seed=0), {})
 
 
 def test_it_is_done_once():

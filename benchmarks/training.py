@@ -26,7 +26,7 @@ def batch_of(options):
     return torch.randn(mask.shape, generator=random) + 2 * mask, mask
 
 
-def ours(net, image, mask):
+def ours(net, image, mask, device="cpu"):
     """The loop of the product, taking a step each time it is called."""
     import tempfile
     from pathlib import Path
@@ -41,12 +41,12 @@ def ours(net, image, mask):
     from vesalius.plan.plan import Train
     from vesalius.tasks import TASKS
 
-    kind, _ = precision("cpu")
+    kind, _ = precision(device)
     labels = Labels(names=("a", "b"), values=((1,), (2,)))
     ready = net.to(memory_format=torch.channels_last_3d)
     method = METHODS["supervised"](ready, TASKS["segment"]().loss(labels), learning_rate=1e-3, weight_decay=3e-5)
     how = Train(seconds=None, steps=10**6, learning_rate=1e-3, weight_decay=3e-5, precision=kind, validations=0)
-    loop = Loop(method, how, len(image), Path(tempfile.mkdtemp()))
+    loop = Loop(method, how, len(image), Path(tempfile.mkdtemp()), device)
     kinds = {"image": Kind.IMAGE, "target": Kind.MASK}
     batch = Batch({"image": image.contiguous(memory_format=torch.channels_last_3d), "target": mask}, kinds)
     return lambda: loop._turns(batch, 0.5)

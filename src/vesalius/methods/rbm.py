@@ -34,6 +34,7 @@ Visible = Literal["bernoulli", "gaussian"]
 class Rbm(Undirected):
     """`hidden` units over images of `shape` (C, *S): intensities in [0, 1] (bernoulli), or standardised ones (gaussian)."""
 
+    halves = True  # products of 0 / 1 units in bf16: after as many steps the likelihood is the same
     batch = 256  # chains need not be as many as data; in equal time the likelihood is better than with batches of 100
 
     def __init__(

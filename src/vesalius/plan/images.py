@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import unit
 from vesalius.data.prepare import Preparation
 from vesalius.plan import begin, trunks, whole
-from vesalius.plan.budget import AT_WORK, SLOW, Measured, device
+from vesalius.plan.budget import AT_WORK, SLOW, Measured, device, precision
 from vesalius.plan.methods import METHODS, built, rates, takes
 from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
@@ -102,7 +102,7 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     rate, decay = rates(own.method)
     train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else seconds, steps=steps,
                   learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05, seed=asked["seed"],
-                  deterministic=asked["deterministic"], rules=rules_of(dataset))  # fmt: skip
+                  deterministic=asked["deterministic"], rules=rules_of(dataset), precision=precise(own.method)[0])  # fmt: skip
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
                         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
                         parameters=chosen.cost.parameters)  # fmt: skip
@@ -111,6 +111,14 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
                 augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
                 predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
     return made, {**_reasons(chosen, facts, wanted, own=own), **trunks.reasons(chosen.arguments), **why}
+
+
+def precise(method: str) -> tuple[Literal["bf16", "fp32"], str]:
+    """In which precision `method` learns, and why: a method says by `halves` that it was checked in bf16."""
+    if not getattr(METHODS[method], "halves", False):
+        return "fp32", "the method was checked in fp32"
+    kind, why = precision(device())
+    return "bf16" if kind == "bf16" else "fp32", why
 
 
 def rules_of(dataset: Dataset) -> dict[str, Any]:
@@ -191,14 +199,14 @@ def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, ow
     batch = own.batch or whole.batch_rule(size, cases, getattr(METHODS[own.method], "batch", 0))
     while True:
         method, arguments = build(size)
-        candidate = Candidate(size, batch, arguments, measured(method, batch))
+        candidate = Candidate(size, batch, arguments, measured(method, batch, precise(own.method)[0]))
         if candidate.fits(limits) or batch <= 4 or own.batch:
             return candidate
         batch //= 2
 
 
-def measured(method: Any, batch: int) -> Measured:
-    """What a step of `method` on a batch costs, and its word on one image; on noise from 0 to 1."""
+def measured(method: Any, batch: int, kind: str = "fp32") -> Measured:
+    """What a step of `method` on a batch costs in precision `kind`, and its word on one image; on noise from 0 to 1."""
     where, kept = device(), dict[int, int]()
     method = method.to(where)
     image = torch.rand((batch, *method.shape), generator=torch.Generator().manual_seed(0)).to(where)
@@ -211,18 +219,21 @@ def measured(method: Any, batch: int) -> Measured:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        first = stepped(method, optimisers, data)
-    fastest = min([first, *(stepped(method, optimisers, data) for _ in range(2 if first < SLOW else 0))])
+        first = stepped(method, optimisers, data, kind=kind)
+    fastest = min([first, *(stepped(method, optimisers, data, kind=kind) for _ in range(2 if first < SLOW else 0))])
     weights = sum(p.numel() for p in method.parameters())
     most = max(kept.values(), default=0)
     return Measured(fastest, answered(method, image[:4]), sum(kept.values()) + AT_WORK * most + 20 * weights + 4 * image.numel(), weights)
 
 
-def stepped(method: Any, optimisers: dict[str, torch.optim.Optimizer], data: Batch) -> float:
+def stepped(method: Any, optimisers: dict[str, torch.optim.Optimizer], data: Batch, *, kind: str = "fp32") -> float:
     """Seconds of one step, every turn of it."""
-    begun = time.perf_counter()
-    method.train()
-    for name, losses in method.steps(data):
+    begun, turns = time.perf_counter(), method.train().steps(data)
+    while True:
+        with torch.autocast(device(), torch.bfloat16, enabled=kind == "bf16"):
+            name, losses = next(turns, ("", {}))
+        if not name:
+            break
         optimisers[name].zero_grad(set_to_none=True)
         torch.stack([term.float() for term in losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
         optimisers[name].step()
@@ -292,7 +303,7 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own)
         "task": "as asked for", "labels__kind": "as the data set says; labels only judge what was learned",
         "train__method": "as asked for, or the task's usual one", "train__arguments": given, "train__rules": "the task's own",
         "train__loss": "the method's own", "train__learning_rate": checked, "train__weight_decay": checked,
-        "train__warm_up": "short: methods begin gently by themselves", "train__precision": "the methods were checked in fp32",
+        "train__warm_up": "short: methods begin gently by themselves", "train__precision": precise(own.method)[1],
         "train__ema": "the kept weights are an average over the last twentieth of the run",
         "train__seconds": "the budget less the time for reading, judging and the report",
         "train__most_seconds": "as long as the budget allows",

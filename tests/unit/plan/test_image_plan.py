@@ -80,6 +80,14 @@ def test_some_methods_take_larger_batches():
     assert sizes == {"rbm": 256, "sparse_autoencoder": 128}
 
 
+def test_bf16_is_for_methods_that_were_checked_in_it(monkeypatch):
+    monkeypatch.setattr(images, "precision", lambda where: ("bf16", "it pays"))
+    small = 'train.arguments={"hidden": 4}'
+    for method, kind, why in (("rbm", "bf16", "it pays"), ("dbm", "fp32", "the method was checked in fp32")):
+        made = planned(settings=(f"train.method={method}", small if method == "rbm" else small.replace("4", "[4, 3]"), "patch.batch=4"))
+        assert (made.train.precision, made.reasons["train.precision"]) == (kind, why)
+
+
 def build(name):
     return lambda size: (built(name, (1, *size), {}, learning_rate=0.1, weight_decay=0.0, seed=0), {})
 

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-LONG = ("levers", "roofline", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
+LONG = ("levers", "ceilings", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
     "rbm_speed": "Why not 5: scikit-learn's epoch in float32 is four times the five products alone in bfloat16, so that no step of these "
@@ -43,7 +43,7 @@ NOTES = {
     "and rate are ours to choose. Neither knows bf16 on a processor. The test part has 42 scans; intervals are drawn by patient.",
 }
 OPEN = (  # what is not measured, and the comparison and the words of its rows that show that it is
-    ("GPU", "no GPU was at hand: no figure here is from one (`python benchmarks/roofline.py --device cuda --compile`)", "roofline",
+    ("GPU", "no GPU was at hand: no figure here is from one (`python benchmarks/ceilings.py --device cuda --compile`)", "ceilings",
      ("GPU",)),
     ("time to quality", "Dice after 10 and 20 minutes beside nnU-Net's and MONAI's own trainers", "time_to_quality",
      ("after 10 min", "after 20 min")),

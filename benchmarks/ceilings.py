@@ -1,8 +1,8 @@
 """How far a training step and a pass are from what the machine can do: floating point operations and bytes counted, against ceilings that
 are measured in the same run. On a processor, or on a GPU.
 
-    python benchmarks/roofline.py [--device cpu] [--patch 128 128 128] [--batch 2] [--channels 1] [--rounds 3]
-    python benchmarks/roofline.py --device cuda --compile
+    python benchmarks/ceilings.py [--device cpu] [--patch 128 128 128] [--batch 2] [--channels 1] [--rounds 3]
+    python benchmarks/ceilings.py --device cuda --compile
 
 Ceilings: a product of large matrices in float32 and in bfloat16; a 3 x 3 x 3 convolution between 32 channels in both, which is what our
 networks mostly are; and a copy in memory. Work: operations of convolutions and products (two for each multiplication with its addition),
@@ -187,7 +187,7 @@ def main():
     options = words.parse_args()
     torch.set_num_threads(options.threads)
     made, speed = ceilings(options.device, options.rounds)
-    keep("roofline", made + steps(options, speed), title="Distance to what the machine can do")
+    keep("ceilings", made + steps(options, speed), title="Distance to what the machine can do")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from vesalius.methods._unlabelled import Unlabelled, decayed
 class Coded(Unlabelled):
     """`self.net.coder` encodes and decodes; `code(image)` is what a probe looks at."""
 
+    halves = True
     net: nn.Module
 
     def optimisers(self) -> dict[str, Optimizer]:

@@ -39,6 +39,7 @@ class Described(Unlabelled):
 
     How strange an image is: how far its features are from those of training images, in their spread, once these were gathered."""
 
+    halves = True
     net: Any
 
     def __init__(self, shape: Sequence[int], trunk: Trunk | None, *, learning_rate: float, weight_decay: float, seed: int) -> None:

@@ -14,6 +14,7 @@ from vesalius.methods._unlabelled import Unlabelled, decayed
 class Restoring(Unlabelled):
     """`self.net` is a U-Net whose last layer lies at `pretext`; features are the encoder's last maps in blocks."""
 
+    halves = True
     net: Any
 
     def __init__(self, shape: Sequence[int], trunk: Trunk | None, *, learning_rate: float, weight_decay: float, seed: int) -> None:

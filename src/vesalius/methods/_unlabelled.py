@@ -19,9 +19,12 @@ class Unlabelled(Method):
     """Built as `METHODS[name](shape, learning_rate=..., weight_decay=..., seed=..., ...)`; `shape` is (C, *S) of one image.
 
     `infer(image)` is the image as the method would have it. What it learns lies in `self.net`, what only learning needs
-    (persistent chains, the number of the step, the seed) in buffers beside.
+    (persistent chains, the number of the step, the seed) in buffers beside. For planning a method says whether it `halves`: it was
+    checked in bf16, and learns in it where that pays; and how many samples it takes in a `batch` where not as many as is usual.
     """
 
+    halves = False
+    batch = 0
     step: Tensor
     seed: Tensor
 

@@ -32,6 +32,8 @@ CRITIC = 128  # units of its two hidden layers
 class AdversarialAutoencoder(Coded):
     """`weight` of being taken for the prior beside the squared error."""
 
+    halves = False  # two networks against each other were checked in fp32
+
     def __init__(
         self, shape: Sequence[int], *, kind: Kind = "convolutional", code: int = 32, widths: Sequence[int] = (), weight: float = 0.01,
         learning_rate: float = 1e-3, weight_decay: float = 1e-4, seed: int = 0,

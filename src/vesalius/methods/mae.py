@@ -65,6 +65,7 @@ class MAE(Unlabelled):
     """`trunk` is a vit; `mask`: part of the patches that is hidden; `normalised`: each patch is told in its own mean and deviation, which
     the paper finds a little better for fine-tuning (`infer` then puts the image's own back)."""
 
+    halves = True
     net: Any
 
     def __init__(

@@ -32,6 +32,7 @@ PARTS = 4  # in which an image is hidden, one after another, when it is answered
 class SimMIM(Unlabelled):
     """`mask`: part of the cells that is hidden. What is strange: each cell is hidden once and compared with what is told of it."""
 
+    halves = True
     net: Any
 
     def __init__(

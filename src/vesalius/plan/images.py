@@ -114,8 +114,8 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
 
 
 def precise(method: str) -> tuple[Literal["bf16", "fp32"], str]:
-    """In which precision `method` learns, and why: a method says by `halves` that it was checked in bf16."""
-    if not getattr(METHODS[method], "halves", False):
+    """In which precision `method` learns, and why: a method that `halves` was checked in bf16."""
+    if not METHODS[method].halves:
         return "fp32", "the method was checked in fp32"
     kind, why = precision(device())
     return "bf16" if kind == "bf16" else "fp32", why
@@ -196,7 +196,7 @@ def grids(facts: dict[str, Any]) -> list[tuple[int, ...]]:
 
 def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, own: Own) -> Candidate:
     """The candidate on the grid `size`; its batch is halved until it fits the memory."""
-    batch = own.batch or whole.batch_rule(size, cases, getattr(METHODS[own.method], "batch", 0))
+    batch = own.batch or whole.batch_rule(size, cases, METHODS[own.method].batch)
     while True:
         method, arguments = build(size)
         candidate = Candidate(size, batch, arguments, measured(method, batch, precise(own.method)[0]))

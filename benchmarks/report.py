@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-LONG = ("levers", "ceilings", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # long, or on every core: run when named
+LONG = ("levers", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named: long
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
     "rbm_speed": "Why not 5: scikit-learn's epoch in float32 is four times the five products alone in bfloat16, so that no step of these "

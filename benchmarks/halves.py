@@ -3,8 +3,8 @@
     python benchmarks/halves.py --data FOLDER_WITH_pneumoniamnist.npz [--methods autoencoder vae simclr models_genesis] [--steps 40]
 
 Each method with its usual arguments takes the same steps of 128 radiographs (28 x 28) from the same weights in the one loop, in turns, on
-one thread. The check: the last loss, and the AUC of a linear probe (logistic regression on standardised features, 1,500 training images drawn,
-test images) of both.
+one thread. The check: the last loss, and the AUC of a linear probe of both (logistic regression on standardised features; 1,500 training
+images drawn, test images).
 """
 
 import argparse

@@ -27,6 +27,8 @@ from vesalius.plan.plan import Expected, Patch, Plan, Predict, Train
 from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 
+Kinds = Literal["bf16", "fp32"]
+PAYS = 1.15  # times as fast as in fp32 a step in bf16 has to be
 HEARD = ("train.method", "train.arguments", "net.name", "net.arguments", "patch.size", "patch.batch")  # what planning goes by itself
 LONGEST = {2: (128, 96, 64, 48, 32), 3: (64, 48, 40, 32, 24, 16)}  # sides of the grid that are tried, in voxels
 MULTIPLE = 4  # of sides that are made: methods halve them
@@ -41,12 +43,14 @@ COARSEST = 7  # their sides are halved until none is above
 
 @dataclass(frozen=True)
 class Candidate:
-    """A grid and a batch, the method's arguments there, and what a step costs."""
+    """A grid and a batch, the method's arguments there, what a step costs, and why in that precision."""
 
     size: tuple[int, ...]
     batch: int
     arguments: dict[str, Any]
     cost: Measured
+    kind: Kinds
+    why: str
 
     def samples(self, limits: Limits) -> float:
         """Samples that the time allows."""
@@ -102,7 +106,7 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
     rate, decay = rates(own.method)
     train = Train(method=own.method, arguments=chosen.arguments, seconds=None if asked["deterministic"] else seconds, steps=steps,
                   learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05, seed=asked["seed"],
-                  deterministic=asked["deterministic"], rules=rules_of(dataset), precision=precise(own.method)[0])  # fmt: skip
+                  deterministic=asked["deterministic"], rules=rules_of(dataset), precision=chosen.kind)  # fmt: skip
     expected = Expected(device=device(), budget_seconds=budget, step_seconds=chosen.cost.step, tile_seconds=chosen.cost.tile, steps=steps,
                         epochs=steps * chosen.batch / facts["cases"], memory_bytes=chosen.cost.memory + BASE_MEMORY,
                         parameters=chosen.cost.parameters)  # fmt: skip
@@ -111,14 +115,6 @@ def planned(dataset: Dataset, task: ImageTask, facts: dict[str, Any], *, limits:
                 augment=still(len(chosen.size)), patch=Patch(size=chosen.size, batch=chosen.batch, foreground=0.0), train=train,
                 predict=Predict(batch=64, overlap=0.0, skip_air=False), expected=expected)  # fmt: skip
     return made, {**_reasons(chosen, facts, wanted, own=own), **trunks.reasons(chosen.arguments), **why}
-
-
-def precise(method: str) -> tuple[Literal["bf16", "fp32"], str]:
-    """In which precision `method` learns, and why: a method that `halves` was checked in bf16."""
-    if not METHODS[method].halves:
-        return "fp32", "the method was checked in fp32"
-    kind, why = precision(device())
-    return "bf16" if kind == "bf16" else "fp32", why
 
 
 def rules_of(dataset: Dataset) -> dict[str, Any]:
@@ -198,11 +194,24 @@ def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, ow
     """The candidate on the grid `size`; its batch is halved until it fits the memory."""
     batch = own.batch or whole.batch_rule(size, cases, METHODS[own.method].batch)
     while True:
-        method, arguments = build(size)
-        candidate = Candidate(size, batch, arguments, measured(method, batch, precise(own.method)[0]))
+        candidate = Candidate(size, batch, build(size)[1], *precise(own.method, build, size=size, batch=batch))
         if candidate.fits(limits) or batch <= 4 or own.batch:
             return candidate
         batch //= 2
+
+
+def precise(name: str, build: Build, *, size: tuple[int, ...], batch: int) -> tuple[Measured, Kinds, str]:
+    """What a step of the method `name` costs in the precision that suits it, which one that is, and why: bf16 where the method was checked
+    in it and its own step is faster; whether the processor is quick in it at all is asked before."""
+    full = measured(build(size)[0], batch)
+    if not METHODS[name].halves:
+        return full, "fp32", "the method was checked in fp32"
+    kind, why = precision(device())
+    if kind != "bf16":
+        return full, "fp32", why
+    half = measured(build(size)[0], batch, "bf16")
+    said = f"a step took {half.step:.2g} s in bf16 and {full.step:.2g} s in fp32"
+    return (half, "bf16", said) if half.step * PAYS < full.step else (full, "fp32", said)
 
 
 def measured(method: Any, batch: int, kind: str = "fp32") -> Measured:
@@ -303,7 +312,7 @@ def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own)
         "task": "as asked for", "labels__kind": "as the data set says; labels only judge what was learned",
         "train__method": "as asked for, or the task's usual one", "train__arguments": given, "train__rules": "the task's own",
         "train__loss": "the method's own", "train__learning_rate": checked, "train__weight_decay": checked,
-        "train__warm_up": "short: methods begin gently by themselves", "train__precision": precise(own.method)[1],
+        "train__warm_up": "short: methods begin gently by themselves", "train__precision": chosen.why,
         "train__ema": "the kept weights are an average over the last twentieth of the run",
         "train__seconds": "the budget less the time for reading, judging and the report",
         "train__most_seconds": "as long as the budget allows",

@@ -10,6 +10,7 @@ from tests.unit.plan.test_whole_plan import dataset, facts
 from vesalius.core.errors import UsageError
 from vesalius.data.normalise import Normalise, unit
 from vesalius.plan import images, plan
+from vesalius.plan.budget import Measured
 from vesalius.plan.methods import built, rates, takes
 from vesalius.plan.plan import Plan
 from vesalius.plan.search import Limits
@@ -81,11 +82,16 @@ def test_some_methods_take_larger_batches():
 
 
 def test_bf16_is_for_methods_that_were_checked_in_it(monkeypatch):
+    seconds = {"fp32": 0.3, "bf16": 0.2}
     monkeypatch.setattr(images, "precision", lambda where: ("bf16", "it pays"))
+    monkeypatch.setattr(images, "measured", lambda method, batch, kind="fp32": Measured(seconds[kind], 0.1, 1000, 10))
     small = 'train.arguments={"hidden": 4}'
-    for method, kind, why in (("rbm", "bf16", "it pays"), ("dbm", "fp32", "the method was checked in fp32")):
+    told = {"rbm": ("bf16", "a step took 0.2 s in bf16 and 0.3 s in fp32"), "dbm": ("fp32", "the method was checked in fp32")}
+    for method, (kind, why) in told.items():
         made = planned(settings=(f"train.method={method}", small if method == "rbm" else small.replace("4", "[4, 3]"), "patch.batch=4"))
-        assert (made.train.precision, made.reasons["train.precision"]) == (kind, why)
+        assert (made.train.precision, made.reasons["train.precision"], made.expected.step_seconds) == (kind, why, seconds[kind])
+    seconds["bf16"] = 0.28
+    assert planned(settings=("train.method=rbm", small, "patch.batch=4")).train.precision == "fp32"
 
 
 def build(name):

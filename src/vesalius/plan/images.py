@@ -268,7 +268,7 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> 
     """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian or a
     run with labels is to begin from the trunk, which will see them standardised."""
     made, why = whole.preparation_rule(facts, size)
-    gaussian = own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian")
+    gaussian = own.arguments.get("visible") == "gaussian"
     if gaussian or "trunk" in takes(own.method) or begin.borrowed(own.arguments):
         return made, why
     pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]

@@ -15,7 +15,7 @@ from vesalius.io.image import Image
 from vesalius.tasks import Images
 
 MOST = 2000  # training images that are searched for the nearest
-SHARE, MOST_SPANNED = 0.95, 1000  # of the variance that components hold, found in so many training images
+SHARE, MOST_SPANNED = 0.95, 1500  # of the variance that components hold, found in so many training images
 LEAST_DEVIATION = 0.1  # of the root mean variance of all pixels, added to each variance: there are pixels that never change
 Floats = NDArray[np.float64]
 

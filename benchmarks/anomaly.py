@@ -1,7 +1,7 @@
 """Every method that finds anomalies, learned from normal images alone and tested on both kinds, with distances in raw pixels beside.
 
-    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--steps 400 | --seconds 45] [--turns 50]
-                                 [--phantoms 1] [--out anomaly.json]
+    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--steps 400 | --seconds 45]
+                                 [--turns 50] [--phantoms 1] [--out anomaly.json]
 
 FOLDER holds pneumoniamnist.npz (28 x 28: normal, pneumonia; test images that are in the training part byte for byte are left out). The
 other sets are phantoms, made here: chest films of 64 x 64 pixels without and with a nodule, and heads (T2, 28 x 36 x 32 voxels) without

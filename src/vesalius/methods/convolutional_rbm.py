@@ -97,7 +97,7 @@ class Maps:
 
 
 def moved(parts: Tensor, length: int) -> Tensor:
-    """(B, C, *S): sum of `parts` (B, length, C, *S), part d moved by d - length // 2 along the first axis; what leaves the image is lost."""
+    """(B, C, *S): sum of `parts` (B, length, C, *S), part d moved by d - length // 2 along the first axis; what leaves is lost."""
     side, total = parts.shape[3], parts[:, length // 2].clone()
     for number in range(length):
         step = number - length // 2

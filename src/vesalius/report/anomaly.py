@@ -21,8 +21,10 @@ from vesalius.report.pictures import View, draw
 from vesalius.report.tables import Cell
 
 COLUMNS = ("auc", "average_precision", "sensitivity", "specificity")
-BESIDE = {"model": "model", "baseline": "nearest training image, raw pixels", "mean image": "mean training image, in deviations of each pixel",
-          "principal components": "left over beside principal components"}  # fmt: skip
+BESIDE = {
+    "model": "model", "baseline": "nearest training image, raw pixels", "mean image": "mean training image, in deviations of each pixel",
+    "principal components": "left over beside principal components",
+}  # fmt: skip
 KINDS = {"model": "model", "baseline": "baseline", "mean image": "rater", "principal components": "pixels"}
 BINS = 24
 Floats = NDArray[np.float64]

@@ -234,8 +234,8 @@ class Judged:
 
 class ImageTask(Task):
     """A task that learns from images alone; labels, where there are any, serve to judge what was learned. `serves` are the words on the
-    cards of methods that suit it, `method` the one that is planned unless another is asked for; `compares` says that judging looks at pixels
-    in one preparation of the data too (Images.plain)."""
+    cards of methods that suit it, `method` the one that is planned unless another is asked for; `compares` says that judging looks at
+    pixels in one preparation of the data too (Images.plain)."""
 
     grain = "image"
     nets = ()

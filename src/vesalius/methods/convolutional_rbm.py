@@ -59,8 +59,8 @@ class Maps:
         leaves most of a processor's width idle."""
         length, channels, n = self.filters.shape[2], self.filters.shape[1], self.filters.ndim - 2
         turned = self.filters.flip(tuple(range(3, 2 + n))).movedim((2, 1), (0, 1)).flatten(0, 1).unsqueeze(2)
-        parts = ACROSS[n](hidden, turned, padding=[0, *self.padding[1:]]).float().unflatten(1, (length, channels))
-        return moved(parts, length)
+        parts = ACROSS[n](hidden, turned, padding=[0, *self.padding[1:]]).float()
+        return moved(parts.reshape(len(parts), length, channels, *parts.shape[2:]), length)
 
     def bias(self, beta: Beta) -> Tensor:
         """Of the visibles, from `base` at beta 0."""

@@ -75,9 +75,9 @@ class Maps:
         return (visible - self.bias(beta)).square().flatten(1).sum(1) / 2 - hidden
 
     def hiddens(self, drive: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
-        """Maps given what drives them."""
+        """Maps given what drives them: the draws of `chance.bits`, into memory that is there already."""
         probability = (drive * beta).sigmoid_()
-        return chance.coins(probability, probability, shared=shared)
+        return torch.lt(chance.uniform(probability.shape, shared=shared), probability, out=probability)
 
     def mean(self, hidden: Tensor, beta: Beta = 1.0) -> Tensor:
         """Expected visibles."""

@@ -64,6 +64,7 @@ def test_hiddens_are_on_as_often_as_they_should_be_and_leave_what_drives_them():
     for number, beta in enumerate((1.0, 0.5)):
         drawn = pair.hiddens(drive, Chance(0, number), beta=beta)
         expected = torch.sigmoid(before[0] * beta)
+        assert torch.equal(drawn, Chance(0, number).bits(torch.sigmoid(before * beta)))
         assert set(drawn.unique().tolist()) == {0.0, 1.0} and torch.equal(drive, before)
         assert ((drawn.mean(0) - expected).abs() <= 4 * (expected * (1 - expected) / len(drawn)).sqrt()).all()
 

@@ -1,13 +1,13 @@
 """Every method that finds anomalies, learned from normal images alone and tested on both kinds, with distances in raw pixels beside.
 
-    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--seconds 45] [--turns 50]
-                                 [--phantoms 1] [--out anomaly.json]
+    python benchmarks/anomaly.py --data FOLDER [--sets pneumonia nodule tumour] [--methods vae rbm ...] [--steps 400 | --seconds 45]
+                                 [--turns 50] [--phantoms 1] [--out anomaly.json]
 
 FOLDER holds pneumoniamnist.npz (28 x 28: normal, pneumonia; test images that are in the training part byte for byte are left out). The
 other sets are phantoms, made here: chest films of 64 x 64 pixels without and with a nodule, and heads (T2, 28 x 36 x 32 voxels) without
-and with a tumour, both with exact masks. Each method has so many seconds in the one loop, on one thread; threshold and measures are those
-of the task. Areas are given with the interval of DeLong, the difference to the nearest training image in raw pixels with one from drawing
-patients.
+and with a tumour, both with exact masks. Each method has so many steps in the one loop (or, where machines are compared, seconds), on one
+thread; threshold and measures are those of the task. Areas are given with the interval of DeLong, the difference to the nearest training
+image in raw pixels with one from drawing patients. Methods that --out holds already are not tried again.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from vesalius.tasks.anomaly import PIXEL_METRICS
 
 LABELS = Labels(names=("normal", "abnormal"), values=((0,), (1,)), kind="classes")
 BATCH = {2: 32, 3: 8}
+BESIDE = ("baseline", "mean image", "principal components")
 WIDTHS = (32, 64)  # of generators and critics
 FEW = {"train": 160, "val": 40, "test": 80}  # phantoms of each part; half of val and test are abnormal
 
@@ -56,23 +57,25 @@ def main():
     words.add_argument("--data", type=Path)
     words.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     words.add_argument("--methods", nargs="+", default=list(TASKS["anomaly"]().methods))
-    words.add_argument("--seconds", type=float, default=45.0, help="of learning, per method and set")
+    words.add_argument("--steps", type=int, default=400, help="of learning, per method and set")
+    words.add_argument("--seconds", type=float, help="of learning in place of steps")
     words.add_argument("--turns", type=int, default=50, help="of the search for each image (anogan; the paper has 500)")
     words.add_argument("--phantoms", type=float, default=1.0, help="times as many phantoms as usual")
     words.add_argument("--out", type=Path, default=Path("anomaly.json"))
     words.add_argument("--seed", type=int, default=0)
     options = words.parse_args()
     torch.set_num_threads(1)
-    found = {}
+    found = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name in options.sets:
         parts = SETS[name](options)
-        found[name] = {"images": {part: len(one.truth) for part, one in parts.items()}, "methods": {}}
+        here = found.setdefault(name, {"images": {part: len(one.truth) for part, one in parts.items()}, "methods": {}})
         for method in options.methods:
-            found[name]["methods"][method] = row = tried(method, parts, options)
-            print(line(name, method, row), flush=True)
+            if method not in here["methods"]:
+                here["methods"][method] = tried(method, parts, options)
+            print(line(name, method, here["methods"][method]), flush=True)
             options.out.write_text(json.dumps(found, indent=1))
-        for who in ("baseline", "mean image"):
-            print(line(name, who, next((r[who] for r in found[name]["methods"].values() if who in r), {})), flush=True)
+        for who in BESIDE:
+            print(line(name, who, next((r[who] for r in here["methods"].values() if who in r), {})), flush=True)
 
 
 def tried(name, parts, options):
@@ -92,7 +95,7 @@ def tried(name, parts, options):
     made = told(judged, by={})
     row = {**spent, **summary(made, "model"), **located(task, method, parts["test"], sets["test"])}
     row["difference"] = {key: made["difference"]["all"]["auc"][key] for key in ("mean", "low", "high")}
-    return {**row, "baseline": summary(made, "baseline"), "mean image": summary(made, "mean image")}
+    return {**row, **{who: summary(made, who) for who in BESIDE}}
 
 
 def summary(made, who):
@@ -119,7 +122,8 @@ def learned(name, part, options):
     arguments = {"design": {"bounds": [0.0, 1.0], "widths": list(WIDTHS), "latent": 64}} if "design" in known else {}
     arguments |= {"turns": options.turns} if "turns" in known else {}
     method = built(name, shape, arguments, learning_rate=rate, weight_decay=decay, seed=options.seed)
-    train = Train(method=name, seconds=options.seconds, steps=1, learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05,
+    steps = {"steps": options.steps} if options.seconds is None else {"seconds": options.seconds, "steps": 1}
+    train = Train(method=name, **steps, learning_rate=rate, weight_decay=decay, warm_up=0.02, ema=0.05,
                   validations=0, seed=options.seed)  # fmt: skip
     nowhere = np.zeros((0, 1 + ndim), np.int32)
     stored = [Stored(str(k), image.astype(np.float16), np.zeros(1, np.uint8), nowhere) for k, image in enumerate(part.images)]

@@ -48,8 +48,12 @@ def test_films_of_phantoms_begin_a_classifier_of_pictures(pictures, run_command,
     assert {name.split(".")[0] for name in taken if name.endswith("weight")} == {"stages"}
 
 
-def test_volumes_restored_begin_a_segmenter(scans, run_command, tmp_path):
-    run_command("train", scans, "-o", tmp_path / "first", "--task", "pretrain", "--method", "models_genesis", *SHORT,
+ENCODER, WHOLE = {"down"}, {"down", "ups", "blocks"}  # parts of a U-Net that a method learns
+
+
+@pytest.mark.parametrize("method, learned", [("models_genesis", WHOLE), ("rotation", ENCODER), ("jigsaw", ENCODER)])
+def test_volumes_begin_a_segmenter(scans, run_command, tmp_path, method, learned):
+    run_command("train", scans, "-o", tmp_path / "first", "--task", "pretrain", "--method", method, *SHORT,
                 "--set", "patch.batch=2", "--set", "patch.size=[16,16,16]",
                 "--set", 'net.arguments={"channels": [4, 8, 8], "strides": [1, 2, 2]}')  # fmt: skip
     plan = read_json(tmp_path / "first" / "plan.json")
@@ -61,4 +65,8 @@ def test_volumes_restored_begin_a_segmenter(scans, run_command, tmp_path):
     first, second = (load_weights(tmp_path / name / "weights.safetensors")[0] for name in ("first", "second"))
     assert read_json(tmp_path / "first" / "splits.json")["test"] == read_json(tmp_path / "second" / "splits.json")["test"]
     shared = {name for name in second if name in first}
-    assert {name.split(".")[0] for name in shared} == {"down", "ups", "blocks"} and json.dumps(plan)
+    assert {name.split(".")[0] for name in shared} == learned and json.dumps(plan)
+    told = read_json(tmp_path / "first" / "metrics.json")["parts"]["test"]["model"]["rows"]
+    assert told and all(np.isfinite(row["strange"]) for row in told)
+    page = (tmp_path / "first" / "report.html").read_text(encoding="utf-8")
+    assert 'id="worth"' in page and method in page

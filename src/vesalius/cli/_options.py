@@ -69,8 +69,7 @@ def scores_table(metrics: dict[str, Any]) -> None:
 
     if metrics.get("leaky_split"):
         answer(f"LEAKY SPLIT, the scores are too good: {metrics['leaky_split']}")
-    shown = metrics.get("leading") or ["dice", "hd95", "nsd"]
-    rows = []
+    shown, rows = _defined(metrics), []
     for part, scores in metrics["parts"].items():
         baseline = scores.get("baseline") or {}
         people = {"model": scores.get("model") or {}, called(baseline): baseline, **beside(scores), **scores["raters"]}
@@ -82,6 +81,15 @@ def scores_table(metrics: dict[str, Any]) -> None:
         units = {"length": f" {metrics['unit']}"}
         table(("part", "who", "label", *(f"{measure(n).title} [95 %]{units.get(measure(n).size, '')}" for n in shown)), rows)
         answer("")
+
+
+def _defined(metrics: dict[str, Any]) -> list[str]:
+    """The measures that lead, without those that the model has of no part; where it has none of them, those that it has: a table of dashes
+    says nothing."""
+    named = metrics.get("leading") or ["dice", "hd95", "nsd"]
+    summaries = [(scores.get("model") or {}).get("summary") or {} for scores in metrics["parts"].values()]
+    there = dict.fromkeys(name for summary in summaries for cells in summary.values() for name in cells if name != "counts")
+    return [name for name in named if name in there] or list(there) or list(named)
 
 
 def _grouped(scores: dict[str, Any], who: str) -> dict[str, Any]:

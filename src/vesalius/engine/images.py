@@ -25,6 +25,7 @@ from vesalius.engine.sets import summaries
 from vesalius.methods._unlabelled import Unlabelled
 from vesalius.plan import Plan
 from vesalius.plan.budget import device
+from vesalius.plan.images import compared_rule
 from vesalius.tasks import Images, ImageTask, Judged, Task
 
 FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 256  # validation images of one look
@@ -99,6 +100,15 @@ def images_of(run: Run, cases: Sequence[Case]) -> Images:
     return Images(list(cases), [one.image for one in stored], plan.labels, device(), plan.train.rules, plan.preparation)
 
 
+def compared(run: Run, images: Images) -> Images:
+    """`images` with themselves as pixels are compared, which the data alone decide; as they are where the task does not compare any."""
+    if not cast(ImageTask, run.task).compares:
+        return images
+    how, size = compared_rule(read_json(run.path / "fingerprint.json"))
+    stored = Cache(home() / "prepared", how, run.plan.labels, size=size).store(list(images.cases)) if len(images) else []
+    return replace(images, plain=[one.image for one in stored])
+
+
 def part_of(run: Run, part: str) -> Images:
     """Images of "train", "val" or "test"."""
     fold = run.splits["folds"][0]
@@ -108,16 +118,16 @@ def part_of(run: Run, part: str) -> Images:
 
 def score_images(run: Run, jobs: dict[str, Any], *, baseline: Any, by: Sequence[str], listener: Listener) -> dict[str, Any]:
     """Scores of each part; what the task sets on validation is written to calibration.json first."""
-    task, method, trained = cast(ImageTask, run.task), run.method(), part_of(run, "train")
+    task, method, trained = cast(ImageTask, run.task), run.method(), compared(run, part_of(run, "train"))
     if "val" in jobs:
         with listener.stage("calibrating"):
-            how = task.calibrate(method, part_of(run, "val"), trained=trained, rules=run.plan.train.rules)
+            how = task.calibrate(method, compared(run, part_of(run, "val")), trained=trained, rules=run.plan.train.rules)
         write_json(run.path / "calibration.json", how)
     made = {}
     for part in jobs:
         with listener.stage(f"judging on {part}"):
             folder = run.path / "predictions" / part
-            judged = task.judge(method, part_of(run, part), trained=trained, calibration=calibration_of(run), folder=folder)
+            judged = task.judge(method, compared(run, part_of(run, part)), trained=trained, calibration=calibration_of(run), folder=folder)
         made[part] = told(judged, by={key: {n: run.dataset.case(n).metadata.get(key) for n in _names(judged)} for key in by})
     return made
 
@@ -128,9 +138,9 @@ def score_image_files(run: Run, predictions: Path | None, truth: Dataset, *, by:
         raise VesaliusError("What a model says of images alone is not read from files: leave --predictions out.")
     task = cast(ImageTask, run.task)
     cases = [as_channel(case, list(run.plan.preparation.channels)) for case in truth.cases]
-    seen = replace(images_of(run, cases), labels=truth.labels)
+    seen, trained = (compared(run, images) for images in (replace(images_of(run, cases), labels=truth.labels), part_of(run, "train")))
     with listener.stage("judging"):
-        judged = task.judge(run.method(), seen, trained=part_of(run, "train"), calibration=calibration_of(run), folder=run.path / "judged")
+        judged = task.judge(run.method(), seen, trained=trained, calibration=calibration_of(run), folder=run.path / "judged")
     return told(judged, by={key: {case.name: case.metadata.get(key) for case in cases} for key in by})
 
 

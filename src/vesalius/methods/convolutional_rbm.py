@@ -7,7 +7,7 @@ probabilistic pooling, and is centred: it is the RBM whose weight matrix the fil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import pi, prod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,9 @@ CARD = Card(
 )  # fmt: skip
 
 ACROSS = {2: F.conv2d, 3: F.conv3d}
-BACK = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 POOL: dict[int, Any] = {2: F.adaptive_avg_pool2d, 3: F.adaptive_avg_pool3d}
 MOMENTUM = 0.5
+Visible = Literal["bernoulli", "gaussian"]
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,13 @@ class Maps:
         return ACROSS[self.filters.ndim - 2](visible, self.filters, padding=self.padding).float() + self.hidden_bias
 
     def pull(self, hidden: Tensor) -> Tensor:
-        """What the maps add to the visibles: (B, C, *S)."""
-        return BACK[self.filters.ndim - 2](hidden, self.filters, padding=self.padding).float()
+        """What the maps add to the visibles, the adjoint of `drive`: (B, C, *S). The offsets of a filter along the first axis are so many
+        channels of one convolution along the others, which are then moved to their places: a transposed convolution to one channel
+        leaves most of a processor's width idle."""
+        length, channels, n = self.filters.shape[2], self.filters.shape[1], self.filters.ndim - 2
+        turned = self.filters.flip(tuple(range(3, 2 + n))).movedim((2, 1), (0, 1)).flatten(0, 1).unsqueeze(2)
+        parts = ACROSS[n](hidden, turned, padding=[0, *self.padding[1:]]).float()
+        return moved(parts.reshape(len(parts), length, channels, *parts.shape[2:]), length)
 
     def bias(self, beta: Beta) -> Tensor:
         """Of the visibles, from `base` at beta 0."""
@@ -70,8 +75,9 @@ class Maps:
         return (visible - self.bias(beta)).square().flatten(1).sum(1) / 2 - hidden
 
     def hiddens(self, drive: Tensor, chance: Chance, *, beta: Beta = 1.0, shared: bool = False) -> Tensor:
-        """Maps given what drives them."""
-        return chance.bits(torch.sigmoid(drive * beta), shared=shared)
+        """Maps given what drives them: the draws of `chance.bits`, into memory that is there already."""
+        probability = (drive * beta).sigmoid_()
+        return torch.lt(chance.uniform(probability.shape, shared=shared), probability, out=probability)
 
     def mean(self, hidden: Tensor, beta: Beta = 1.0) -> Tensor:
         """Expected visibles."""
@@ -88,6 +94,16 @@ class Maps:
         places, maps = prod(sides), len(self.hidden_bias)
         own = F.softplus(self.base) if not self.gaussian else torch.full_like(self.base, 0.5).mul(torch.log(torch.tensor(2 * pi)))
         return places * (own.sum() + maps * torch.log(torch.tensor(2.0)))
+
+
+def moved(parts: Tensor, length: int) -> Tensor:
+    """(B, C, *S): sum of `parts` (B, length, C, *S), part d moved by d - length // 2 along the first axis; what leaves is lost."""
+    side, total = parts.shape[3], parts[:, length // 2].clone()
+    for number in range(length):
+        step = number - length // 2
+        if step and (left := side - abs(step)) > 0:
+            total.narrow(2, max(step, 0), left).add_(parts[:, number].narrow(2, max(-step, 0), left))
+    return total
 
 
 class Filters(nn.Module):
@@ -128,18 +144,20 @@ class Filters(nn.Module):
 
 
 class ConvolutionalRbm(Unlabelled):
-    """`maps` hidden maps with filters of `kernel` (odd) to each side, over images in [0, 1] or (gaussian) standardised ones."""
+    """`maps` hidden maps with filters of `kernel` (odd) to each side, over images in [0, 1] (bernoulli) or standardised ones (gaussian)."""
 
     def __init__(
-        self, shape: Sequence[int], *, maps: int = 32, kernel: int = 7, gaussian: bool = False, dream: Dream | None = None,
+        self, shape: Sequence[int], *, maps: int = 32, kernel: int = 7, visible: Visible = "bernoulli", dream: Dream | None = None,
         learning_rate: float = 0.001, weight_decay: float = 1e-3, seed: int = 0,
     ) -> None:  # fmt: skip
         super().__init__(shape, learning_rate=learning_rate, weight_decay=weight_decay, seed=seed)
         if maps < 1 or kernel % 2 == 0 or kernel < 1:
             raise UsageError(f"A convolutional RBM has at least one map and an odd kernel; got {maps} maps and a kernel of {kernel}.")
+        if visible not in ("bernoulli", "gaussian"):
+            raise UsageError(f"Visible units are bernoulli (intensities from 0 to 1) or gaussian (standardised); got {visible!r}.")
         generator = torch.Generator().manual_seed(seed)
         self.dream = dream or Dream(chains=16)
-        self.net = Filters(self.shape, maps, kernel, generator=generator, gaussian=gaussian)
+        self.net = Filters(self.shape, maps, kernel, generator=generator, gaussian=visible == "gaussian")
         self.register_buffer("kept", persistent(self.dream.rows, (maps, *self.shape[1:]), generator))
 
     def optimisers(self) -> dict[str, Optimizer]:

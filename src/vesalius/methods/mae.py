@@ -17,7 +17,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import Settings
 from vesalius.data.batch import Batch
-from vesalius.methods._trunk import Trunk, headless, looked, mapped
+from vesalius.methods._trunk import Trunk, blocks, headless, looked, mapped
 from vesalius.methods._unlabelled import Unlabelled, decayed
 from vesalius.nets._blocks import initialise
 from vesalius.nets._transformer import EPS, Block, Positions
@@ -123,8 +123,8 @@ class MAE(Unlabelled):
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
-        """Mean of the patches' tokens, all of them seen."""
-        return mapped(self.net, self.checked(image).float()).flatten(2).mean(2).float()
+        """Means of the patches' tokens over the halves of each side, all of them seen: where something lies would be lost in one mean."""
+        return blocks(mapped(self.net, self.checked(image).float())).float()
 
     def score(self, image: Tensor) -> Tensor:
         """Mean squared difference between the image and what is told of it."""

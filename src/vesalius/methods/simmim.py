@@ -17,7 +17,7 @@ from vesalius.core.errors import UsageError
 from vesalius.data.batch import Batch
 from vesalius.methods._coder import fresh
 from vesalius.methods._masks import cells, covers
-from vesalius.methods._trunk import Trunk, headless, mapped, spread, to_pixels
+from vesalius.methods._trunk import Trunk, blocks, headless, mapped, spread, to_pixels
 from vesalius.methods._unlabelled import Unlabelled, decayed
 
 CARD = Card(
@@ -75,8 +75,8 @@ class SimMIM(Unlabelled):
 
     @torch.no_grad()
     def features(self, image: Tensor) -> Tensor:
-        """Means of the last maps."""
-        return mapped(self.net, self.checked(image).float()).flatten(2).mean(2).float()
+        """Means of the last maps over the halves of each side: of a map that is normalised by itself one mean says nothing."""
+        return blocks(mapped(self.net, self.checked(image).float())).float()
 
     def score(self, image: Tensor) -> Tensor:
         """Mean absolute difference between the image and what is told of it."""

@@ -39,6 +39,7 @@ FEW = 5000  # images, below which a critic is shown augmented ones (Karras et al
 WIDTHS = {"cpu": (32, 256), "cuda": (64, 512)}  # channels of two networks against each other: at the finest stage, and at most
 HORIZON = 20_000  # samples in which the probability of views may go from 0 to 1: short runs are to have some of it
 COARSEST = 7  # their sides are halved until none is above
+COMPARED = {2: 64, 3: 32}  # no side of the grid on which pixels are compared is above this
 
 
 @dataclass(frozen=True)
@@ -287,12 +288,21 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> 
     """How an image comes onto the grid: as where whole cases are answered, with intensities from 0 to 1, unless pixels are Gaussian or a
     run with labels is to begin from the trunk, which will see them standardised."""
     made, why = whole.preparation_rule(facts, size)
-    gaussian = own.arguments.get("visible") == "gaussian" or own.arguments.get("gaussian")
+    gaussian = own.arguments.get("visible") == "gaussian"
     if gaussian or "trunk" in takes(own.method) or begin.borrowed(own.arguments):
         return made, why
     pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]
     made = made.model_copy(update={"normalise": tuple(rule for rule, _ in pairs)})
     return made, {**why, "preparation__normalise": "; ".join(words for _, words in pairs)}
+
+
+def compared_rule(facts: dict[str, Any]) -> tuple[Preparation, tuple[int, ...]]:
+    """How an image lies before it is compared pixel by pixel, and on which grid: by the data alone, whatever a method asks for and however
+    much time there was, so that what stands beside several methods is one (decision 013). Intensities go from 0 to 1."""
+    sizes = grids(facts)
+    size = next((size for size in sizes if max(size) <= COMPARED[len(size)]), sizes[-1])
+    made, _ = whole.preparation_rule(facts, size)
+    return made.model_copy(update={"normalise": tuple(unit(name, stats)[0] for name, stats in facts["intensities"].items())}), size
 
 
 def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own) -> dict[str, str]:

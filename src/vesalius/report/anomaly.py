@@ -21,8 +21,11 @@ from vesalius.report.pictures import View, draw
 from vesalius.report.tables import Cell
 
 COLUMNS = ("auc", "average_precision", "sensitivity", "specificity")
-BESIDE = {"model": "model", "baseline": "nearest training image, raw pixels", "mean image": "mean training image, raw pixels"}
-KINDS = {"model": "model", "baseline": "baseline", "mean image": "rater"}
+BESIDE = {
+    "model": "model", "baseline": "nearest training image, raw pixels", "mean image": "mean training image, in deviations of each pixel",
+    "principal components": "left over beside principal components",
+}  # fmt: skip
+KINDS = {"model": "model", "baseline": "baseline", "mean image": "rater", "principal components": "pixels"}
 BINS = 24
 Floats = NDArray[np.float64]
 Rows = Sequence[dict[str, Any]]
@@ -42,11 +45,11 @@ def results(facts: Facts) -> dict[str, Any]:
 
 
 def table(part: dict[str, Any]) -> list[tables.Line]:
-    """The model, the baseline, the difference, and the distance to the mean image."""
+    """The model, the baseline, the difference, and what else pixels say."""
     lines = tables.results({**part, "raters": {}}, list(COLUMNS))
-    if part.get("mean image"):
-        cells = [tables.summary_cell(part["mean image"]["summary"]["all"].get(name), name) for name in COLUMNS]
-        lines.append(tables.Line("mean image", "rater", cells, ""))
+    for who in (who for who in KINDS if who not in ("model", "baseline") and part.get(who)):
+        cells = [tables.summary_cell(part[who]["summary"]["all"].get(name), name) for name in COLUMNS]
+        lines.append(tables.Line(who, KINDS[who], cells, ""))
     return lines
 
 

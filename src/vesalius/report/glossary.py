@@ -85,6 +85,7 @@ MEASURES = {
         "Explained variance", "How much of what images do not have in common is given back: 1 is all, 0 as much as their mean has."
     ),
     "error": Measure("Error", "Mean squared difference between an image, as the method sees it, and what is given back.", -1, 4),
+    "strange": Measure("Loss on unseen images", "What the method loses on images that it did not learn from, at its own task.", -1, 4),
     "lesion_f1": Measure("Lesion F1", "Finding lesions without inventing any: harmonic mean of lesion sensitivity and precision."),
 }
 

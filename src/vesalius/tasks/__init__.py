@@ -179,7 +179,8 @@ class Learned(Protocol):
 @dataclass(frozen=True)
 class Images(Listed):
     """Prepared images of one part in order: `pixels[k]` (C, *S), mapped from disk, is case k; `labels` say what its classes are, `about`
-    are the plan's train.rules, and `how` the images were brought onto their grid (None: they were made on it)."""
+    are the plan's train.rules, and `how` the images were brought onto their grid (None: they were made on it). `plain[k]` is the same
+    image in the preparation in which pixels are compared, whatever the method asks for; empty where `pixels` are that already."""
 
     cases: Sequence[Case]
     pixels: Sequence[NDArray[np.floating]]
@@ -187,6 +188,7 @@ class Images(Listed):
     device: str = "cpu"
     about: Mapping[str, Any] = field(default_factory=dict)
     how: Preparation | None = None
+    plain: Sequence[NDArray[np.floating]] = ()
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -200,7 +202,13 @@ class Images(Listed):
     def chosen(self, numbers: Iterable[int]) -> "Images":
         """Those of these numbers, in this order."""
         numbers = list(numbers)
-        return replace(self, cases=[self.cases[k] for k in numbers], pixels=[self.pixels[k] for k in numbers])
+        plain = [self.plain[k] for k in numbers] if self.plain else ()
+        return replace(self, cases=[self.cases[k] for k in numbers], pixels=[self.pixels[k] for k in numbers], plain=plain)
+
+    @property
+    def as_compared(self) -> "Images":
+        """The images as pixels are compared, by the same rule for every method."""
+        return replace(self, pixels=self.plain or self.pixels, plain=(), how=None)
 
     def told(self, answer: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         """What `answer` says of every image, batch by batch, on the CPU: (N, ...)."""
@@ -226,7 +234,8 @@ class Judged:
 
 class ImageTask(Task):
     """A task that learns from images alone; labels, where there are any, serve to judge what was learned. `serves` are the words on the
-    cards of methods that suit it, `method` the one that is planned unless another is asked for."""
+    cards of methods that suit it, `method` the one that is planned unless another is asked for; `compares` says that judging looks at
+    pixels in one preparation of the data too (Images.plain)."""
 
     grain = "image"
     nets = ()
@@ -239,6 +248,7 @@ class ImageTask(Task):
     )
     serves: tuple[str, ...]
     method: str
+    compares: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:

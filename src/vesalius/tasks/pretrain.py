@@ -36,7 +36,8 @@ class Pretrain(ImageTask):
             "neighbours": "Balanced accuracy of the commonest class among the ten nearest training images: by features, beside by pixels.",
             "explained": "1 less the squared error of the images given back over that of the mean training image, all pixels together.",
             "error": "Mean squared difference between an image, as the method sees it, and what is given back.",
-            "strange": "How strange the image is to the method; only differences mean something.",
+            "strange": "How strange the image is to the method: what it loses on it; where it asks itself a question, as rotation and "
+                       "jigsaw do, minus the log of the probability that it gives the right answer.",
         }
 
     def look(self, method: Learned, images: Images) -> float | None:

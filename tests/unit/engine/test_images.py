@@ -36,7 +36,7 @@ from vesalius.plan.plan import Train
 from vesalius.report import write
 from vesalius.tasks import aimed
 
-SIDE = 12
+SIDE, WHO = 12, ("model", "baseline", "mean image", "principal components")
 COUNTS = {"train": (10, 4), "val": (6, 3), "test": (6, 6)}
 WISH = Request(budget=None, deterministic=True, settings=(
     "train.method=autoencoder", 'train.arguments={"code": 4, "widths": [4, 8]}', "patch.batch=4", "train.steps=8"))  # fmt: skip
@@ -87,15 +87,30 @@ def test_the_threshold_is_the_quantile_of_normal_validation_images(made):
 def test_metrics_hold_the_model_beside_the_pixels(made):
     run, _, _, _ = made
     part = run.metrics["parts"]["test"]
-    assert run.metrics["leading"][0] == "auc" and {"model", "baseline", "mean image"} <= part.keys()
+    assert run.metrics["leading"][0] == "auc" and set(WHO) <= part.keys()
     truth = [row["truth"] == "abnormal" for row in part["model"]["rows"]]
     assert sum(truth) == 6 and len(truth) == 12
-    for who in ("model", "baseline", "mean image"):
+    for who in WHO:
         strange = np.array([row["strangeness"] for row in part[who]["rows"]])
         ill, well = strange[truth], strange[np.logical_not(truth)]
         pairs = (ill[:, None] > well).mean() + (ill[:, None] == well).mean() / 2  # by its definition
         assert part[who]["summary"]["all"]["auc"]["mean"] == pytest.approx(pairs)
         assert part["areas"][who]["area"] == pytest.approx(pairs)
+
+
+def test_pixels_say_the_same_beside_a_method_that_sees_images_otherwise(made, monkeypatch):
+    """On another grid and standardised, since a run with labels may begin from its trunk."""
+    run, data, folder, _ = made
+    monkeypatch.setenv("VESALIUS_HOME", str(folder / "home"))
+    settings = ("train.method=simmim", 'train.arguments={"trunk": {"name": "unet", "channels": [4, 8]}}', "patch.size=[8, 8]",
+                "patch.batch=4", "train.steps=2")  # fmt: skip
+    other = train(data, folder / "other", wish=Request(budget=None, deterministic=True, settings=settings))
+    assert [one.plan.preparation.normalise[0].kind for one in (run, other)] == ["unit", "zscore"] and other.plan.patch.size == (8, 8)
+    mine, theirs = (json.loads(json.dumps(one.metrics))["parts"] for one in (run, other))
+    for part in ("val", "test"):
+        assert all(mine[part][who] == theirs[part][who] for who in WHO[1:]) and mine[part]["model"] != theirs[part]["model"]
+    limits = [read_json(one.path / "calibration.json")["thresholds"] for one in (run, other)]
+    assert all(limits[0][who] == limits[1][who] for who in WHO[1:])
 
 
 def test_evaluated_again_it_says_the_same(made):

@@ -12,6 +12,7 @@ from vesalius.data.batch import Batch, Kind
 from vesalius.methods import METHODS
 from vesalius.methods._chance import Chance
 from vesalius.methods._masks import boxes, cells, covers
+from vesalius.methods._trunk import mapped
 from vesalius.methods.jigsaw import affine
 from vesalius.methods.mae import hidden_error, joined, patches
 from vesalius.methods.models_genesis import Damage, curved, painted, shuffled
@@ -180,6 +181,19 @@ def test_the_decoder_puts_patches_back_in_their_places():
     order = torch.arange(16).flip(0)[None]
     swapped = torch.cat([order[:, :8].flip(1), order[:, 8:].flip(1)], 1)  # the same patches hidden, all in another order
     torch.testing.assert_close(method.told(image, order), method.told(image, swapped), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [
+    lambda: mae(), lambda: METHODS["simmim"]((1, 16, 16), trunk={"name": "unet", "channels": (4, 8), "strides": ((1, 1), (2, 2))}),
+])  # fmt: skip
+def test_features_say_in_which_half_something_is(method):
+    """Means over quarters of the last maps; one mean over a map that is normalised by itself would be nearly the same for every image."""
+    method, image = method().eval(), drawn(3, 1, 16, 16)
+    with torch.no_grad():
+        maps = mapped(method.net, image)
+    side = maps.shape[2] // 2
+    quarters = [maps[:, :, i * side : (i + 1) * side, j * side : (j + 1) * side].mean((2, 3)) for i in range(2) for j in range(2)]
+    torch.testing.assert_close(method.features(image), torch.stack(quarters, 2).flatten(1))
 
 
 def test_simmim_does_not_see_what_is_hidden_and_is_judged_there():

@@ -1,9 +1,12 @@
 """Which images are normal, distances in raw pixels, and measures against scikit-learn and by hand."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
@@ -17,7 +20,7 @@ from vesalius.data.split import Fold, Split
 from vesalius.io import save
 from vesalius.io.image import Image
 from vesalius.tasks import Images
-from vesalius.tasks.anomaly import Anomaly, areas, gallery, measures, pixels
+from vesalius.tasks.anomaly import Anomaly, areas, everyone, gallery, measures, pixels
 from vesalius.tasks.anomaly.normals import is_strange, normal_names, parted
 from vesalius.tasks.anomaly.pixels import Pixels, abnormal, cut
 
@@ -89,8 +92,39 @@ def test_distances_in_raw_pixels_are_those_of_brute_force():
     beside = Pixels(trained)
     nearest = NearestNeighbors(n_neighbors=1).fit(others).kneighbors(rows)[0][:, 0] ** 2 / rows.shape[1]
     np.testing.assert_allclose(beside.to_nearest(seen), nearest, rtol=1e-4)
-    np.testing.assert_allclose(beside.to_mean(seen), ((rows - others.mean(0)) ** 2).mean(1), rtol=1e-6)
+    spread = others.var(0) + 0.01 * others.var(0).mean()
+    np.testing.assert_allclose(beside.to_mean(seen), ((rows - others.mean(0)) ** 2 / spread).mean(1), rtol=1e-6)
     assert beside.to_nearest(trained).max() < 1e-6
+
+
+@pytest.mark.parametrize("number", [30, 90])  # fewer images than pixels, and more
+def test_what_components_leave_over_is_what_scikit_learn_leaves(number):
+    trained, seen = images(number, 0), images(7, 1)
+    rows, others = (np.stack(part.pixels).reshape(len(part), -1).astype(np.float64) for part in (seen, trained))
+    rival = PCA(0.95, svd_solver="full").fit(others)
+    left = ((rows - rival.inverse_transform(rival.transform(rows))) ** 2).mean(1)
+    np.testing.assert_allclose(Pixels(trained).left_over(seen), left, rtol=1e-6)
+
+
+def test_a_pixel_that_never_changes_and_images_all_alike_have_distances():
+    alike = Images([case(f"{k}") for k in range(4)], [np.ones((1, 3, 3), np.float16)] * 4, CLASSES)
+    beside = Pixels(alike)
+    assert all(not there(alike).any() for there in (beside.to_mean, beside.to_nearest, beside.left_over))
+    other = Images(alike.cases[:1], [np.zeros((1, 3, 3), np.float16)], CLASSES)
+    assert beside.left_over(other)[0] == 1 and np.isfinite(beside.to_mean(other)[0])
+
+
+def test_pixels_are_compared_as_the_data_say_and_not_as_the_method_sees_them():
+    """Two methods, one of which sees images standardised: whoever is asked, what stands beside is the same."""
+    plain, others = images(20, 0), images(6, 1)
+    scaled = [replace(part, pixels=[(one.astype(np.float32) - 0.5) * 3 + k for k, one in enumerate(part.pixels)], plain=part.pixels)
+              for part in (plain, others)]  # fmt: skip
+    method = SimpleNamespace(score=lambda image: image.flatten(1).mean(1))
+    same = [everyone(method, seen, Pixels(trained.as_compared)) for trained, seen in ((plain, others), scaled)]
+    assert not np.allclose(same[0]["model"], same[1]["model"])
+    assert len(same[0]) == 4 and all(np.array_equal(same[0][who], same[1][who]) for who in same[0] if who != "model")
+    some = scaled[1].chosen([4, 2])
+    assert np.array_equal(some.as_compared.pixels[0], others.pixels[4]) and some.as_compared.names == ["4", "2"]
 
 
 def test_measures_agree_with_scikit_learn_and_leave_the_unknown_out():

@@ -1,7 +1,8 @@
 """Finding what is strange: learn from normal images alone, and say of others how unlike them they are, and where.
 
 The threshold is a quantile of the scores of normal validation images (Baur et al. 2021, Medical Image Analysis 69, choose it so too);
-distances in raw pixels stand beside, because a method that they beat has learned nothing worth having.
+distances in raw pixels stand beside, because a method that they beat has learned nothing worth having. They are those of one preparation
+of the data, whatever the method's own, so that runs of several methods can be laid beside each other (decision 013).
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,12 +41,13 @@ Floats = NDArray[np.float64]
 
 
 class Anomaly(ImageTask):
-    """Rows are images with their score. Beside the model stand the distance to the nearest training image in raw pixels (the baseline)
-    and that to the mean image."""
+    """Rows are images with their score. Beside the model stand the distance to the nearest training image in raw pixels (the baseline),
+    that to the mean image in deviations of each pixel, and what is left over beside principal components."""
 
     leading = ("auc", "average_precision", "sensitivity", "specificity")
     serves = ("anomaly",)
     method = "autoencoder"
+    compares = True
 
     def definitions(self, unit: str) -> dict[str, str]:
         return {
@@ -94,7 +96,7 @@ class Anomaly(ImageTask):
         chosen = np.flatnonzero(truth == 0) if (truth == 0).any() else np.flatnonzero(np.isnan(truth))
         normal, where = (seen.chosen(chosen), "validation") if len(chosen) else (trained, "training")
         quantile = float(rules.get("quantile", QUANTILE))
-        scores = everyone(method, normal, Pixels(trained))
+        scores = everyone(method, normal, Pixels(trained.as_compared))
         heat = self.heat(method, normal)
         hottest = None if heat is None else float(HOT[1] * np.percentile(heat, HOT[0]))
         return {
@@ -109,7 +111,7 @@ class Anomaly(ImageTask):
 
     def judge(self, method: Learned, seen: Images, *, trained: Images, calibration: Mapping[str, Any], folder: Path) -> Judged:
         truth = truth_of(seen.cases, seen.labels, seen.about)
-        scores, limits = everyone(method, seen, Pixels(trained)), calibration.get("thresholds", {})
+        scores, limits = everyone(method, seen, Pixels(trained.as_compared)), calibration.get("thresholds", {})
         rows = {who: _rows(seen, found, truth, limit=limits.get(who)) for who, found in scores.items()}
 
         def measure(who: str, index: Index) -> Table:
@@ -145,7 +147,9 @@ class Anomaly(ImageTask):
 def everyone(method: Learned, images: Images, beside: Pixels) -> dict[str, Floats]:
     """(N,) scores by who gives them."""
     said = np.asarray(images.told(method.score), np.float64)
-    return {"model": said, "baseline": beside.to_nearest(images), "mean image": beside.to_mean(images)}
+    plain = images.as_compared
+    return {"model": said, "baseline": beside.to_nearest(plain), "mean image": beside.to_mean(plain),
+            "principal components": beside.left_over(plain)}  # fmt: skip
 
 
 def _said(score: float, limit: float | None) -> str:

@@ -28,6 +28,7 @@ def swapped(place, name, other):
 
 
 NORM = "instance norm keeps channels together"
+MEMORY = "freed memory is kept"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -95,6 +96,27 @@ def volume(options):
         return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
 
     return compared(f"{NORM}: 96 x 96 x 80 voxels, 4 channels", inference.ours(of), norm(), options, check)
+
+
+def memory(options):
+    """One tile of 128 x 128 x 96 and one training step on it, whose maps are larger than the C library keeps."""
+    import torch
+    import training
+
+    import inference
+    from vesalius.nets.unet import UNet
+
+    sides, made = (128, 128, 96), []
+    torch.manual_seed(0)
+    of = SimpleNamespace(volume=sides, patch=sides, channels=4, overlap=0.5)
+    image, mask = training.batch_of(SimpleNamespace(batch=1, patch=sides))
+    calls = {"a tile": inference.ours(of), "a step on one patch": training.ours(UNet(3, 1, 3), image, mask)}
+    for name, call in calls.items():
+
+        both = {OURS: training.remembering(call, training.KEPT), "without": training.remembering(call, training.GIVEN_BACK)}
+        turns, _ = in_turns(both, rounds=options.rounds)
+        made += rows(f"{MEMORY}: {name} of {' x '.join(map(str, sides))}", turns, check="the same tensors; tests/unit/core/test_memory.py")
+    return made
 
 
 def export(classes):
@@ -209,7 +231,7 @@ def main():
     torch.set_num_threads(1)
     swaps = ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))
     augmented = [augmentation(size, *swap) for swap in swaps for size in ("hippocampus", "cube")]
-    made = [row for work in (step, volume, export(25), export(100), *augmented, shades) for row in work(options)]
+    made = [row for work in (step, volume, memory, export(25), export(100), *augmented, shades) for row in work(options)]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

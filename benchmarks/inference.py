@@ -4,13 +4,12 @@
     python benchmarks/inference.py --run RUN
 
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
-overlap as the defaults of each tool have it: by half in nnU-Net's predictor, by a quarter in MONAI's function, and in ours by an eighth, as
-`vesalius train` sets it where validation cases bear it (with their half-overlapping tiles where they do not: `--overlap 0.5`, which
-cuts alike for all three). Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept), the others as they
-run on a processor (fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The
-check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how
-many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves
-that out where it would take long).
+overlap as the defaults of each tool have it: by half in nnU-Net's predictor, by a quarter in MONAI's function, and in ours by an eighth,
+as `vesalius train` sets it where validation cases bear it; `--overlap 0.5` cuts alike for all three. Ours runs as `vesalius predict` runs
+it (bf16 where it pays, channels last, freed memory kept), the others as they run on a processor (fp32). Every turn is a fresh process on
+one thread, of which the pass is timed; peak memory is that of the whole process. The check is the share of equal labels, hard for a
+network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are equal where ours computes in fp32 too, so
+that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out where it would take long).
 
 What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
 each of these ways, one scorer for all, and says what validation cases had set.
@@ -25,7 +24,7 @@ import numpy as np
 from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, timed, took_a_side
 
 CLASSES = 4
-OVERLAPS = {"vesalius": 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow, theirs as they come
+OVERLAPS = {OURS: 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow
 FP32 = "vesalius in fp32"
 
 
@@ -123,8 +122,9 @@ def compare(options):
     return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
 
 
-WAYS = {"fp32": ("train.precision=fp32", "predict.overlap=0.5"), "bf16": ("train.precision=bf16", "predict.overlap=0.5"),
-        **{f"bf16, tiles overlapping by {share}": ("train.precision=bf16", f"predict.overlap={share}") for share in (0.25, 0.125)}}  # fmt: skip
+BF16 = "train.precision=bf16"
+WAYS = {"fp32": ("train.precision=fp32", "predict.overlap=0.5"), "bf16": (BF16, "predict.overlap=0.5"),
+        **{f"bf16, tiles overlapping by {share}": (BF16, f"predict.overlap={share}") for share in (0.25, 0.125)}}  # fmt: skip
 PAIRS = (("bf16", "fp32"), *((name, "bf16") for name in WAYS if "tiles" in name))
 
 

@@ -100,10 +100,10 @@ def volume(options):
 
 def memory(options):
     """One tile of 128 x 128 x 96 and one training step on it, whose maps are larger than the C library keeps."""
+    import inference
     import torch
     import training
 
-    import inference
     from vesalius.nets.unet import UNet
 
     sides, made = (128, 128, 96), []

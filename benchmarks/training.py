@@ -137,7 +137,8 @@ def main():
     image, mask = batch_of(options)
     check = losses(net, image, mask)
     makers = {OURS: ours, "nnU-Net (SGD, fp32)": nnunet, "MONAI (AdamW, fp32)": monai}
-    sides = {name: remembering(make(copy.deepcopy(net), image, mask), KEPT if name == OURS else GIVEN_BACK) for name, make in makers.items()}
+    steps = {name: make(copy.deepcopy(net), image, mask) for name, make in makers.items()}
+    sides = {name: remembering(step, KEPT if name == OURS else GIVEN_BACK) for name, step in steps.items()}
     turns, _ = in_turns(sides, rounds=options.rounds, calls=options.calls)
     size = " x ".join(map(str, options.patch))
     keep("training", rows(f"step, {options.batch} patches of {size}", turns, check=check, goal=3), title="One training step, equal network")

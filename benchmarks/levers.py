@@ -29,6 +29,9 @@ def swapped(place, name, other):
 
 NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
+WIDE = "voxels are normalised several at a time"
+RAISED = "transposed convolutions are matrix products"
+BESIDE = "gradients of maps that were beside each other are maps of their own"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -41,6 +44,31 @@ def norm():
     from vesalius.nets import _blocks
 
     return _blocks, "normalised", lambda x, layer: None
+
+
+def wide():
+    from torch.nn import functional as F
+
+    from vesalius.nets import _blocks
+
+    def one(x, layer):
+        return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+
+    return _blocks, "normalised_widely", one
+
+
+def raised():
+    from vesalius.nets import _blocks
+
+    return _blocks, "raised", lambda x, layer: layer(x)
+
+
+def beside():
+    import torch
+
+    from vesalius.nets import _blocks
+
+    return _blocks, "Beside", SimpleNamespace(apply=lambda *maps: torch.cat(maps, 1))
 
 
 def lines():
@@ -72,8 +100,16 @@ def compared(work, call, swap, options, check):
     return rows(work, turns, check=check(found[OURS], found["without"]))
 
 
-def step(options):
+def step(name, swap):
     """A training step of the U-Net."""
+
+    def rows_of(options):
+        return one_step(options, name, swap())
+
+    return rows_of
+
+
+def one_step(options, name, swap):
     import torch
     import training
 
@@ -82,20 +118,24 @@ def step(options):
     torch.manual_seed(0)
     net, (image, mask) = UNet(3, 1, 3), training.batch_of(options)
     take = training.ours(copy.deepcopy(net), image, mask)
-    work = f"{NORM}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
-    return compared(work, take, norm(), options, lambda *_: difference(net, image, mask, norm()))
+    work = f"{name}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
+    return compared(work, take, swap, options, lambda *_: difference(net, image, mask, swap))
 
 
-def volume(options):
+def volume(name, swap, sides, patch):
     """A whole volume through the U-Net, as `benchmarks/inference.py` has it."""
-    import inference
 
-    of = SimpleNamespace(volume=[96, 96, 80], patch=[64, 64, 64], channels=4, overlap=0.5)
+    def rows_of(options):
+        import inference
 
-    def check(here, there):
-        return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
+        of = SimpleNamespace(volume=sides, patch=patch, channels=4, overlap=0.5)
 
-    return compared(f"{NORM}: 96 x 96 x 80 voxels, 4 channels", inference.ours(of), norm(), options, check)
+        def check(here, there):
+            return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
+
+        return compared(f"{name}: {' x '.join(map(str, sides))} voxels, 4 channels", inference.ours(of), swap(), options, check)
+
+    return rows_of
 
 
 def memory(options):
@@ -231,7 +271,9 @@ def main():
     torch.set_num_threads(1)
     swaps = ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))
     augmented = [augmentation(size, *swap) for swap in swaps for size in ("hippocampus", "cube")]
-    made = [row for work in (step, volume, memory, export(25), export(100), *augmented, shades) for row in work(options)]
+    steps = [step(*swap) for swap in ((NORM, norm), (RAISED, raised), (BESIDE, beside))]
+    volumes = [volume(NORM, norm, [96, 96, 80], [64] * 3), volume(WIDE, wide, [128, 128, 96], [128, 128, 96])]
+    made = [row for work in (*steps, *volumes, memory, export(25), export(100), *augmented, shades) for row in work(options)]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

@@ -25,8 +25,8 @@ NOTES = {
     "products could be much faster than that; over float64 eight times would be possible, but averages, momentum, clipping, the drawing of "
     "units and the start of many small operations take longer than our products. The pseudo-likelihoods are not equal: centred, with "
     "momentum and a rate that falls to 0, ours is ahead after as many epochs.",
-    "training": "Why not 3: the step of 2 patches of 40 x 56 x 40 is 58 GFLOP of convolutions, and 208 GFLOP/s is what this processor reaches "
-    "in a matrix product in bf16: 0.28 s at best, with nothing else in the step, where plain fp32 takes 0.80 s. See "
+    "training": "Why not 3: the step of 2 patches of 40 x 56 x 40 is 58 GFLOP of convolutions, and 208 GFLOP/s is what this processor "
+    "reaches in a matrix product in bf16: 0.28 s at best, with nothing else in the step, where plain fp32 takes 0.80 s. See "
     "docs/explanation/speed.md.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (73), gdcm for "
@@ -37,9 +37,9 @@ NOTES = {
     "finer the grid, the less of it is border.",
     "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
     "much is the start of many small operations, of which the draws alone are 0.3 ms a sample.",
-    "inference": "Tiles by the defaults of each: ours overlap by an eighth, as validation cases allow (rows of Dice say what that costs, and "
-    "where they had not allowed it), nnU-Net's by half, MONAI's by a quarter. All overlapping alike, the ratio is mostly that of bf16 to fp32. "
-    "The weights are random unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie elsewhere.",
+    "inference": "Tiles by the defaults of each: ours overlap by an eighth, as validation cases allow (rows of Dice say what that costs, "
+    "and where they had not allowed it), nnU-Net's by half, MONAI's by a quarter. All overlapping alike, the ratio is mostly that of bf16 "
+    "to fp32. The weights are random unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie elsewhere.",
     "time_to_quality": "nnU-Net trains the network that it plans with its own trainer, its poly schedule cut to the time; MONAI's network "
     "and rate are ours to choose. Neither knows bf16 on a processor. The test part has 42 scans; intervals are drawn by patient.",
 }

@@ -6,6 +6,7 @@ as long as the matrix products that it is. And the gradients of two maps that we
 eight times as much to add to another as maps of their own (all torch 2.13; benchmarks/levers.py).
 """
 
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -41,11 +42,15 @@ def normalised_widely(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -
     out = []
     for sample in x.split(1):  # type: ignore[no-untyped-call]
         wide = widened(sample)
-        found = [*moments(wide, x.shape[1]), layer.weight, layer.bias]
-        many = [None if value is None else value.repeat(wide.shape[1] // x.shape[1]) for value in found]
-        made = F.batch_norm(wide, *many, training=False, eps=layer.eps)
+        mean, variance, weight, bias = _many([*moments(wide, x.shape[1]), layer.weight, layer.bias], wide.shape[1] // x.shape[1])
+        made = F.batch_norm(wide, mean, variance, weight, bias, training=False, eps=layer.eps)
         out.append(made.movedim(1, -1).reshape(1, *x.shape[2:], x.shape[1]).movedim(-1, 1))
     return out[0] if len(out) == 1 else torch.cat(out)
+
+
+def _many(values: Sequence[Tensor | None], times: int) -> list[Tensor | None]:
+    """Every one of `values` (C,) so many `times` in a row."""
+    return [None if value is None else value.repeat(times) for value in values]
 
 
 def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
@@ -76,9 +81,9 @@ class Beside(torch.autograd.Function):
 
 def tracing() -> bool:
     """Whether torch writes down what is computed: it should then see its own layers."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling()
 
 
 def learning(x: Tensor) -> bool:
     """Whether a gradient of `x` is wanted, in maps that are worked on here."""
-    return torch.is_grad_enabled() and x.requires_grad and x.dtype == torch.bfloat16 and channels_together(x) and not tracing()
+    return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype == torch.bfloat16 and channels_together(x)

@@ -1,9 +1,9 @@
 """How far the tiles of a scan overlap: half, as nnU-Net has it (Isensee et al. 2021), unless validation cases bear less.
 
 Tiles that overlap by half see most voxels several times over; spread evenly, as few as cover a scan see them hardly more than once. What
-that costs depends on the network and the scans, so it is asked of validation cases: the answer with the fewest tiles counts whose mean Dice
-is at most .001 below that of half-overlapping tiles, and that costs no case more than .005. Kept in the plan of the run, with its reason;
-what a user has set is left alone.
+that costs depends on the network and the scans, so validation cases are asked: the fewest tiles are taken whose mean Dice is at most
+.001 below that of half-overlapping tiles, and with two standard errors of the paired loss at most .005, so that chance does not decide.
+Kept in the plan of the run, with its reason; what a user has set is left alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.data.cache import Stored
-from vesalius.engine.certain import asked_of
+from vesalius.engine.certain import asked_of, standard_error
 from vesalius.engine.infer import callables, classes, tiling
 from vesalius.engine.priming import priors_of, with_odds
 from vesalius.engine.progress import Tick
@@ -23,7 +23,7 @@ from vesalius.plan import Plan
 from vesalius.plan.budget import device
 
 HALF, LESS = 0.5, (0.125, 0.25)  # what is compared with, and what is asked about, the fewest tiles first
-LOSS, OF_A_CASE = 0.001, 0.005  # Dice that fewer tiles may cost in the mean, and in any case
+LOSS, CERTAINLY = 0.001, 0.005  # Dice that fewer tiles may cost in the mean of validation cases, and with two standard errors
 LEAST_CASES, MOST_CASES = 3, 12
 SET_BY_HAND = ("set by the user", "edited by hand")
 FEWER, AS_PLANNED = "validation cases bear fewer tiles", "tiles half over each other: validation cases bear no fewer"
@@ -84,7 +84,7 @@ def scores(run: Run, asked: Sequence[tuple[int, Stored]], overlap: float, *, tic
 def borne(scored: Floats, truth: Floats) -> bool:
     """Whether fewer tiles cost next to nothing: `scored` beside the `truth` of half-overlapping ones, case by case."""
     loss = truth - scored
-    return bool(loss.mean() <= LOSS and loss.max() <= OF_A_CASE)
+    return bool(loss.mean() <= LOSS and loss.mean() + 2 * standard_error(loss) <= CERTAINLY)
 
 
 def reason(best: float, found: Mapping[float, Floats], truth: Floats, *, counts: Mapping[float, int]) -> str:

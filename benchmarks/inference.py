@@ -4,12 +4,13 @@
     python benchmarks/inference.py --run RUN
 
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
-overlap as the defaults of each tool have it: by half in nnU-Net's predictor, by a quarter in MONAI's function, and in ours by an eighth,
-as `vesalius train` sets it where validation cases bear it; `--overlap 0.5` cuts alike for all three. Ours runs as `vesalius predict` runs
-it (bf16 where it pays, channels last, freed memory kept), the others as they run on a processor (fp32). Every turn is a fresh process on
-one thread, of which the pass is timed; peak memory is that of the whole process. The check is the share of equal labels, hard for a
-network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are equal where ours computes in fp32 too, so
-that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out where it would take long).
+overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as they come. Ours overlap by half too, unless validation cases
+bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
+Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept), the others as they run on a processor
+(fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The check is
+the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
+equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out
+where it would take long).
 
 What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
 each of these ways, one scorer for all, and says what validation cases had set.
@@ -117,7 +118,7 @@ def compare(options):
 
     check = {name: f"{equal(OURS, name)} equal labels" + (f" (fp32: {equal(FP32, name)})" if FP32 in labels else "") for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
-    each = "each by its defaults" if options.overlap is None else f"all overlapping by {options.overlap:g}"
+    each = "ours by an eighth, if validation cases bear it, theirs as they come" if options.overlap is None else f"all overlapping by {options.overlap:g}"
     cut = f"patch {patch}, tiles: {each}"
     return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
 
@@ -176,7 +177,7 @@ def main():
     parser.add_argument("--volume", type=int, nargs=3, default=[96, 96, 80])
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 64])
-    parser.add_argument("--overlap", type=float, help="of the tiles of all three; each by its defaults otherwise")
+    parser.add_argument("--overlap", type=float, help="of the tiles of all three; ours by an eighth and theirs as they come otherwise")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")

@@ -27,6 +27,7 @@ from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process,
 CLASSES = 4
 OVERLAPS = {OURS: 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow
 FP32 = "vesalius in fp32"
+APART = "ours by an eighth, if validation cases bear it, theirs as they come"
 
 
 def overlap(options, who):
@@ -118,7 +119,7 @@ def compare(options):
 
     check = {name: f"{equal(OURS, name)} equal labels" + (f" (fp32: {equal(FP32, name)})" if FP32 in labels else "") for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
-    each = "ours by an eighth, if validation cases bear it, theirs as they come" if options.overlap is None else f"all overlapping by {options.overlap:g}"
+    each = APART if options.overlap is None else f"all overlapping by {options.overlap:g}"
     cut = f"patch {patch}, tiles: {each}"
     return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
 

@@ -37,9 +37,9 @@ NOTES = {
     "finer the grid, the less of it is border.",
     "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
     "much is the start of many small operations, of which the draws alone are 0.3 ms a sample.",
-    "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not (rows "
-    "of Dice, docs/explanation/speed.md): then, and all overlapping alike, the ratio is mostly that of bf16 to fp32. The weights are random "
-    "unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie elsewhere.",
+    "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not "
+    "(rows of Dice, docs/explanation/speed.md): then, and all overlapping alike, the ratio is mostly that of bf16 to fp32. The weights are "
+    "random unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie elsewhere.",
     "time_to_quality": "nnU-Net trains the network that it plans with its own trainer, its poly schedule cut to the time; MONAI's network "
     "and rate are ours to choose. Neither knows bf16 on a processor. The test part has 42 scans; intervals are drawn by patient.",
 }

@@ -3,15 +3,17 @@
     python benchmarks/inference.py [--volume 96 96 80] [--channels 4] [--patch 64 64 64] [--overlap 0.5] [--rounds 2] [--no-fp32]
     python benchmarks/inference.py --run RUN
 
-The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles overlap by half and count by a Gaussian;
-nobody mirrors. Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last), the others as they run on a
-processor (fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The
-check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how
-many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves
-that out where it would take long).
+The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
+overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as they come. Ours overlap by half too, unless validation cases
+bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
+Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept), the others as they run on a processor
+(fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The check is
+the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
+equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out
+where it would take long).
 
-What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` as
-planned and otherwise, one scorer for all.
+What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
+each of these ways, one scorer for all, and says what validation cases had set.
 """
 
 import argparse
@@ -23,7 +25,14 @@ import numpy as np
 from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, timed, took_a_side
 
 CLASSES = 4
+OVERLAPS = {OURS: 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow
 FP32 = "vesalius in fp32"
+APART = "ours by an eighth, if validation cases bear it, theirs as they come"
+
+
+def overlap(options, who):
+    """By how much the tiles of `who` overlap."""
+    return OVERLAPS[who] if options.overlap is None else options.overlap
 
 
 def volume(options):
@@ -44,6 +53,7 @@ def network(options):
 
 
 def ours(options, kind=None):
+    from vesalius.core.memory import keep_freed_memory
     from vesalius.engine.infer import callables
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
@@ -52,7 +62,8 @@ def ours(options, kind=None):
     plan = SimpleNamespace(net=SimpleNamespace(ndim=3), train=SimpleNamespace(precision=kind or precision("cpu")[0]),
                            preparation=SimpleNamespace(in_channels=options.channels))  # fmt: skip
     (net,) = callables([network(options)], plan, "cpu")
-    pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=options.overlap)
+    pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=overlap(options, OURS))
+    keep_freed_memory()
     return lambda: stream_labels(net, pixels, tuple(options.volume), tiling=tiling, exclusive=True)[0]
 
 
@@ -61,7 +72,7 @@ def nnunet(options):
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(device=torch.device("cpu"), use_mirroring=False, allow_tqdm=False, perform_everything_on_device=False,
-                                tile_step_size=1 - options.overlap)  # fmt: skip
+                                tile_step_size=1 - overlap(options, "nnU-Net"))  # fmt: skip
     predictor.network, predictor.configuration_manager = network(options), SimpleNamespace(patch_size=tuple(options.patch))
     predictor.label_manager = SimpleNamespace(num_segmentation_heads=CLASSES)
     pixels = torch.from_numpy(volume(options))
@@ -81,7 +92,8 @@ def monai(options):
 
     def once():
         with torch.inference_mode():
-            logits = sliding_window_inference(pixels[None], tuple(options.patch), 1, net, overlap=options.overlap, mode="gaussian")
+            shared = overlap(options, "MONAI")
+            logits = sliding_window_inference(pixels[None], tuple(options.patch), 1, net, overlap=shared, mode="gaussian")
             return logits.argmax(1)[0].numpy().astype(np.uint8)
 
     return once
@@ -93,7 +105,8 @@ SIDES = {OURS: ours, "nnU-Net predictor": nnunet, "MONAI sliding window": monai,
 def compare(options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels, "--overlap", options.overlap]
+        words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels]
+        words += [] if options.overlap is None else ["--overlap", options.overlap]
         commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
         exact = commands.pop(FP32)
         if not options.no_fp32:
@@ -106,43 +119,58 @@ def compare(options):
 
     check = {name: f"{equal(OURS, name)} equal labels" + (f" (fp32: {equal(FP32, name)})" if FP32 in labels else "") for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
-    cut = f"patch {patch}" + ("" if options.overlap == 0.5 else f" overlapping by {options.overlap:g}")
+    each = APART if options.overlap is None else f"all overlapping by {options.overlap:g}"
+    cut = f"patch {patch}, tiles: {each}"
     return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
 
 
-WAYS = {"fp32": ("train.precision=fp32",), "bf16": ("train.precision=bf16",),
-        "bf16, tiles overlapping by a quarter": ("train.precision=bf16", "predict.overlap=0.25")}  # fmt: skip
+BF16 = "train.precision=bf16"
+WAYS = {"fp32": ("train.precision=fp32", "predict.overlap=0.5"), "bf16": (BF16, "predict.overlap=0.5"),
+        **{f"bf16, tiles overlapping by {share}": (BF16, f"predict.overlap={share}") for share in (0.25, 0.125)}}  # fmt: skip
+PAIRS = (("bf16", "fp32"), *((name, "bf16") for name in WAYS if "tiles" in name))
 
 
 def quality(options):
     """Dice and seconds of a trained run in each of WAYS: rows of bf16 beside fp32, and of fewer tiles beside half-overlapping ones."""
-    from time_to_quality import scored
-
     from vesalius import Run, predict
+    from vesalius.core.memory import keep_freed_memory
     from vesalius.engine.predict import Options
 
+    keep_freed_memory()
     run, found = Run.open(options.run), {}
     cases = [case for case in run.dataset.cases if case.name in run.splits["test"]]
     for name, settings in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
             turn, _ = timed(lambda to=folder, how=settings: predict(run, cases, to, options=Options(settings=how)))
-            found[name] = turn, scored(run.dataset, cases, Path(folder))
-    pairs = (("bf16", "fp32"), ("bf16, tiles overlapping by a quarter", "bf16"))
-    return [row for ours_, theirs in pairs for row in beside(run, len(cases), (ours_, *found[ours_]), (theirs, *found[theirs]))]
+            found[name] = turn, scored(run, Path(folder))
+    return [row for ours_, theirs in PAIRS for row in beside(run, len(cases), (ours_, *found[ours_]), (theirs, *found[theirs]))]
 
 
 def beside(run, count, one, other):
     """Two rows: Dice, and seconds."""
     (name, fast, dice), (rest, slow, truth) = one, other
     what = f"{run.dataset.root.name}, {count} test scans, patch {' x '.join(map(str, run.plan.patch.size))}"
-    check = f"{dice['dice'] - truth['dice']:+.4f}; largest difference of a scan {largest(dice, truth):.4f}"
+    kept = f"; validation cases had set {run.plan.predict.overlap:g}" if "tiles" in name else ""
+    check = f"{dice['dice'] - truth['dice']:+.4f}; largest difference of a scan {largest(dice, truth):.4f}{kept}"
     row = alone(f"Dice in {name}: {what}", [Turn(fast.wall, dice["dice"])], check=check)
     row |= {"unit": "Dice", "opponent": f"vesalius, {rest}", "theirs": {"cpu": truth["dice"]}}
     return [row, *rows(f"seconds in {name}: {what}", {OURS: [fast], f"vesalius, {rest}": [slow]}, check=check)]
 
 
+def scored(run, folder):
+    """Dice of each test case, the mean of its labels that are there or were said to be, and the mean of the cases."""
+    from vesalius.engine.evaluate import evaluate_files
+
+    cases = {}
+    for row in evaluate_files(run, folder)["parts"]["test"]["model"]["rows"]:
+        if row["dice"] is not None:
+            cases.setdefault(row["case"], []).append(row["dice"])
+    means = {name: float(np.mean(values)) for name, values in cases.items()}
+    return {"cases": means, "dice": float(np.mean(list(means.values())))}
+
+
 def largest(one, other):
-    return max(abs(case["mean"] - other["cases"][name]["mean"]) for name, case in one["cases"].items())
+    return max(abs(dice - other["cases"][name]) for name, dice in one["cases"].items())
 
 
 def main():
@@ -150,7 +178,7 @@ def main():
     parser.add_argument("--volume", type=int, nargs=3, default=[96, 96, 80])
     parser.add_argument("--channels", type=int, default=4)
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 64])
-    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--overlap", type=float, help="of the tiles of all three; ours by an eighth and theirs as they come otherwise")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")

@@ -1,10 +1,10 @@
 """What each lever is worth: the same work with it and without it, in turns (A B A B) in one process on one thread.
 
-    python benchmarks/levers.py [--rounds 5] [--patch 40 56 40]
+    python benchmarks/levers.py [--rounds 5] [--patch 40 56 40] [--only PART OF A NAME]
 
 A row says how many times as long the work takes without the lever, everything else as it is. The check is what the two give: loss and
 gradient of one step on the same weights and batch for a training step, labels for a volume, voxels for augmentation. A lever that stops
-paying is taken out. Tried and left out: the up-convolution as a matrix product (1.00 in a whole step, 1.4 by itself); in a plane, the
+paying is taken out. Tried and left out: norms of several voxels at a time in a training step (0.98); in a plane, the
 sampling of rotated samples in runs (`grid_sample` there works on whole registers: 5 ns a voxel beside 9).
 """
 
@@ -28,6 +28,10 @@ def swapped(place, name, other):
 
 
 NORM = "instance norm keeps channels together"
+MEMORY = "freed memory is kept"
+WIDE = "voxels are normalised several at a time"
+RAISED = "transposed convolutions are matrix products"
+BESIDE = "gradients of maps that were beside each other are maps of their own"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -40,6 +44,31 @@ def norm():
     from vesalius.nets import _blocks
 
     return _blocks, "normalised", lambda x, layer: None
+
+
+def wide():
+    from torch.nn import functional as F
+
+    from vesalius.nets import _blocks
+
+    def one(x, layer):
+        return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+
+    return _blocks, "normalised_widely", one
+
+
+def raised():
+    from vesalius.nets import _blocks
+
+    return _blocks, "raised", lambda x, layer: layer(x)
+
+
+def beside():
+    import torch
+
+    from vesalius.nets import _blocks
+
+    return _blocks, "Beside", SimpleNamespace(apply=lambda *maps: torch.cat(maps, 1))
 
 
 def lines():
@@ -71,8 +100,16 @@ def compared(work, call, swap, options, check):
     return rows(work, turns, check=check(found[OURS], found["without"]))
 
 
-def step(options):
+def step(name, swap):
     """A training step of the U-Net."""
+
+    def rows_of(options):
+        return one_step(options, name, swap())
+
+    return rows_of
+
+
+def one_step(options, name, swap):
     import torch
     import training
 
@@ -81,20 +118,45 @@ def step(options):
     torch.manual_seed(0)
     net, (image, mask) = UNet(3, 1, 3), training.batch_of(options)
     take = training.ours(copy.deepcopy(net), image, mask)
-    work = f"{NORM}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
-    return compared(work, take, norm(), options, lambda *_: difference(net, image, mask, norm()))
+    work = f"{name}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
+    return compared(work, take, swap, options, lambda *_: difference(net, image, mask, swap))
 
 
-def volume(options):
+def volume(name, swap, sides, patch):
     """A whole volume through the U-Net, as `benchmarks/inference.py` has it."""
+
+    def rows_of(options):
+        import inference
+
+        of = SimpleNamespace(volume=sides, patch=patch, channels=4, overlap=0.5)
+
+        def check(here, there):
+            return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
+
+        return compared(f"{name}: {' x '.join(map(str, sides))} voxels, 4 channels", inference.ours(of), swap(), options, check)
+
+    return rows_of
+
+
+def memory(options):
+    """One tile of 128 x 128 x 96 and one training step on it, whose maps are larger than the C library keeps."""
     import inference
+    import torch
+    import training
 
-    of = SimpleNamespace(volume=[96, 96, 80], patch=[64, 64, 64], channels=4, overlap=0.5)
+    from vesalius.nets.unet import UNet
 
-    def check(here, there):
-        return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
+    sides, made = (128, 128, 96), []
+    torch.manual_seed(0)
+    of = SimpleNamespace(volume=sides, patch=sides, channels=4, overlap=0.5)
+    image, mask = training.batch_of(SimpleNamespace(batch=1, patch=sides))
+    calls = {"a tile": inference.ours(of), "a step on one patch": training.ours(UNet(3, 1, 3), image, mask)}
+    for name, call in calls.items():
 
-    return compared(f"{NORM}: 96 x 96 x 80 voxels, 4 channels", inference.ours(of), norm(), options, check)
+        both = {OURS: training.remembering(call, training.KEPT), "without": training.remembering(call, training.GIVEN_BACK)}
+        turns, _ = in_turns(both, rounds=options.rounds)
+        made += rows(f"{MEMORY}: {name} of {' x '.join(map(str, sides))}", turns, check="the same tensors; tests/unit/core/test_memory.py")
+    return made
 
 
 def export(classes):
@@ -198,18 +260,29 @@ def difference(net, image, mask, swap):
     return f"loss {here[0]:.4f} and {there[0]:.4f}; gradient {away[0]:.4f} and {away[1]:.4f} of its length away from fp32"
 
 
+WORKS = (
+    *((name, step(name, swap)) for name, swap in ((NORM, norm), (RAISED, raised), (BESIDE, beside))),
+    (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
+    (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
+    (MEMORY, memory),
+    *((WINNERS, export(classes)) for classes in (25, 100)),
+    *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
+      for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
+    (" ".join(SHADES), shades),
+)  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--only", default="", help="levers whose names hold this")
     options = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
-    swaps = ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))
-    augmented = [augmentation(size, *swap) for swap in swaps for size in ("hippocampus", "cube")]
-    made = [row for work in (step, volume, export(25), export(100), *augmented, shades) for row in work(options)]
+    made = [row for name, work in WORKS for row in (work(options) if options.only in name else ())]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

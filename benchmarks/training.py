@@ -6,13 +6,16 @@ fp32, as nnU-Net and MONAI train on a processor.
 The network is our U-Net (16 to 128 features, 1.4 million parameters) with the same weights on both sides; the loss is ours on one side,
 and on the others nnU-Net's own (Dice and cross-entropy under deep supervision) and MONAI's DiceCELoss at the same scales. nnU-Net steps
 with SGD and clips, as its trainer does; MONAI with AdamW. Both run in contiguous fp32: their autocast is for GPUs. Augmentation is not in
-it. In turns in one process on one thread. The check: the loss on the same weights, computed by our loss in bf16 and in fp32.
+it. In turns in one process on one thread; freed memory is kept in our turns, as the commands have it, and goes back to the system in the
+others' (core/memory.py). The check: the loss on the same weights, computed by our loss in bf16 and in fp32.
 """
 
 import argparse
 import copy
 
 from _side_by_side import OURS, in_turns, keep, rows
+
+KEPT, GIVEN_BACK = 2**30, 2**25  # bytes that are held on to: core/memory.py, and where glibc leaves off by itself
 
 
 def batch_of(options):
@@ -91,6 +94,17 @@ def monai(net, image, mask):
     return plain(net, lambda heads, of: loss(heads, of.float()), torch.optim.AdamW(net.parameters(), 1e-3), image, mask)
 
 
+def remembering(step, kept):
+    """`step` in a process that holds on to `kept` bytes that are freed."""
+    from vesalius.core.memory import keep_freed_memory
+
+    def taken():
+        keep_freed_memory(kept)
+        return step()
+
+    return taken
+
+
 def losses(net, image, mask):
     """Our loss on the same weights in fp32 and bf16."""
     import torch
@@ -123,7 +137,8 @@ def main():
     image, mask = batch_of(options)
     check = losses(net, image, mask)
     makers = {OURS: ours, "nnU-Net (SGD, fp32)": nnunet, "MONAI (AdamW, fp32)": monai}
-    sides = {name: make(copy.deepcopy(net), image, mask) for name, make in makers.items()}
+    steps = {name: make(copy.deepcopy(net), image, mask) for name, make in makers.items()}
+    sides = {name: remembering(step, KEPT if name == OURS else GIVEN_BACK) for name, step in steps.items()}
     turns, _ = in_turns(sides, rounds=options.rounds, calls=options.calls)
     size = " x ".join(map(str, options.patch))
     keep("training", rows(f"step, {options.batch} patches of {size}", turns, check=check, goal=3), title="One training step, equal network")

@@ -19,9 +19,13 @@ from vesalius.engine.certain import LEAST_CASES, can_be_absent
 from vesalius.engine.images import testing_images
 from vesalius.engine.run import Run
 from vesalius.engine.sets import DRAWS, FEWER, LARGE
+from vesalius.engine.sparing import LEAST_CASES as LEAST_ASKED
+from vesalius.engine.sparing import LESS
+from vesalius.engine.sparing import MOST_CASES as MOST_ASKED_TILES
 from vesalius.engine.whole import Judged, in_parts, truths
 from vesalius.methods import METHODS
 from vesalius.metrics._bootstrap import GROUPS
+from vesalius.plan import Plan
 from vesalius.tasks import CaseTask, Shallow
 
 REPORT_SECONDS = 8.0
@@ -96,10 +100,17 @@ def testing_voxels(run: Run, baseline: Shallow | None, *, busy: float) -> float:
     spacing = plan.preparation.spacing
     shapes, own = np.array(facts["shapes"], float), np.array(facts["spacings"])
     sides = shapes * own / np.array(spacing) if spacing else shapes
-    stride = np.array(plan.patch.size) * (1 - plan.predict.overlap)
-    tiles = (np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean()
+    tiles = _tiles(sides, plan, plan.predict.overlap)
+    if looked >= LEAST_ASKED and _tiles(sides, plan, LESS[0]) < tiles:
+        cases += min(looked, MOST_ASKED_TILES) * (1 + len(LESS))
     tiles *= (2 ** sum(plan.augment.mirror) if plan.predict.mirror else 1) * plan.net.networks * plan.members
     return float(REPORT_SECONDS * busy + cases * (1.2 * tiles * plan.expected.tile_seconds + VOXEL_SECONDS * shapes.prod(1).mean() + 0.1))
+
+
+def _tiles(sides: NDArray[np.float64], plan: Plan, overlap: float) -> float:
+    """Mean tiles of scans with `sides` (cases, axes) on the network's grid."""
+    stride = np.array(plan.patch.size) * (1 - overlap)
+    return float((np.maximum(0, np.ceil((sides - plan.patch.size) / stride)) + 1).prod(1).mean())
 
 
 def testing_of_images(run: Run, baseline: Shallow | None, *, busy: float) -> float:

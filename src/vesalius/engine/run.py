@@ -40,6 +40,11 @@ class Run:
     def plan(self) -> Plan:
         return Plan.load(self.path / "plan.json")
 
+    def replan(self, plan: Plan) -> None:
+        """`plan` takes the place of the run's own."""
+        plan.save(self.path / "plan.json")
+        self.__dict__.pop("plan", None)
+
     @cached_property
     def dataset(self) -> Dataset:
         return Dataset.from_json(read_json(self.path / "dataset.json"))

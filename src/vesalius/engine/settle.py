@@ -7,15 +7,21 @@ from vesalius.engine.certain import settle
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.single import settle_single
+from vesalius.engine.sparing import settle_overlap
 from vesalius.engine.voices import said_of, settle_voices
 
 
 def settle_voxels(run: Run, stored: Mapping[str, Stored], listener: Listener) -> None:
-    """Which networks answer, how certain outlines must be where labels can be absent, and of which labels the largest stands alone."""
+    """Which networks answer, how far their tiles overlap, how certain outlines must be where labels can be absent, and of which labels
+    the largest stands alone."""
     with listener.stage("comparing the networks") as tick:
         scored = settle_voices(run, stored, tick=tick)
     if scored:
         listener.say(said_of(run, scored))
+    with listener.stage("asking how far tiles must overlap") as tick:
+        overlap = settle_overlap(run, stored, tick=tick)
+    if overlap:
+        listener.say(f"Tiles overlap by {run.plan.predict.overlap:g} of their sides: {overlap}.")
     with listener.stage("setting how certain outlines must be") as tick:
         found = settle(run, stored, tick=tick)
     for name, level in found.items():

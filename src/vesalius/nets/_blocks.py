@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.nets._together import Beside, channels_together, learning, normalised_widely, raised, tracing
 
 Sides = Sequence[int]
 
@@ -30,19 +31,15 @@ class Convolution3d(nn.Conv3d):
             return super().forward(x.float())
 
 
-def channels_last(x: Tensor) -> bool:
-    """Whether the channels of a voxel of `x` (B, C, *S) lie together in the memory of a processor."""
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}[x.ndim]
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=layout)
-
-
 def normalised(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor | None:
-    """`x` (B, C, *S) normalised per sample by the kernel for batches, a sample at a time; None where torch's own way is as good.
+    """`x` (B, C, *S) normalised per sample, a sample at a time; None where torch's own way is as good.
 
     Torch's own writes channels that lie together apart, and the next convolution writes them together again: a sixth of a step of a U-Net
     in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
-    together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_last(x)
+    together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_together(x)
+    if together and not torch.is_grad_enabled() and not tracing():
+        return normalised_widely(x, layer)
     if not together and (len(x) > 1 or x.device.type != "cpu"):
         return None
     samples = x.split(1) if together else [x.contiguous()]  # type: ignore[no-untyped-call]
@@ -167,7 +164,10 @@ class Up(nn.Module):
         self.up = TRANSPOSED[ndim](*channels, tuple(stride), tuple(stride))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat((self.up(x), skip), 1)
+        if not learning(x):
+            return torch.cat((self.up(x), skip), 1)
+        made: Tensor = Beside.apply(raised(x, self.up), skip)  # type: ignore[no-untyped-call]
+        return made
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:

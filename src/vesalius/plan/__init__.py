@@ -72,7 +72,7 @@ CONSTANTS = {
     "train.freeze": "drawn weights learn, all of them",
     "train.validations": "ten looks at validation cases draw the curve",
     "train.best": "the last weights count, unless those of an earlier look were clearly better on validation cases",
-    "predict.overlap": "tiles half over each other, weighted to the middle",
+    "predict.overlap": "tiles half over each other, weighted to the middle; less where validation cases bear it",
     "predict.batch": "as in training",
     "predict.sensitivities": "of whole cases alone",
     "predict.specificities": "of whole cases alone",

@@ -1,10 +1,13 @@
-"""Instance normalisation, which is computed otherwise than torch does it, beside torch's."""
+"""Instance normalisation and the way up, which are computed otherwise than torch does it, beside torch's."""
+
+import copy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vesalius.nets._blocks import EXACT, NORM, normalised
+from vesalius.nets._blocks import EXACT, NORM, Up, normalised
+from vesalius.nets._together import learning, widened
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 SIDES = {2: (6, 10), 3: (4, 6, 2)}
@@ -67,3 +70,53 @@ def test_instance_norm_stays_exact_in_the_largest_volume() -> None:
         out, wanted = NORM[3](2)(x), PLAIN[3](2)(x.double())
     away = (out.double() - wanted).mean(), (out.double().std() / wanted.std() - 1)
     assert all(abs(float(value)) < 2**-8 for value in away)  # less than one rounding of bf16
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("channels", [5, 16, 64])
+@pytest.mark.parametrize("affine", [True, False])
+def test_without_a_gradient_some_voxels_are_normalised_as_one(ndim: int, channels: int, affine: bool) -> None:
+    """Sides of 5 and 6 voxels: of some maps two neighbours make one, of some none do."""
+    layer, exact = NORM[ndim](channels, affine=affine), PLAIN[ndim](channels, affine=affine).double()
+    for norm in (layer, exact):
+        if affine:
+            norm.weight.data.copy_(torch.linspace(0.5, 1.5, channels)), norm.bias.data.copy_(torch.linspace(-1, 1, channels))
+    for side in (5, 6):
+        x = together(ndim, (2, channels, *[side] * ndim), torch.bfloat16)
+        assert widened(x[:1]).shape[1] == channels * (4 if (channels, side) == (16, 6) else 1)
+        with torch.no_grad():
+            out, wanted = layer(x), exact(x.double().contiguous())
+        assert out.is_contiguous(memory_format=LAYOUT[ndim]) and out.dtype == torch.bfloat16
+        torch.testing.assert_close(out.double(), wanted, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize("stride", [(2, 2, 2), (2, 2, 1), (2, 2)])
+def test_a_transposed_convolution_is_a_matrix_product(stride: tuple[int, ...]) -> None:
+    """Output and gradients of an `Up` in bf16 beside torch's own layer and concatenation, in double precision."""
+    ndim, draw = len(stride), torch.Generator().manual_seed(4)
+    up = Up(ndim, (6, 4), stride)
+    sides = (3, 4, 5)[:ndim]
+    x = torch.randn(2, 6, *sides, generator=draw).bfloat16().contiguous(memory_format=LAYOUT[ndim]).requires_grad_()
+    skip = torch.randn(2, 3, *[a * b for a, b in zip(sides, stride, strict=True)], generator=draw).bfloat16()
+    skip = skip.contiguous(memory_format=LAYOUT[ndim]).requires_grad_()
+    exact = copy.deepcopy(up).double()
+    x64, skip64 = (t.detach().double().requires_grad_() for t in (x, skip))
+    wanted = torch.cat((exact.up(x64), skip64), 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert learning(x)
+        out = up(x, skip)
+    assert out.dtype == torch.bfloat16 and out.is_contiguous(memory_format=LAYOUT[ndim])
+    push = torch.randn(out.shape, generator=draw).bfloat16()
+    out.backward(push), wanted.backward(push.double())
+    torch.testing.assert_close(out.double(), wanted, rtol=2**-6, atol=2**-6)
+    pairs = ((x, x64), (skip, skip64), (up.up.weight, exact.up.weight), (up.up.bias, exact.up.bias))
+    for found, truth in pairs:
+        assert float((found.grad.double() - truth.grad).norm() / truth.grad.norm()) < 2**-7
+    assert skip.grad.is_contiguous(memory_format=LAYOUT[ndim])
+
+
+def test_maps_are_worked_on_here_only_where_that_pays() -> None:
+    x = together(3, (1, 8, 2, 4, 4), torch.bfloat16)
+    assert learning(x) and not learning(x.detach()) and not learning(x.float()) and not learning(x.contiguous())
+    with torch.no_grad():
+        assert not learning(x)

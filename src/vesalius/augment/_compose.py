@@ -95,7 +95,8 @@ class Composed:
         for place, transform in enumerate(self.spatial):
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
-                total[rows] = total[rows] @ transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
+                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
+                total = total @ changes if len(rows) == len(places) else total.index_copy(0, torch.tensor(rows), total[rows] @ changes)
         return total
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RUN = 2**15  # output voxels that are worked on together
+RUN = 2**16  # output voxels that are worked on together
 EDGE = 2.0**-12  # voxels by which places must lie within the first and the last to be inside, whatever rounding does
 EXACT = 2**24  # up to here float32 holds whole numbers
 

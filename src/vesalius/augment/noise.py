@@ -7,7 +7,6 @@ On a processor each value is one of the 65,536 equally likely parts of the norma
 """
 
 from functools import cache
-
 from typing import Any, ClassVar, Self
 
 import numpy as np

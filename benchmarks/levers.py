@@ -62,6 +62,34 @@ def space():
     return _compose, "in_space", lambda tensor: False
 
 
+BOXES = "what a label map holds is found in one pass over it"
+
+
+def boxes():
+    import numpy as np
+
+    from vesalius.metrics import _pair
+
+    def in_two_passes(mask):
+        flat = np.bitwise_or.reduce(mask, axis=0)
+        if not flat.any():
+            return None
+        lines = [np.bitwise_or.reduce(mask.reshape(len(mask), -1), axis=1)]
+        lines += [flat.any(axis=tuple(b for b in range(flat.ndim) if b != a)) for a in range(flat.ndim)]
+        return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, lines))
+
+    return _pair, "bounding_box", in_two_passes
+
+
+def lesion(options):
+    """Surface distances of a small lesion, as `benchmarks/metrics.py` has it."""
+    import metrics
+
+    guess, truth = metrics.maps(256, 1, 0.15)
+    return compared(f"{BOXES}: 1 lesion, 256 x 256 x 256", lambda: metrics.ours(guess, truth, 1), boxes(), options,
+                    lambda here, there: f"{'the same' if (here == there).all() else 'other'} numbers")  # fmt: skip
+
+
 def compared(work, call, swap, options, check):
     """The row of `call` with and without a lever."""
 
@@ -223,7 +251,7 @@ def main():
     torch.set_num_threads(1)
     swaps = ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))
     augmented = [augmentation(size, *swap) for swap in swaps for size in ("hippocampus", "cube")]
-    made = [row for work in (step, volume, export(25), export(100), *augmented, shades) for row in work(options)]
+    made = [row for work in (step, volume, export(25), export(100), *augmented, shades, lesion) for row in work(options)]
     keep("levers", made, title="Levers: the same work without each of them")
 
 

@@ -141,13 +141,14 @@ class Composed:
         alone, in_runs = self._alone(where), self._alone(where) and in_space(batch[names[0]])
         turned = []
         for row, draw in enumerate(draws):
+            looks = [Look(batch[name][row], moved[name][row], batch.kinds[name] == Kind.MASK) for name in names]
             axes = None if draw.fields else mirrored(draw.matrix)
             if axes is not None:
-                self._turn_over(batch, row, axes, moved)
+                self._turn_over(looks, axes)
             elif alone and not draw.fields and along_axes(draw.matrix):
-                self._sample_along(batch, row, draw, moved)
+                self._sample_along(looks, draw)
             elif in_runs:
-                self._sample_in_runs(batch, row, draw, moved)
+                sample(looks, self._places_in_space(draw, looks[0].sample.shape[1:]), outside=self.settings.outside)
             else:
                 turned.append(row)
         for rows in self._together(turned, where):
@@ -156,31 +157,22 @@ class Composed:
                 _put(moved[name], rows, self._sampled(_take(batch[name], rows), grid, batch.kinds[name]))
         return moved
 
-    def _turn_over(self, batch: Batch, row: int, axes: list[int], moved: dict[str, Tensor]) -> None:
-        """Mirror the centre of a sample."""
-        for name, out in moved.items():
-            centre = self._centre(batch[name][row])
-            out[row] = centre.flip([axis + 1 for axis in axes]) if axes else centre
+    def _turn_over(self, looks: list[Look], axes: list[int]) -> None:
+        """Mirror the centre of one sample."""
+        for look in looks:
+            centre = self._centre(look.sample)
+            look.out.copy_(centre.flip([axis + 1 for axis in axes]) if axes else centre)
 
-    def _sample_along(self, batch: Batch, row: int, draw: Draw, moved: dict[str, Tensor]) -> None:
-        """Sample along one axis after another."""
-        source = batch[next(iter(moved))].shape[2:]
+    def _sample_along(self, looks: list[Look], draw: Draw) -> None:
+        """Sample one sample along one axis after another."""
+        source, fading = looks[0].sample.shape[1:], self.settings.outside == "zeros"
         places = self._places_along(draw.matrix, source)
-        fading = self.settings.outside == "zeros"
         lines = [Line.of(place, side, fading=fading) for place, side in zip(places, source, strict=True)]
-        for name, out in moved.items():
-            if batch.kinds[name] == Kind.MASK:
-                out[row] = nearest_along(batch[name][row], places)
+        for look in looks:
+            if look.nearest:
+                look.out.copy_(nearest_along(look.sample, places))
             else:
-                mix(batch[name][row].to(out.dtype), lines, out[row])
-
-    def _sample_in_runs(self, batch: Batch, row: int, draw: Draw, moved: dict[str, Tensor]) -> None:
-        """Sample each voxel at its own place."""
-        looks = []
-        for name, out in moved.items():
-            nearest = batch.kinds[name] == Kind.MASK
-            looks.append(Look(batch[name][row] if nearest else batch[name][row].to(out.dtype), out[row], nearest))
-        sample(looks, self._places_in_space(draw, looks[0].sample.shape[1:]), outside=self.settings.outside)
+                mix(look.sample.to(look.out.dtype), lines, look.out)
 
     def _sampled(self, tensor: Tensor, grid: Tensor, kind: Kind) -> Tensor:
         values = tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -76,8 +76,8 @@ def _ends(values: Tensor) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """One sample (C, *L) and the room for what it shows, `out` (C, *S) of its dtype: the nearest voxel and 0 outside, or linear between
-    the corners."""
+    """One sample (C, *L) and the room for what it shows, `out` (C, *S): the nearest voxel and 0 outside, or linear between the corners;
+    half precision is shown in single."""
 
     sample: Tensor
     out: Tensor
@@ -108,7 +108,8 @@ def sample(looks: Sequence[Look], places: Places, *, outside: str) -> None:
     """Fill every `out` with what its sample, all of one size, shows at `places`; outside, images hold 0 or with "border" what is nearest."""
     sides, rest = looks[0].sample.shape[1:], math.prod(places.shape[1:])
     step = min(max(1, RUN // rest), places.shape[0])
-    room, flat = Room.of(sides, step * rest), [(look, look.sample.flatten(1), look.out.flatten(1)) for look in looks]
+    room = Room.of(sides, step * rest)
+    flat = [(look, look.sample.flatten(1).to(look.out.dtype), look.out.flatten(1)) for look in looks]
     for first in range(0, places.shape[0], step):
         rows = range(first, min(first + step, places.shape[0]))
         room = room if len(rows) == step else Room.of(sides, len(rows) * rest)
@@ -166,7 +167,7 @@ def _linear(chosen: Chosen, sides: Sequence[int], room: Room, *, fading: bool) -
     axes = [(step, share) for step, share, side in zip(steps, room.axes, sides, strict=True) if side > 1]
     for source, out in chosen:
         for channel, values in zip(source, out, strict=True):
-            _mix(channel, values, axes, room)
+            _mix(channel, values, axes, room=room)
             if fading:
                 values.mul_(room.kept)
 
@@ -179,12 +180,12 @@ def _count(whole: Tensor, number: Tensor, side: int) -> None:
         number.copy_(whole)
 
 
-def _mix(channel: Tensor, out: Tensor, axes: Sequence[tuple[int, Tensor]], room: Room) -> None:
+def _mix(channel: Tensor, out: Tensor, axes: Sequence[tuple[int, Tensor]], *, room: Room) -> None:
     """Fill `out` with the voxels of a flat `channel`, mixed along each of `axes` (step to the next voxel, its share) with those behind."""
     if not axes:
         torch.index_select(channel, 0, room.index, out=out)
         return
     (step, share), further = axes[0], room.spare[len(axes) - 1]
-    _mix(channel, out, axes[1:], room)
-    _mix(channel[step:], further, axes[1:], room)
+    _mix(channel, out, axes[1:], room=room)
+    _mix(channel[step:], further, axes[1:], room=room)
     torch.lerp(out, further, share, out=out)

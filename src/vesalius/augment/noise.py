@@ -47,7 +47,7 @@ class Noise(Intensity):
         noise = torch.empty_like(image, memory_format=torch.contiguous_format)
         for values, number in zip(noise, parameters["seed"].tolist(), strict=True):
             if image.device.type == "cpu":
-                _look_up(values.flatten(), np.random.SFC64(number))
+                _look_up(values.flatten(), np.random.PCG64(number))
             else:
                 values.normal_(generator=torch.Generator(image.device).manual_seed(number))
         return noise.mul_(per_channel(parameters["deviation"], image)).add_(image)

@@ -71,7 +71,8 @@ def test_noise_has_the_drawn_deviation_and_is_independent_between_channels():
 
 def test_noise_is_normal_and_white():
     """Kolmogorov and Smirnov's distance at the level of one in a million; neighbours, also those of one random word, do not go together."""
-    values = Noise(1.0).apply(torch.zeros(1, 1, 50, 60, 70), {"deviation": torch.ones(1), "seed": torch.tensor([9])}).flatten().double().numpy()
+    made = Noise(1.0).apply(torch.zeros(1, 1, 50, 60, 70), {"deviation": torch.ones(1), "seed": torch.tensor([9])})
+    values = made.flatten().double().numpy()
     assert kstest(values, "norm").statistic < 2.69 / np.sqrt(len(values))
     assert abs(kurtosis(values)) < 5 * np.sqrt(24 / len(values))
     assert all(abs(np.mean(values[lag:] * values[:-lag])) < 5 / np.sqrt(len(values)) for lag in (1, 2, 3, 4, 70, 4200))
@@ -79,7 +80,8 @@ def test_noise_is_normal_and_white():
 
 
 def test_noise_is_a_function_of_its_seed():
-    first, again, other = (Noise(1.0).apply(torch.zeros(1, 1, 9, 7), {"deviation": torch.ones(1), "seed": torch.tensor([n])}) for n in (3, 3, 4))
+    blank, one = torch.zeros(1, 1, 9, 7), torch.ones(1)
+    first, again, other = (Noise(1.0).apply(blank, {"deviation": one, "seed": torch.tensor([n])}) for n in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 

@@ -38,7 +38,7 @@ def _bend(channel: Tensor, out: Tensor, *, curve: tuple[float, float, float]) ->
     """Fill `out` with the same for one flat `channel` and its curve (least value, width, power), run by run."""
     low, width, power = curve
     shift, ones, sums = torch.tensor(-power * math.log2(width)).to(out), np.ones(RUN, out.numpy().dtype), np.zeros(4)
-    for part, now in zip(channel.split(RUN), out.split(RUN), strict=True):
+    for part, now in zip(torch.split(channel, RUN), torch.split(out, RUN), strict=True):
         values = now.numpy()
         np.subtract(part.numpy(), low, out=values)
         sums[:2] += _moments(values, ones)

@@ -14,7 +14,7 @@ def about_one(generator: torch.Generator, bounds: tuple[float, float], *size: in
     """Factors that are below 1 as often as above, uniform on either side (nnU-Net's draw for brightness, contrast, gamma)."""
     low, high = bounds
     place, toss = torch.rand(2, *size, generator=generator)
-    below = place * (min(1.0, high) - low) + low
+    below: Tensor = place * (min(1.0, high) - low) + low
     if high <= 1.0:
         return below
     above = place * (high - max(1.0, low)) + max(1.0, low)

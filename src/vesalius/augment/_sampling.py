@@ -105,7 +105,7 @@ class Room:
 
 
 def sample(looks: Sequence[Look], places: Places, *, outside: str) -> None:
-    """Fill every `out` with what its sample, all of one size, shows at `places`; outside, images hold 0 or with "border" what is nearest."""
+    """Fill every `out` with what its sample, all of one size, shows at `places`; outside, images hold 0, or with "border" what is near."""
     sides, rest = looks[0].sample.shape[1:], math.prod(places.shape[1:])
     step = min(max(1, RUN // rest), places.shape[0])
     room = Room.of(sides, step * rest)

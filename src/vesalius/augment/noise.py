@@ -55,7 +55,7 @@ class Noise(Intensity):
 
 def _look_up(out: Tensor, bits: np.random.BitGenerator) -> None:
     """Fill flat `out` with normal numbers, four from each 64 random bits, run by run."""
-    for values in out.split(RUN):
+    for values in torch.split(out, RUN):
         words = torch.from_numpy(bits.random_raw(-(-len(values) // 4)).view(np.uint16)[: len(values)])
         values.copy_(quantiles().index_select(0, words.to(torch.int32)))
 
@@ -63,5 +63,5 @@ def _look_up(out: Tensor, bits: np.random.BitGenerator) -> None:
 @cache
 def quantiles() -> Tensor:
     """The middles of 2^16 equally likely parts of the normal distribution, float32, scaled to a variance of exactly 1."""
-    middles = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
+    middles: Tensor = torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16)
     return (middles / middles.square().mean().sqrt()).float()

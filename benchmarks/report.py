@@ -35,7 +35,7 @@ NOTES = {
     "them up, 37 for finding the candidates of every cell and 45 for the 40 % of cells that have several; these logits are rough, and the "
     "finer the grid, the less of it is border.",
     "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
-    "much is the start of many small operations: where masks are nearest, theirs has as few.",
+    "much is the start of many small operations.",
     "inference": "Convolutions are 80 % of our time here (torch.profiler), so the ratio is mostly that of bf16 to fp32. The weights are "
     "random unless a row says Dice: labels differ where classes are nearly equal, and where MONAI's tiles lie elsewhere and its Gaussian "
     "ends at 1e-3.",

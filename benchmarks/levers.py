@@ -36,7 +36,9 @@ WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
 SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
-          "contrast without the slow kernels for two limits at once": "contrast"}  # fmt: skip
+          "contrast without the slow kernels for two limits at once": "contrast",
+          "low resolution goes along the axes, without a coarse grid": "low resolution",
+          "noise is looked up by random bits": "noise"}  # fmt: skip
 
 
 def norm():
@@ -87,6 +89,34 @@ def space():
     from vesalius.augment import _compose
 
     return _compose, "in_space", lambda tensor: False
+
+
+BOXES = "what a label map holds is found in one pass over it"
+
+
+def boxes():
+    import numpy as np
+
+    from vesalius.metrics import _pair
+
+    def in_two_passes(mask):
+        flat = np.bitwise_or.reduce(mask, axis=0)
+        if not flat.any():
+            return None
+        lines = [np.bitwise_or.reduce(mask.reshape(len(mask), -1), axis=1)]
+        lines += [flat.any(axis=tuple(b for b in range(flat.ndim) if b != a)) for a in range(flat.ndim)]
+        return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, lines))
+
+    return _pair, "bounding_box", in_two_passes
+
+
+def lesion(options):
+    """Surface distances of a small lesion, as `benchmarks/metrics.py` has it."""
+    import metrics
+
+    guess, truth = metrics.maps(256, 1, 0.15)
+    return compared(f"{BOXES}: 1 lesion, 256 x 256 x 256", lambda: metrics.ours(guess, truth, 1), boxes(), options,
+                    lambda here, there: f"{'the same' if (here == there).all() else 'other'} numbers")  # fmt: skip
 
 
 def compared(work, call, swap, options, check):
@@ -224,16 +254,28 @@ def shades(options):
         low, high = torch.aminmax(flat, dim=-1, keepdim=True)
         return torch.clamp_(torch.addcmul(flat.mean(-1, keepdim=True) * (1 - factor), flat, factor), low, high).reshape(image.shape)
 
+    def low_resolution():
+        coarse = torch.nn.functional.interpolate(image, (72,) * 3, mode="nearest-exact")
+        return torch.nn.functional.interpolate(coarse, image.shape[2:], mode="trilinear")
+
+    def noise():
+        return image + 0.1 * torch.empty_like(image).normal_(generator=torch.Generator().manual_seed(3))
+
+    coarser, loud = {"factor": torch.full((1, 1, 3), 0.75)}, {"deviation": torch.tensor([0.1]), "seed": torch.tensor([3])}
     quick = {
+        "low resolution": lambda: AUGMENT["low_resolution"]((0.5, 1.0)).apply(image, coarser),
+        "noise": lambda: AUGMENT["noise"](0.1).apply(image, loud),
         "gamma": lambda: gamma_curve(image, power),
         "blur": lambda: blurred(image, sigma, axis=2, radius=3),
         "contrast": lambda: AUGMENT["contrast"]((0.75, 1.25)).apply(image, {"factor": factor}),
     }
-    plain, made = {"gamma": gamma, "blur": blur, "contrast": contrast}, []
+    plain = {"gamma": gamma, "blur": blur, "contrast": contrast, "low resolution": low_resolution, "noise": noise}
+    made = []
     for name, which in SHADES.items():
         turns, found = in_turns({OURS: quick[which], "without": plain[which]}, rounds=options.rounds, calls=20)
         away = float((found[OURS] - found["without"]).abs().max())
-        made += rows(f"{name}: 96 x 96 x 96", turns, check={"without": f"at most {away:.1e} apart"})
+        told = "tests/unit/augment/test_transform_values.py" if which == "noise" else f"at most {away:.1e} apart"
+        made += rows(f"{name}: 96 x 96 x 96", turns, check={"without": told})
     return made
 
 
@@ -269,6 +311,7 @@ WORKS = (
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
     (" ".join(SHADES), shades),
+    (BOXES, lesion),
 )  # fmt: skip
 
 

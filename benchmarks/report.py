@@ -36,7 +36,7 @@ NOTES = {
     "them up, 37 for finding the candidates of every cell and 45 for the 40 % of cells that have several; these logits are rough, and the "
     "finer the grid, the less of it is border.",
     "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
-    "much is the start of many small operations, of which the draws alone are 0.3 ms a sample.",
+    "much is the start of many small operations.",
     "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not "
     "(rows of Dice, docs/explanation/speed.md): then, and all overlapping alike, the ratio is mostly that of bf16 to fp32. The weights are "
     "random unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie elsewhere.",

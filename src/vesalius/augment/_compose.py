@@ -9,13 +9,15 @@ seed that the sample's generator drew.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
-from vesalius.augment._sampling import Places, sampled
+from vesalius.augment._lines import Line, mix, take
+from vesalius.augment._sampling import Look, Places, sample
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch, Kind
 
@@ -58,7 +60,7 @@ class Composed:
         nowhere outside (their corners included); at most half of the patch."""
         shape, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
         generator = torch.Generator().manual_seed(0)
-        matrices = torch.stack([self._places(generator)[0] for _ in range(TRIALS)])
+        matrices = self._matrices([self._drawn(self.spatial, generator, self.frame) for _ in range(TRIALS)])
         reach = sum(t.reach(self.frame) for t in self.spatial)
         linear = (matrices[:, :-1, :-1] * steps / steps[:, None]).abs()
         need = 2 * (linear @ (shape / 2) + matrices[:, :-1, -1].abs() / steps + reach / steps) - shape
@@ -68,26 +70,34 @@ class Composed:
 
     def draw(self, seed: int, channels: dict[str, int]) -> Draw:
         """Everything that is random about one sample with images of so many `channels` by name."""
-        generator = torch.Generator().manual_seed(seed)
-        matrix, fields = self._places(generator)
-        values = {name: self._values(generator, number) for name, number in channels.items()}
-        return Draw(matrix, fields, values)
+        return self.draws([seed], channels)[0]
 
-    def _places(self, generator: torch.Generator) -> tuple[Tensor, dict[int, Parameters]]:
-        total, fields = torch.eye(self.frame.ndim + 1, dtype=torch.float64), {}
+    def draws(self, seeds: Sequence[int], channels: dict[str, int]) -> list[Draw]:
+        """The same of several samples, each from its own generator."""
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        places = [self._drawn(self.spatial, generator, self.frame) for generator in generators]
+        bent = {place for place, transform in enumerate(self.spatial) if transform.reach(self.frame)}
+        fields = [{place: parameters for place, parameters in drawn.items() if place in bent} for drawn in places]
+        frames = {name: Frame(number, self.frame.shape, self.frame.spacing) for name, number in channels.items()}
+        values = [{name: self._drawn(self.intensity, generator, frame) for name, frame in frames.items()} for generator in generators]
+        return [Draw(*each) for each in zip(self._matrices(places), fields, values, strict=True)]
+
+    @staticmethod
+    def _drawn(transforms: Sequence[Transform], generator: torch.Generator, frame: Frame) -> dict[int, Parameters]:
+        """Parameters of those that act, by their place; all chances are tossed at once."""
+        tossed = torch.rand(len(transforms), generator=generator).tolist()
+        acting = [place for place, (toss, one) in enumerate(zip(tossed, transforms, strict=True)) if toss < one.probability]
+        return {place: transforms[place].parameters(generator, frame) for place in acting}
+
+    def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
+        """The composed changes of place of several samples (B, n + 1, n + 1)."""
+        total = torch.eye(self.frame.ndim + 1, dtype=torch.float64).repeat(len(places), 1, 1)
         for place, transform in enumerate(self.spatial):
-            drawn = transform.draw(generator, self.frame)
-            if drawn is None:
-                continue
-            total = total @ transform.matrix(stacked([drawn]), self.frame)[0]
-            if transform.reach(self.frame):
-                fields[place] = drawn
-        return total, fields
-
-    def _values(self, generator: torch.Generator, channels: int) -> dict[int, Parameters]:
-        frame = Frame(channels, self.frame.shape, self.frame.spacing)
-        drawn = {place: transform.draw(generator, frame) for place, transform in enumerate(self.intensity)}
-        return {place: parameters for place, parameters in drawn.items() if parameters is not None}
+            rows = [row for row, drawn in enumerate(places) if place in drawn]
+            if rows:
+                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
+                total = total @ changes if len(rows) == len(places) else total.index_copy(0, torch.tensor(rows), total[rows] @ changes)
+        return total
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
         """IMAGE (B, C, *L) and MASK (B, K, *L), L at least the patch, as they look after all changes, at the patch's shape."""
@@ -95,7 +105,7 @@ class Composed:
         if len(seeds) != len(batch):
             raise VesaliusError(f"Expected one seed for each of {len(batch)} samples; got {len(seeds)}.")
         channels = {name: batch[name].shape[1] - self.constant for name in batch.of(Kind.IMAGE)}
-        draws = [self.draw(seed, channels) for seed in seeds]
+        draws = self.draws(seeds, channels)
         moved = self._moved(batch, draws)
         for name, number in channels.items():
             self._change_values(moved[name][:, :number], [draw.values[name] for draw in draws])
@@ -127,44 +137,48 @@ class Composed:
 
     def _moved(self, batch: Batch, draws: list[Draw]) -> dict[str, Tensor]:
         names = batch.of(Kind.IMAGE) + batch.of(Kind.MASK)
-        moved = {name: _empty(batch[name], self.frame.shape) for name in names}
-        still = [row for row, draw in enumerate(draws) if not draw.fields and _mirrored(draw.matrix) is not None]
-        for row in still:
-            axes = _mirrored(draws[row].matrix)
-            for name in names:
-                centre = self._centre(batch[name][row])
-                moved[name][row] = centre.flip([axis + 1 for axis in axes]) if axes else centre
-        turned = [row for row in range(len(draws)) if row not in still]
-        source, where = batch[names[0]].shape[2:], batch[names[0]].device
-        straight = [row for row in turned if not draws[row].fields and along_axes(draws[row].matrix)] if self._alone(where) else []
-        for row in straight:
-            places = self._places_along(draws[row].matrix, source)
-            for name in names:
-                nearest = batch.kinds[name] == Kind.MASK
-                moved[name][row] = sampled_along(batch[name][row], places, nearest=nearest, outside=self.settings.outside)
-        turned = [row for row in turned if row not in straight]
-        if in_space(batch[names[0]]) and self._alone(where):
-            for row in turned:
-                looked = self._places_in_space(draws[row], source)
-                for name in names:
-                    self._sample_in_space(moved[name][row], batch[name][row], looked, nearest=batch.kinds[name] == Kind.MASK)
-            return moved
+        moved, where = {name: _empty(batch[name], self.frame.shape) for name in names}, batch[names[0]].device
+        alone, in_runs = self._alone(where), self._alone(where) and in_space(batch[names[0]])
+        turned = []
+        for row, draw in enumerate(draws):
+            looks = [Look(batch[name][row], moved[name][row], batch.kinds[name] == Kind.MASK) for name in names]
+            axes = None if draw.fields else mirrored(draw.matrix)
+            if axes is not None:
+                self._turn_over(looks, axes)
+            elif alone and not draw.fields and along_axes(draw.matrix):
+                self._sample_along(looks, draw)
+            elif in_runs:
+                sample(looks, self._places_in_space(draw, looks[0].sample.shape[1:]), outside=self.settings.outside)
+            else:
+                turned.append(row)
         for rows in self._together(turned, where):
-            grid = self._grid([draws[row] for row in rows], source, where)
+            grid = self._grid([draws[row] for row in rows], batch[names[0]].shape[2:], where)
             for name in names:
                 _put(moved[name], rows, self._sampled(_take(batch[name], rows), grid, batch.kinds[name]))
         return moved
+
+    def _turn_over(self, looks: list[Look], axes: list[int]) -> None:
+        """Mirror the centre of one sample."""
+        for look in looks:
+            centre = self._centre(look.sample)
+            look.out.copy_(centre.flip([axis + 1 for axis in axes]) if axes else centre)
+
+    def _sample_along(self, looks: list[Look], draw: Draw) -> None:
+        """Sample one sample along one axis after another."""
+        source, fading = looks[0].sample.shape[1:], self.settings.outside == "zeros"
+        places = self._places_along(draw.matrix, source)
+        lines = [Line.of(place, side, fading=fading) for place, side in zip(places, source, strict=True)]
+        for look in looks:
+            if look.nearest:
+                look.out.copy_(nearest_along(look.sample, places))
+            else:
+                mix(look.sample.to(look.out.dtype), lines, look.out)
 
     def _sampled(self, tensor: Tensor, grid: Tensor, kind: Kind) -> Tensor:
         values = tensor if tensor.dtype == torch.float64 else tensor.float()
         if kind == Kind.MASK:
             return grid_sample(values, grid.to(values), mode="nearest", padding_mode="zeros", align_corners=False)
         return grid_sample(values, grid.to(values), mode="bilinear", padding_mode=self.settings.outside, align_corners=False)
-
-    def _sample_in_space(self, out: Tensor, sample: Tensor, places: Places, *, nearest: bool) -> None:
-        """Fill `out` with `sample` at `places`."""
-        sample = sample if nearest else sample.float()
-        out.copy_(sampled(sample, places, nearest=nearest, outside="zeros" if nearest else self.settings.outside))
 
     def _places_in_space(self, draw: Draw, source: Sequence[int]) -> Places:
         """In which voxel of the source each voxel of the patch looks."""
@@ -185,11 +199,12 @@ class Composed:
         matrix = torch.stack([draw.matrix for draw in draws])
         linear = (matrix[:, :-1, :-1] * (steps * patch) / (steps * sides)[:, None]).flip(1)
         offset = matrix[:, :-1, -1] * 2 / (steps * sides) + (2 * start + patch) / sides - 1
-        grid = offset.flip(-1).reshape(len(draws), *(1,) * self.frame.ndim, -1).float().to(device)
+        parts = [offset.flip(-1).reshape(len(draws), *(1,) * self.frame.ndim, -1).float().to(device)]
         for axis, side in enumerate(self.frame.shape):
             places = (2 * torch.arange(side).double() + 1) / side - 1
             part = (places[:, None] * linear[:, None, :, axis]).float().to(device)  # (B, side, n)
-            grid = grid + part.reshape(len(draws), *(side if i == axis else 1 for i in range(self.frame.ndim)), -1)
+            parts.append(part.reshape(len(draws), *(side if i == axis else 1 for i in range(self.frame.ndim)), -1))
+        grid = _total(parts)
         fields = self._displacement(draws, device)
         if fields is not None:
             grid += (fields.movedim(1, -1) * (2 / (steps * sides)).float().to(device)).flip(-1)
@@ -230,64 +245,42 @@ class Composed:
         return device.type == "cpu" if self.one_by_one is None else self.one_by_one
 
 
-def _mirrored(matrix: Tensor) -> list[int] | None:
+def mirrored(matrix: Tensor) -> list[int] | None:
     """Axes that `matrix` mirrors where it does nothing else; None where it does more."""
-    if not torch.equal(matrix.abs(), torch.eye(len(matrix), dtype=matrix.dtype)):
+    rows = matrix.tolist()
+    if any(abs(value) != (column == number) for number, row in enumerate(rows) for column, value in enumerate(row)):
         return None
-    return [axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0]
+    return [axis for axis, row in enumerate(rows) if row[axis] < 0]
 
 
 def along_axes(matrix: Tensor) -> bool:
     """Whether `matrix` scales, shifts and mirrors a volume along its axes alone: three samplings along lines then take less time than one
     in space (benchmarks/levers.py). In a plane two take longer than one."""
-    linear = matrix[:-1, :-1]
-    return len(linear) == 3 and torch.equal(linear, linear.diagonal().diag())
+    rows = matrix[:-1, :-1].tolist()
+    return len(rows) == 3 and not any(value for number, row in enumerate(rows) for column, value in enumerate(row) if column != number)
 
 
 def in_space(tensor: Tensor) -> bool:
-    """Whether `sampled` takes less time than `grid_sample`: in a volume it does, in a plane `grid_sample` works on whole registers."""
+    """Whether `sample` takes less time than `grid_sample`: in a volume it does, in a plane `grid_sample` works on whole registers."""
     return tensor.ndim == 5 and tensor.dtype != torch.float64
 
 
-def sampled_along(sample: Tensor, places: list[Tensor], *, nearest: bool, outside: str) -> Tensor:
-    """`sample` (C, *L) where each axis looks at its `places`: what `grid_sample` gives for the product of them, one axis after another."""
-    sample, places = _cropped(sample, places)
+def nearest_along(sample: Tensor, places: list[Tensor]) -> Tensor:
+    """The voxels of `sample` (C, *L) nearest to where each axis looks at its `places`; 0 outside."""
     for axis, (place, side) in enumerate(zip(places, sample.shape[1:], strict=True), start=1):
-        if nearest:
-            voxel = place.round().long()
-            sample = _without(_taken(sample, axis, voxel.clamp(0, side - 1)), axis, (voxel < 0) | (voxel >= side))
-            continue
-        place = place.clamp(0, side - 1) if outside == "border" else place
-        low = place.floor().long()
-        share = (place - low).to(sample if sample.dtype == torch.float64 else torch.float32)
-        first, second = (_without(_taken(sample, axis, voxel.clamp(0, side - 1)).to(share.dtype), axis, (voxel < 0) | (voxel >= side))
-                         for voxel in (low, low + 1))  # fmt: skip
-        sample = first.lerp_(second, share.reshape(-1, *(1,) * (sample.ndim - 1 - axis)))
+        voxels = place.round().long()
+        beyond = ((voxels < 0) | (voxels >= side)).nonzero()[:, 0]
+        sample = take(sample, axis, voxels.clamp(0, side - 1))
+        if len(beyond):
+            sample.index_fill_(axis, beyond, 0)
     return sample
 
 
-def _cropped(sample: Tensor, places: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The part of `sample` in which the places lie, and the places counted from its first voxels."""
-    moved = []
-    for axis, place in enumerate(places, start=1):
-        side = sample.shape[axis]
-        first = min(max(0, math.floor(float(place.min())) - 1), side - 1)
-        stop = max(min(side, math.ceil(float(place.max())) + 2), first + 1)
-        sample = sample.narrow(axis, first, stop - first)
-        moved.append(place - first)
-    return sample, moved
-
-
-def _taken(sample: Tensor, axis: int, voxels: Tensor) -> Tensor:
-    """`sample` at `voxels` along `axis`; the last axis of rows in a plane is taken five times as fast as that of a volume."""
-    if axis < sample.ndim - 1:
-        return sample.index_select(axis, voxels)
-    return sample.reshape(-1, sample.shape[-1]).index_select(1, voxels).reshape(*sample.shape[:-1], -1)
-
-
-def _without(sample: Tensor, axis: int, beyond: Tensor) -> Tensor:
-    """`sample` with 0 where its source ends."""
-    return sample.index_fill_(axis, beyond.nonzero()[:, 0], 0) if beyond.any() else sample
+def _total(parts: list[Tensor]) -> Tensor:
+    """The sum of parts (..., n) that are spread over each other; pairs are added as complex numbers, which torch does six times as fast."""
+    if parts[0].shape[-1] == 2:
+        return torch.view_as_real(reduce(torch.add, map(torch.view_as_complex, parts)))
+    return reduce(torch.add, parts)
 
 
 def _empty(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

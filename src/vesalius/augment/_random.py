@@ -13,11 +13,12 @@ def uniform(generator: torch.Generator, bounds: tuple[float, float], *size: int)
 def about_one(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:
     """Factors that are below 1 as often as above, uniform on either side (nnU-Net's draw for brightness, contrast, gamma)."""
     low, high = bounds
-    below = uniform(generator, (low, min(1.0, high)), *size)
-    above = uniform(generator, (max(1.0, low), high), *size)
-    if low >= 1.0 or high <= 1.0:
-        return above if low >= 1.0 else below
-    return torch.where(torch.rand(size, generator=generator) < 0.5, below, above)
+    place, toss = torch.rand(2, *size, generator=generator)
+    below: Tensor = place * (min(1.0, high) - low) + low
+    if high <= 1.0:
+        return below
+    above = place * (high - max(1.0, low)) + max(1.0, low)
+    return above if low >= 1.0 else torch.where(toss < 0.5, below, above)
 
 
 def some_channels(generator: torch.Generator, channels: int, probability: float = 0.5) -> Tensor:

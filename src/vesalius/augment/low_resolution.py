@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._lines import Line, mix
 from vesalius.augment._random import some_channels, uniform
 from vesalius.core.card import Card
 
@@ -48,6 +49,20 @@ class LowResolution(Intensity):
 
 
 def _coarsened(channel: Tensor, factor: list[float]) -> Tensor:
+    if channel.device.type == "cpu":
+        made = torch.empty_like(channel, memory_format=torch.contiguous_format)
+        mix(channel[None], [_line(side, f) for side, f in zip(channel.shape, factor, strict=True)], made[None])
+        return made
     size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
     coarse = interpolate(channel[None, None], size, mode="nearest-exact")
     return interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0]
+
+
+def _line(side: int, factor: float) -> Line | None:
+    """Between which voxels of the fine grid each of them lies, when only those nearest to a coarser grid are left."""
+    size = max(1, round(side * factor))
+    if size == side:
+        return None
+    left = ((torch.arange(size).double() + 0.5) * side / size).long()
+    line = Line.of((torch.arange(side).double() + 0.5) * size / side - 0.5, size)
+    return Line(left[line.low], left[line.high], line.share)

@@ -21,7 +21,7 @@ class Mirror(Spatial):
     order: ClassVar[int] = 50
 
     def __init__(self, axes: tuple[bool, ...]) -> None:
-        self.axes = axes
+        self.axes = torch.tensor(axes)
         self.probability = 1.0
 
     @classmethod
@@ -38,7 +38,7 @@ class Mirror(Spatial):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         tossed = torch.rand(frame.ndim, generator=generator) < 0.5
-        return {"mirrored": tossed & torch.tensor(self.axes)}
+        return {"mirrored": tossed & self.axes}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
         signs = 1.0 - 2.0 * parameters["mirrored"].double()

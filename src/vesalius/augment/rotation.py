@@ -7,6 +7,7 @@ only). Coordinates turn by the product of the rotations in the order of the axes
 import math
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,11 +46,13 @@ class Rotation(Spatial):
         return {"radians": (2 * torch.rand(len(limit), generator=generator) - 1) * limit}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        angles = parameters["radians"].double()
-        total = torch.eye(frame.ndim + 1, dtype=torch.float64).expand(len(angles), -1, -1)
-        for angle, (i, j) in zip(angles.unbind(1), PLANES[frame.ndim], strict=True):
-            turn = torch.eye(frame.ndim + 1, dtype=torch.float64).repeat(len(angles), 1, 1)
-            turn[:, i, i] = turn[:, j, j] = angle.cos()
-            turn[:, i, j], turn[:, j, i] = -angle.sin(), angle.sin()
+        angles = parameters["radians"].double().numpy(force=True)
+        still = np.tile(np.eye(frame.ndim + 1), (len(angles), 1, 1))
+        total = still
+        for angle, (i, j) in zip(angles.T, PLANES[frame.ndim], strict=True):
+            turn = still.copy()
+            turn[:, i, i] = turn[:, j, j] = np.cos(angle)
+            turn[:, j, i] = np.sin(angle)
+            turn[:, i, j] = -turn[:, j, i]
             total = total @ turn
-        return total
+        return torch.from_numpy(total)

@@ -8,7 +8,7 @@ from torch.nn.functional import grid_sample
 
 from vesalius.augment import _sampling
 from vesalius.augment._gamma import gamma_curve
-from vesalius.augment._sampling import Places, sampled
+from vesalius.augment._sampling import Look, Places, sample
 from vesalius.augment.blur import blurred
 from vesalius.augment.contrast import Contrast
 
@@ -27,26 +27,33 @@ def looked(source, patch, *, scale=1.0, bent=False):
     return Places(linear, offset, patch, field), grid[None]
 
 
+def sampled(source, places, *, nearest, outside):
+    """What one sample shows."""
+    out = torch.empty(len(source), *places.shape, dtype=source.dtype)
+    sample([Look(source, out, nearest)], places, outside=outside)
+    return out
+
+
 @pytest.mark.parametrize("run", [1, 100, 2**16])
 @pytest.mark.parametrize(("scale", "bent"), [(0.3, False), (1.0, False), (2.0, False), (0.5, True)])
 @pytest.mark.parametrize("outside", ["zeros", "border"])
 @pytest.mark.parametrize(("source", "patch"), SIZES)
 def test_linear_is_that_of_grid_sample(monkeypatch, source, patch, outside, scale, bent, run):
     monkeypatch.setattr(_sampling, "RUN", run)
-    sample = torch.randn(2, *source, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(2, *source, generator=torch.Generator().manual_seed(0))
     places, grid = looked(source, patch, scale=scale, bent=bent)
-    expected = grid_sample(sample[None].double(), grid, mode="bilinear", padding_mode=outside, align_corners=False)[0]
-    torch.testing.assert_close(sampled(sample, places, nearest=False, outside=outside), expected.float(), rtol=0, atol=2e-5)
+    expected = grid_sample(values[None].double(), grid, mode="bilinear", padding_mode=outside, align_corners=False)[0]
+    torch.testing.assert_close(sampled(values, places, nearest=False, outside=outside), expected.float(), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize(("scale", "bent"), [(0.3, False), (1.0, False), (2.0, False), (0.5, True)])
 @pytest.mark.parametrize(("source", "patch"), SIZES)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
 def test_nearest_is_that_of_grid_sample(source, patch, scale, bent, dtype):
-    sample = torch.randint(0, 5, (1, *source), generator=torch.Generator().manual_seed(0)).to(dtype)
+    values = torch.randint(0, 5, (1, *source), generator=torch.Generator().manual_seed(0)).to(dtype)
     places, grid = looked(source, patch, scale=scale, bent=bent)
-    expected = grid_sample(sample[None].double(), grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
-    found = sampled(sample, places, nearest=True, outside="zeros")
+    expected = grid_sample(values[None].double(), grid, mode="nearest", padding_mode="zeros", align_corners=False)[0]
+    found = sampled(values, places, nearest=True, outside="zeros")
     between = (torch.stack([g * side / 2 for g, side in zip(grid[0].unbind(-1), reversed(source), strict=True)]) % 1).sub(0.5).abs() < 1e-5
     assert found.dtype == dtype
     assert torch.equal(found[0].double()[~between.any(0)], expected[0][~between.any(0)])

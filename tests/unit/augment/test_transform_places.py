@@ -127,9 +127,9 @@ def test_all_matrices_are_composed_into_their_product_in_order():
     composed = Composed(everything(), (12, 10, 9), (1.0, 1.5, 1.0))
     assert [type(t).__name__ for t in composed.spatial] == ["Scale", "Rotation", "Translation", "Mirror"]
     generator = torch.Generator().manual_seed(7)
-    product = torch.eye(4, dtype=torch.float64)
+    product, _ = torch.eye(4, dtype=torch.float64), torch.rand(4, generator=generator)  # whether each of the four acts: all do
     for transform in composed.spatial:
-        product = product @ transform.matrix(stacked([transform.draw(generator, composed.frame)]), composed.frame)[0]
+        product = product @ transform.matrix(stacked([transform.parameters(generator, composed.frame)]), composed.frame)[0]
     assert torch.equal(composed.draw(7, {"image": 1}).matrix, product)
 
 
@@ -139,9 +139,10 @@ def test_one_resampling_equals_one_after_another_up_to_interpolation():
     image = torch.sin(y / 9) * torch.cos(x / 11)
     composed = Composed(everything(2), sides, (1.0, 1.0))
     generator = torch.Generator().manual_seed(3)
+    torch.rand(len(composed.spatial), generator=generator)  # whether each acts: all do
     one_by_one = Batch({"image": image[None, None]}, IMAGE)
     for transform in composed.spatial:
-        drawn = transform.draw(generator, composed.frame)
+        drawn = transform.parameters(generator, composed.frame)
         step = Composed(quiet(**type(transform).example(2)), sides, (1.0, 1.0))
         one_by_one = fixed(step, **{name: value.tolist() for name, value in drawn.items()})(one_by_one, [0])
     at_once = composed(Batch({"image": image[None, None]}, IMAGE), [3])["image"][0, 0]
@@ -168,8 +169,8 @@ def test_margin_holds_what_samples_look_at():
     usual = Composed(Augment(rotation=(30.0, 30.0, 30.0)), (40, 56, 40), (1.0, 1.0, 1.0))
     batch = Batch({"image": torch.ones(1, 1, *(a + b for a, b in zip((40, 56, 40), usual.margin(), strict=True)))}, IMAGE)
     usual.intensity = []
-    full = [bool((usual(batch, [seed])["image"] > 0.999).all()) for seed in range(60)]
-    assert sum(full) >= 51
+    full = [bool((usual(batch, [seed])["image"] > 0.999).all()) for seed in range(240)]
+    assert sum(full) >= 0.8 * 240  # the margin is at most half of the patch
 
 
 def test_several_images_of_a_batch_move_alike():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
+from scipy.stats import kstest, kurtosis, norm
 
 from vesalius.augment import AUGMENT, Augment, Composed, Frame
 from vesalius.augment._random import about_one
@@ -15,7 +16,7 @@ from vesalius.augment.contrast import Contrast
 from vesalius.augment.gamma import Gamma
 from vesalius.augment.gamma_inverted import GammaInverted
 from vesalius.augment.low_resolution import LowResolution
-from vesalius.augment.noise import Noise
+from vesalius.augment.noise import Noise, quantiles
 
 RANDOM = np.random.default_rng(0)
 IMAGE = torch.from_numpy(RANDOM.normal(0.3, 1.2, (2, 3, 9, 8, 7)))
@@ -66,6 +67,28 @@ def test_noise_has_the_drawn_deviation_and_is_independent_between_channels():
             assert abs(ratio - 1) < 4.5 * np.sqrt(2 / number)  # the variance of a chi-square
     assert abs(np.corrcoef(out[0].flatten(1))[0, 1]) < 4.5 / np.sqrt(number)
     assert not image.any()
+
+
+def test_noise_is_normal_and_white():
+    """Kolmogorov and Smirnov's distance at the level of one in a million; neighbours, also those of one random word, do not go together."""
+    made = Noise(1.0).apply(torch.zeros(1, 1, 50, 60, 70), {"deviation": torch.ones(1), "seed": torch.tensor([9])})
+    values = made.flatten().double().numpy()
+    assert kstest(values, "norm").statistic < 2.69 / np.sqrt(len(values))
+    assert abs(kurtosis(values)) < 5 * np.sqrt(24 / len(values))
+    assert all(abs(np.mean(values[lag:] * values[:-lag])) < 5 / np.sqrt(len(values)) for lag in (1, 2, 3, 4, 70, 4200))
+    assert all(abs(np.mean(values[lag:] ** 2 * values[:-lag] ** 2) - 1) < 5 * np.sqrt(8 / len(values)) for lag in (1, 2, 3, 4))
+
+
+def test_noise_is_a_function_of_its_seed():
+    blank, one = torch.zeros(1, 1, 9, 7), torch.ones(1)
+    first, again, other = (Noise(1.0).apply(blank, {"deviation": one, "seed": torch.tensor([n])}) for n in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_quantiles_are_those_of_the_normal_distribution():
+    found, middles = quantiles().double().numpy(), (np.arange(2**16) + 0.5) / 2**16
+    np.testing.assert_allclose(found, norm.ppf(middles), rtol=1e-4)
+    assert abs(np.mean(found**2) - 1) < 1e-6 and abs(np.mean(found)) < 1e-6
 
 
 def test_deviations_are_uniform_up_to_the_limit():

@@ -1,6 +1,6 @@
-"""One pass over a case: everything that the checks need to know, in a few kilobytes; each file is read once."""
+"""One pass over a case: everything that the checks need to know, in less than 2 kB; each file is read once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array, Space
 from vesalius.data.case import Case, Masked, files_of
 from vesalius.data.doctor._edges import edges_under
-from vesalius.data.doctor.duplicates import content, thumbnails
+from vesalius.data.doctor._rows import Kept, Rows
+from vesalius.data.doctor.duplicates import SIDE, content, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.data.read import load_mask
 from vesalius.io.image import Image
@@ -20,10 +21,10 @@ SAMPLES = 100_000  # pixels looked at for percentiles
 CHUNK = 1 << 22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
     """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels; `depth` is the
-    kind of its numbers (uint8 ...)."""
+    kind of its numbers (uint8 ...); its thumbnails lie in a file that the looks share."""
 
     path: Path
     space: Space
@@ -34,11 +35,11 @@ class Picture:
     digest: str
     stats: dict[str, float]
     words: dict[str, Any]
-    thumbs: NDArray[np.uint8]
+    thumbs: Kept
     depth: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Mask:
     """What is known of one mask. `counts` holds raw values and how often they occur; `problem` why they cannot be told."""
 
@@ -48,7 +49,7 @@ class Mask:
     problem: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class Look:
     """One case: images by channel, masks by rater, and (path, words) of the files that could not be read. `edges` tell
     how well the reference mask fits the first channel, as it is and flipped (see _edges)."""
@@ -71,20 +72,34 @@ class Look:
         return self.masks.get(first)
 
 
-def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
-    """Read every file of `case`; what cannot be read is told, never raised."""
+def sheets() -> Rows:
+    """Where the thumbnails of many looks go, a row (72, 72) for each view."""
+    return Rows((SIDE, SIDE), "uint8")
+
+
+def look(case: Case, channels: tuple[str, ...], labels: Labels, *, sheet: Rows) -> Look:
+    """Read every file of `case`; what cannot be read is told, never raised. Thumbnails are put on the `sheet`."""
     seen, pixels, marked = Look(case), None, None
     for channel in channels:
         if channel in case.images and (image := _read(seen, case.images[channel], labels)):
-            seen.images[channel] = picture(image, case.images[channel])
+            seen.images[channel] = picture(image, case.images[channel], sheet)
             pixels = image if pixels is None else pixels
     for rater, place in case.masks.items():
         if image := _read(seen, place, labels, space=pixels.space if pixels else None):
-            seen.masks[rater] = mask(image, files_of(place)[0], labels)
+            seen.masks[rater] = mask(_on(image, pixels), files_of(place)[0], labels)
             marked = image if marked is None else marked
     if pixels and marked and pixels.space.shape == marked.space.shape:
         seen.edges = edges_under(pixels.array[:3].mean(0) if pixels.space.ndim == 2 else pixels.array[0], foreground(marked, labels))
     return seen
+
+
+def _on(image: Image, other: Image | None) -> Image:
+    """`image` with the very space of `other` where it has the same: of many cases each is then held once."""
+    return replace(image, space=other.space) if other and _equal(image.space, other.space) else image
+
+
+def _equal(one: Space, other: Space) -> bool:
+    return one.shape == other.shape and one.physical == other.physical and np.array_equal(one.affine, other.affine)
 
 
 def foreground(image: Image, labels: Labels) -> NDArray[np.bool_]:
@@ -102,15 +117,16 @@ def _read(seen: Look, place: Masked, labels: Labels, *, space: Space | None = No
         return None
 
 
-def picture(image: Image, path: Path) -> Picture:
+def picture(image: Image, path: Path, sheet: Rows) -> Picture:
     """The facts of one image."""
     pixels = image.array
     grey = pixels.shape[0] in (3, 4) and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
     low, high, bad = extremes(pixels)
     turned = image.space.canonical_turn().apply(pixels[0] if grey or pixels.shape[0] == 1 else pixels[:3].mean(0))
+    views = thumbnails(turned)
     return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), sampled(pixels, low),
-                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)}, thumbnails(turned),
-                   pixels.dtype.name)  # fmt: skip
+                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)},
+                   Kept(sheet, sheet.add(views), len(views)), pixels.dtype.name)  # fmt: skip
 
 
 def extremes(pixels: Array) -> tuple[float, float, float]:

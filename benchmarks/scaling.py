@@ -4,8 +4,9 @@
 
 Cohorts are small scans (24 x 24 x 16, .nii.gz with masks), so that what is seen is the cost of a case and not of its voxels; volumes are
 prepared (read, resampled to a 1.25 times coarser grid, normalised) and streamed through one small convolution in tiles of 64 (all of a
-prediction but the network). One fresh process for each number and size, one thread. Linear means that the seconds of a case (a voxel)
-stay the same as their number grows; peak memory is that of the whole process at its end.
+prediction but the network), the labels are written, and two balls are scored (overlap and distances of surfaces). One fresh process for each number and size, one thread. Linear means that the seconds of a case (a voxel)
+stay the same as their number grows; peak memory is the most that the process holds during that stage, all that stays from the stages
+before included.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _side_by_side import Turn, alone, child, keep, peak_bytes, process, timed
+from _side_by_side import Turn, alone, child, forget_peak, keep, peak_bytes, process, timed
 
 SMALL = (24, 24, 16)
 
@@ -49,9 +50,9 @@ def cohort(folder, cases):
     stages = {}
 
     def stage(name, call):
-        before = peak_bytes()
+        forget_peak()
         turn, found = timed(call)
-        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes(), "grown": peak_bytes() - before}
+        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
         return found
 
     dataset = Dataset.open(folder)  # what is imported on first use is not the cost of a case
@@ -77,6 +78,9 @@ def scan(folder, side):
     from vesalius.data.prepare import Preparation, prepare
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
+    from vesalius.metrics._pair import Pair
+    from vesalius.metrics.overlap import overlap
+    from vesalius.metrics.surface import surface
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -85,6 +89,7 @@ def scan(folder, side):
     stages = {}
 
     def stage(name, call):
+        forget_peak()
         turn, found = timed(call)
         stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
         return found
@@ -98,7 +103,20 @@ def scan(folder, side):
     labels = stage("stream", lambda: stream_labels(net, prepared.image, image.space.shape, tiling=Tiling((64,) * 3), exclusive=True))
     out = io.Image(labels, image.space, image.source)
     stage("write", lambda: io.save(out, folder / "labels.nii.gz"))
+    del image, prepared, labels, out
+    space, balls = Space.of((side,) * 3, (1.0,) * 3), [ball(side, away) for away in (0, 2)]
+    surface(Pair.of(np.eye(8)[None] > 0, np.eye(8)[None] > 0, Space.of((1, 8, 8))))
+    stage("score", lambda: (overlap(pair := Pair.of(*balls, space)), surface(pair)))
     return {"stages": stages, "side": side}
+
+
+def ball(side, away):
+    """A mask (S, S, S) of a ball of half that diameter, `away` voxels from the middle along each axis."""
+    x = np.arange(side, dtype=np.float32) - side / 2 - away
+    mask = np.empty((side,) * 3, bool)
+    for k in range(side):
+        mask[k] = x[k] ** 2 + x[:, None] ** 2 + x**2 < (side / 4) ** 2
+    return mask
 
 
 def write_scan(folder, side):
@@ -107,8 +125,10 @@ def write_scan(folder, side):
 
     random = np.random.default_rng(0)
     wave = np.sin(np.arange(side) * 9 / side)
-    pixels = np.stack([500 * wave[k] * wave[:, None] * wave + random.normal(0, 20, (side, side)) for k in range(side)])
-    io.save(io.Image(pixels[None].astype(np.int16), Space.of((side,) * 3, (1.0,) * 3)), folder / "scan.nii.gz")
+    pixels = np.empty((1, side, side, side), np.int16)
+    for k in range(side):
+        pixels[0, k] = 500 * wave[k] * wave[:, None] * wave + random.normal(0, 20, (side, side))
+    io.save(io.Image(pixels, Space.of((side,) * 3, (1.0,) * 3)), folder / "scan.nii.gz")
 
 
 def measured(kind, number):

@@ -29,9 +29,14 @@ def thumbnail(image: Array) -> Floats:
     return np.asarray(flat.mean(0).reshape(small.shape[1:]), np.float32)
 
 
+def every(count: int) -> int:
+    """Of `count` cases each so many-th is compared."""
+    return max(1, -(-count // MOST))
+
+
 def poses(thumbnails: Sequence[Floats]) -> dict[str, Any]:
     """{"cases", "same": mean correlation of pairs, "mirrored": the same with one of each pair mirrored, per axis}."""
-    step = max(1, -(-len(thumbnails) // MOST))
+    step = every(len(thumbnails))
     if len(thumbnails) < 2:
         return {"cases": len(thumbnails), "same": 0.0, "mirrored": []}
     some = np.stack(thumbnails[::step])

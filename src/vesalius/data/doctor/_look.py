@@ -1,5 +1,6 @@
 """One pass over a case: everything that the checks need to know, in less than 2 kB; each file is read once."""
 
+from array import array
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,13 @@ from vesalius.io.image import Image
 
 SAMPLES = 100_000  # pixels looked at for percentiles
 CHUNK = 1 << 22
+STATS = ("minimum", "low", "median", "high", "whole", "near_water", "below_air")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels; `depth` is the
-    kind of its numbers (uint8 ...); its thumbnails lie in a file that the looks share."""
+    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `numbers` are the `stats` of a sample of all
+    pixels; `depth` is the kind of its values (uint8 ...); its thumbnails lie in a file that the looks share."""
 
     path: Path
     space: Space
@@ -33,10 +35,15 @@ class Picture:
     bad: float
     constant: bool
     digest: str
-    stats: dict[str, float]
+    numbers: "array[float]"
     words: dict[str, Any]
     thumbs: Kept
     depth: str = ""
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """What `sampled` has found."""
+        return dict(zip(STATS, self.numbers, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,7 @@ def picture(image: Image, path: Path, sheet: Rows) -> Picture:
     low, high, bad = extremes(pixels)
     turned = image.space.canonical_turn().apply(pixels[0] if grey or pixels.shape[0] == 1 else pixels[:3].mean(0))
     views = thumbnails(turned)
-    return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), sampled(pixels, low),
+    return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), array("d", sampled(pixels, low)),
                    {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)},
                    Kept(sheet, sheet.add(views), len(views)), pixels.dtype.name)  # fmt: skip
 
@@ -140,17 +147,17 @@ def extremes(pixels: Array) -> tuple[float, float, float]:
     return *ends, 1 - float(finite.mean())
 
 
-def sampled(pixels: Array, lowest: float) -> dict[str, float]:
-    """Percentiles of evenly spread pixels, and what tells Hounsfield units (the words of data/normalise)."""
+def sampled(pixels: Array, lowest: float) -> list[float]:
+    """STATS of evenly spread pixels, the smallest of all, percentiles, and what tells Hounsfield units (the words of data/normalise);
+    nothing where no pixel is finite."""
     flat = pixels.ravel(order="K")  # in the order of memory: a volume is not copied
     sample = np.asarray(flat[:: max(1, flat.size // SAMPLES)], np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
-        return {}
+        return []
     low, median, high = (float(v) for v in np.percentile(sample, [0.5, 50, 99.5]))
-    return {"minimum": lowest, "low": low, "median": median, "high": high, "whole": float(np.mean(sample == np.rint(sample))),
-            "near_water": float(np.mean(np.abs(sample) <= 150)),
-            "below_air": float(np.mean((sample < -1050) & (sample != sample.min())))}  # fmt: skip
+    return [lowest, low, median, high, float(np.mean(sample == np.rint(sample))), float(np.mean(np.abs(sample) <= 150)),
+            float(np.mean((sample < -1050) & (sample != sample.min())))]  # fmt: skip
 
 
 def mask(image: Image, path: Path, labels: Labels) -> Mask:

@@ -17,7 +17,7 @@ from vesalius.io.image import Image
 
 _PARALLEL = 1e-4  # largest cross term, in voxels across the whole grid times this, that still counts as parallel
 _SLAB = 1 << 22  # voxels computed at a time on the general path
-_CACHED = 1 << 18  # voxels computed at a time along one axis
+_CACHED = 1 << 17  # voxels computed at a time along one axis: half a megabyte each of in, coefficients and out
 
 
 def resample(image: Image, space: Space, *, order: int = 1, fill: float | None = None) -> Image:

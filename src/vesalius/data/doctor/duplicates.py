@@ -107,7 +107,7 @@ def own_detail(fine: NDArray[np.float32], shared: NDArray[np.float32]) -> NDArra
 def hamming(one: NDArray[np.uint64], many: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Bits that differ between one image (V,) and many (N, V), summed over the V views."""
     bits = np.bitwise_count(many ^ one)
-    return np.asarray(sum(bits[:, view].astype(np.int64) for view in range(bits.shape[1])))  # .sum(-1) takes 5 times as long
+    return np.asarray(sum(bits[:, view].astype(np.int64) for view in range(bits.shape[1])))  # .sum(-1) takes 2.7 times as long
 
 
 def exact_pairs(digests: Sequence[str]) -> list[Pair]:

@@ -5,12 +5,12 @@ MONAI and TorchIO.
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
 *import* is the package by its name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the
-training loop), because vesalius loads lazily and the bare name would flatter it. Python files of all sides are compiled beforehand, as installers do it
-(ours are read in place, where nobody has done it). *torch alone* is what no tool that stands on torch can go below. MONAI's command line needs a package (fire) that does
-not come with it, and is left out of `--help`. *installed* counts the files of the package and of everything that it requires (extras
-left out), once with torch, which all share, and once without. *first result*: the command that answers one scan with a trained model, from
-its start to the file; RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius and nnU-Net are taken, each
-with its own network and mirrored passes as it came out of training.
+training loop), because vesalius loads lazily and the bare name would flatter it. Python files of all sides are compiled beforehand, as
+installers do it (ours are read in place, where nobody has done it). *torch alone* is what no tool that stands on torch can go below.
+MONAI's command line needs a package (fire) that does not come with it, and is left out of `--help`. *installed* counts the files of the
+package and of everything that it requires (extras left out), once with torch, which all share, and once without. *first result*: the
+command that answers one scan with a trained model, from its start to the file; RUNS is the output folder of time_to_quality.py, of which
+the longest runs of vesalius and nnU-Net are taken, each with its own network and mirrored passes as it came out of training.
 """
 
 import argparse

@@ -37,7 +37,7 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
             return whole_facts(case, dataset, channels)
         return case_facts(case, dataset, channels, detailed=case.name in detailed, samples=samples)
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for row in answers(facts, some, threads=os.cpu_count() or 1):
         if len(rows) % posing:
             row.pop("thumbnail", None)

@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 
 from vesalius.core.errors import GeometryError
 from vesalius.core.space import Space
-from vesalius.io.image import Image
 from vesalius.io import resample as resampling
+from vesalius.io.image import Image
 from vesalius.io.resample import resample
 
 

@@ -31,7 +31,7 @@ class Rows:
     def __init__(self, side: Sequence[int], kind: str) -> None:
         self.side, self.kind = tuple(side), np.dtype(kind)
         self._size = int(np.prod(self.side)) * self.kind.itemsize
-        self._file: Any = tempfile.SpooledTemporaryFile(HELD)  # noqa: SIM115 -- open as long as the rows are known
+        self._file: Any = tempfile.SpooledTemporaryFile(HELD)  # open as long as the rows are known
         self._count, self._alone = 0, Lock()
 
     def __len__(self) -> int:

@@ -120,33 +120,39 @@ def near_pairs(thumbs: Stack, *, most: int = HAMMING, alike: float = ALIKE, turn
     """Pairs of `thumbs` (N, V, 72, 72) whose hashes differ by at most `most` bits per view and whose detail correlates by
     at least `alike`; with `turns`, single views are also compared in their seven mirrored and quarter-turned forms."""
     views, few = thumbs.shape[1], len(thumbs) < FEW
-    plain, fine = hashes(thumbs), detail(thumbs)
-    shared = mean_of(fine)
+    mine = _Marks.of(thumbs)
     found: dict[tuple[int, int], Pair] = {}
     for turn in TURNS if turns and views == 1 and len(thumbs) <= TURN_AT_MOST else TURNS[:1]:
         as_it_is = turn is TURNS[0]
-        other, other_fine = (plain, fine) if as_it_is else _turned(turn(thumbs[:]))
-        other_shared = shared if as_it_is else mean_of(other_fine)
+        other = mine if as_it_is else _Marks.of(turn(thumbs[:]))
         for k in range(len(thumbs) - 1):
-            near = k + 1 + np.flatnonzero(hamming(plain[k], other[k + 1 :]) <= most * views)
-            for j, likeness, own in _likenesses(fine, k, other_fine, near, shared=(shared, other_shared)):
+            near = k + 1 + np.flatnonzero(hamming(mine.hashes[k], other.hashes[k + 1 :]) <= most * views)
+            for j, likeness, own in _likenesses(mine, other, k=k, near=near):
                 if likeness >= ALIKE_OF_FEW if few else likeness >= alike and own >= OWN:
                     found.setdefault((k, j), Pair(k, j, False, likeness, not as_it_is))
     return list(found.values())
 
 
-def _turned(thumbs: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], Rows]:
-    return hashes(thumbs), detail(thumbs)
+@dataclass(frozen=True)
+class _Marks:
+    """Of N images their `hashes` (N, V), their fine `detail` and what they all share of it (D,)."""
+
+    hashes: NDArray[np.uint64]
+    detail: Rows
+    shared: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, thumbs: Stack) -> "_Marks":
+        fine = detail(thumbs)
+        return cls(hashes(thumbs), fine, mean_of(fine))
 
 
-def _likenesses(fine: Rows, k: int, other: Rows, near: NDArray[np.intp], *,
-                shared: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Iterator[tuple[int, float, float]]:  # fmt: skip
-    """Each of the `near` with the correlation of its detail with that of `k`, and the same without what all images share."""
+def _likenesses(mine: _Marks, other: _Marks, *, k: int, near: NDArray[np.intp]) -> Iterator[tuple[int, float, float]]:
+    """Each of the `near` of `other` with the correlation of its detail with that of `k`, and the same without what all images share."""
     for first in range(0, len(near), AT_ONCE):
         some = near[first : first + AT_ONCE]
-        mine, theirs = fine[k : k + 1].astype(np.float32), other[some].astype(np.float32)
-        likeness = theirs @ mine[0]
-        own = own_detail(theirs, shared[1]) @ own_detail(mine, shared[0])[0]
+        one, many = mine.detail[k : k + 1].astype(np.float32), other.detail[some].astype(np.float32)
+        likeness, own = many @ one[0], own_detail(many, other.shared) @ own_detail(one, mine.shared)[0]
         yield from zip(some.tolist(), likeness.tolist(), own.tolist(), strict=True)
 
 

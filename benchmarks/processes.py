@@ -88,6 +88,8 @@ def work(options):
     if options.gradients and rank == 0:
         save_weights(Path(options.gradients), grads)
     elif not options.gradients:  # the first steps warm up
+        if len(rows) < 4:
+            raise SystemExit(f"{len(rows)} steps in {options.seconds:g} s are too few to tell: give more --seconds.")
         (first, since, spent), (last, until, gone) = rows[2], rows[-1]
         cost = torch.tensor((gone - spent) / (last - first))
         if world > 1:

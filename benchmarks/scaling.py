@@ -2,10 +2,12 @@
 
     python benchmarks/scaling.py [--cases 10 100 1000] [--sides 64 128 256]
 
-Cohorts are small scans (24 x 24 x 16, .nii.gz with masks), so that what is seen is the cost of a case and not of its voxels; volumes are
-prepared (read, resampled to a 1.25 times coarser grid, normalised) and streamed through one small convolution in tiles of 64 (all of a
-prediction but the network). One fresh process for each number and size, one thread. Linear means that the seconds of a case (a voxel)
-stay the same as their number grows; peak memory is that of the whole process at its end.
+Cohorts are small scans (24 x 24 x 16, .nii.gz with masks), so that what is seen is the cost of a case and not of its voxels. Volumes
+with the mask of a ball are inspected, and read for the fingerprint; then the scan is read, prepared (resampled to a 1.25 times coarser
+grid, normalised) and streamed through one small convolution in tiles of 64 (all of a prediction but the network), the labels are
+written, and two balls are scored (overlap and distances of surfaces). One fresh process for each number and size, one thread. Linear
+means that the seconds of a case (a voxel) stay the same as their number grows; peak memory is the most that the process holds during
+that stage, all that stays from the stages before included.
 """
 
 import argparse
@@ -16,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from _side_by_side import Turn, alone, child, keep, peak_bytes, process, timed
+from _side_by_side import Turn, alone, child, forget_peak, keep, peak_bytes, process, timed
 
 SMALL = (24, 24, 16)
 
@@ -49,9 +51,9 @@ def cohort(folder, cases):
     stages = {}
 
     def stage(name, call):
-        before = peak_bytes()
+        forget_peak()
         turn, found = timed(call)
-        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes(), "grown": peak_bytes() - before}
+        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
         return found
 
     dataset = Dataset.open(folder)  # what is imported on first use is not the cost of a case
@@ -68,7 +70,43 @@ def cohort(folder, cases):
 
 
 def scan(folder, side):
-    """Seconds of preparing and of streaming a volume of `side` voxels a side."""
+    """Seconds of every stage for a volume of `side` voxels a side."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    stages = {}
+
+    def stage(name, call):
+        forget_peak()
+        turn, found = timed(call)
+        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
+        return found
+
+    examined(folder, stage)
+    answered(folder, stage)
+    scored(side, stage)
+    return {"stages": stages, "side": side}
+
+
+def examined(folder, stage):
+    """What is looked at before learning."""
+    from vesalius.data.case import Case
+    from vesalius.data.dataset import Dataset
+    from vesalius.data.doctor._look import look, sheets
+    from vesalius.data.fingerprint import case_facts
+    from vesalius.data.labels import Labels
+
+    labels = Labels(names=("ball",), values=((1,),))
+    for name in ("warm", "scan"):  # what is imported on first use is not the cost of a voxel
+        case = Case(name, name, {"image": folder / f"{name}.nii.gz"}, {"reference": folder / f"{name}_mask.nii.gz"})
+        dataset = Dataset("made", folder, "segment", (case,), ("image",), labels)
+        stage("inspect", lambda case=case: look(case, ("image",), labels, sheet=sheets()))
+        stage("fingerprint", lambda case=case, dataset=dataset: case_facts(case, dataset, {"image": 1}))
+
+
+def answered(folder, stage):
+    """A scan and its labels, all but the network."""
     import torch
 
     from vesalius import io
@@ -78,37 +116,50 @@ def scan(folder, side):
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
     net = torch.nn.Conv3d(1, 4, 3, padding=1).eval()
-    path = folder / "scan.nii.gz"
-    stages = {}
-
-    def stage(name, call):
-        turn, found = timed(call)
-        stages[name] = {"wall": turn.wall, "cpu": turn.cpu, "peak": peak_bytes()}
-        return found
-
     how = Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(1.25,) * 3)
-    warm = Space.of((8,) * 3, (1.0,) * 3)
-    prepare(io.Image(np.zeros((1, 8, 8, 8), np.float32), warm), how)  # what is imported on first use is not the cost of a voxel
-    io.header(path)
-    image = stage("read", lambda: io.load(path))
+    prepare(io.Image(np.zeros((1, 8, 8, 8), np.float32), Space.of((8,) * 3, (1.0,) * 3)), how)
+    image = stage("read", lambda: io.load(folder / "scan.nii.gz"))
     prepared = stage("prepare", lambda: prepare(image, how))
     labels = stage("stream", lambda: stream_labels(net, prepared.image, image.space.shape, tiling=Tiling((64,) * 3), exclusive=True))
     out = io.Image(labels, image.space, image.source)
     stage("write", lambda: io.save(out, folder / "labels.nii.gz"))
-    return {"stages": stages, "side": side}
+
+
+def scored(side, stage):
+    """Overlap and distances of two balls."""
+    from vesalius.core.space import Space
+    from vesalius.metrics._pair import Pair
+    from vesalius.metrics.overlap import overlap
+    from vesalius.metrics.surface import surface
+
+    for long in (16, side):
+        balls, space = [ball(long, away) for away in (0, 2)], Space.of((long,) * 3, (1.0,) * 3)
+        stage("score", lambda balls=balls, space=space: (overlap(pair := Pair.of(*balls, space)), surface(pair)))
+
+
+def ball(side, away):
+    """A mask (S, S, S) of a ball of half that diameter, `away` voxels from the middle along each axis."""
+    x = np.arange(side, dtype=np.float32) - side / 2 - away
+    mask = np.empty((side,) * 3, bool)
+    for k in range(side):
+        mask[k] = x[k] ** 2 + x[:, None] ** 2 + x**2 < (side / 4) ** 2
+    return mask
 
 
 def write_scan(folder, side):
+    """`scan.nii.gz` with its mask, and a small one of each before it."""
     from vesalius import io
     from vesalius.core.space import Space
 
-    random = np.random.default_rng(0)
-    wave = np.sin(np.arange(side) * 9 / side)
-    pixels = np.stack([500 * wave[k] * wave[:, None] * wave + random.normal(0, 20, (side, side)) for k in range(side)])
-    io.save(io.Image(pixels[None].astype(np.int16), Space.of((side,) * 3, (1.0,) * 3)), folder / "scan.nii.gz")
+    for name, long in (("warm", 16), ("scan", side)):
+        random, space = np.random.default_rng(0), Space.of((long,) * 3, (1.0,) * 3)
+        wave = np.sin(np.arange(long) * 9 / long)
+        pixels = np.empty((1, long, long, long), np.int16)
+        for k in range(long):
+            pixels[0, k] = 500 * wave[k] * wave[:, None] * wave + random.normal(0, 20, (long, long))
+        io.save(io.Image(pixels, space), folder / f"{name}.nii.gz")
+        io.save(io.Image(ball(long, 0)[None].astype(np.uint8), space), folder / f"{name}_mask.nii.gz")
 
 
 def measured(kind, number):

@@ -5,22 +5,25 @@ MONAI and TorchIO.
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
 *import* is the package by its name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the
-training loop), because vesalius loads lazily and the bare name would flatter it. MONAI's command line needs a package (fire) that does
-not come with it, and is left out of `--help`. *installed* counts the files of the package and of everything that it requires (extras
-left out), once with torch, which all share, and once without. *first result*: the command that answers one scan with a trained model, from
-its start to the file; RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius and nnU-Net are taken, each
-with its own network and mirrored passes as it came out of training.
+training loop), because vesalius loads lazily and the bare name would flatter it. Python files of all sides are compiled beforehand, as
+installers do it (ours are read in place, where nobody has done it). *torch alone* is what no tool that stands on torch can go below.
+MONAI's command line needs a package (fire) that does not come with it, and is left out of `--help`. *installed* counts the files of the
+package and of everything that it requires (extras left out), once with torch, which all share, and once without. *first result*: the
+command that answers one scan with a trained model, from its start to the file; RUNS is the output folder of time_to_quality.py, of which
+the longest runs of vesalius and nnU-Net are taken, each with its own network and mirrored passes as it came out of training.
 """
 
 import argparse
 import re
 import sys
 import tempfile
+from compileall import compile_dir
 from importlib import metadata
 from pathlib import Path
 
-from _side_by_side import OURS, Turn, in_processes, keep, rows
+from _side_by_side import OURS, Turn, alone, in_processes, keep, rows
 
+SOURCES = Path(__file__).parents[1] / "src"
 TITLE = "Import, --help, first result and installed megabytes"
 IMPORTS = {OURS: "import vesalius", "nnU-Net": "import nnunetv2", "MONAI": "import monai", "TorchIO": "import torchio"}
 READY = {
@@ -55,7 +58,7 @@ def needed(name):
 def size(name):
     """Bytes of the files of a distribution; of vesalius, which is installed in place, of its sources."""
     if name == OURS:
-        return sum(path.stat().st_size for path in (Path(__file__).parents[1] / "src").rglob("*.py"))
+        return sum(path.stat().st_size for path in SOURCES.rglob("*.py"))
     files = metadata.distribution(name).files or []
     return sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file())
 
@@ -107,14 +110,18 @@ def main():
     parser.add_argument("--scan", type=Path, help="that both answer")
     options = parser.parse_args()
     if options.runs:
+        compile_dir(SOURCES, quiet=1)
         keep("startup", first_result(options), title=TITLE)
         return
+    compile_dir(SOURCES, quiet=1)
     scripts = Path(sys.executable).parent
     python = {"import the package": IMPORTS, "import what a training needs": READY}
     found = megabytes()
     for work, kinds in python.items():
         commands = {name: [sys.executable, "-c", code] for name, code in kinds.items()}
         found += rows(work, in_processes(commands, rounds=options.rounds), check="exit code 0", goal=10)
+    floor = in_processes({OURS: [sys.executable, "-c", "import torch"]}, rounds=options.rounds)[OURS]
+    found.append(alone("torch alone, imported", floor, check="the floor of every row that needs torch"))
     found += rows("--help", in_processes({name: [str(scripts / words[0]), *words[1:]] for name, words in HELP.items()},
                                          rounds=options.rounds), check="exit code 0", goal=10)  # fmt: skip
     keep("startup", found, title=TITLE)

@@ -3,16 +3,17 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.errors import DataError
 from vesalius.core.files import remove_halves, write_beside
 from vesalius.core.record import digest
 from vesalius.core.space import Array
+from vesalius.core.threads import answers
 from vesalius.data.case import Case, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
@@ -21,6 +22,7 @@ from vesalius.data.whole import read_whole
 
 DAYS = 30.0  # that a prepared case is kept without being used
 DAY = 86_400  # seconds after which nobody writes a file any more
+MAPS, SPARE = Path("/proc/sys/vm/max_map_count"), 2_000  # how many memory maps a process may have, and those of code and libraries
 PLACES = 10_000  # voxels remembered per class, to find foreground without searching
 
 
@@ -61,12 +63,12 @@ class Cache:
         forget(self.folder, days=DAYS)
         if self.how.fit != "grid":
             return self._whole(cases, progress)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            stored = []
-            for done, item in enumerate(pool.map(self._one, cases), 1):
-                stored.append(item)
-                if progress:
-                    progress(done, len(cases))
+        _room_for(len(cases))
+        stored = []
+        for item in answers(self._one, cases, threads=os.cpu_count() or 1):
+            stored.append(item)
+            if progress:
+                progress(len(stored), len(cases))
         return stored
 
     def _whole(self, cases: Sequence[Case], progress: Callable[[int, int], None] | None) -> list[Stored]:
@@ -90,11 +92,11 @@ class Cache:
         shape = (len(cases), self.how.in_channels, *self.size)
         with open(beside, "wb") as file:  # open_memmap would add a suffix
             np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                for done, image in enumerate(pool.map(lambda case: read_whole(case, self.how, self.size), cases), 1):
-                    file.write(image.astype("<f2").tobytes())
-                    if progress:
-                        progress(done, len(cases))
+            prepared = answers(lambda case: read_whole(case, self.how, self.size), cases, threads=os.cpu_count() or 1)
+            for done, image in enumerate(prepared, 1):
+                file.write(image.astype("<f2").tobytes())
+                if progress:
+                    progress(done, len(cases))
 
     def _one(self, case: Case) -> Stored:
         stem = self.folder / self.key(case)
@@ -115,6 +117,15 @@ class Cache:
         save_array(files["image"], prepared.image.astype(np.float16))
         save_array(files["target"], target)
         save_array(files["places"], foreground_places(self.labels.masks(target), seed))
+
+
+def _room_for(cases: int) -> None:
+    """Raise a DataError where Linux would refuse so many memory maps (three a case), after hours of preparing."""
+    limit = MAPS.read_text() if MAPS.exists() else ""
+    needed = 3 * cases + SPARE
+    if limit and needed > int(limit):
+        raise DataError(f"{cases} prepared cases take {needed} memory maps, and this system lets a process have {limit.strip()}. Ask for "
+                        f"more (sysctl -w vm.max_map_count={2 * needed}), or learn from a sample of the cases.")  # fmt: skip
 
 
 def forget(folder: Path, *, days: float) -> None:

@@ -2,16 +2,16 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from vesalius.core.space import Array
+from vesalius.core.threads import answers
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.detail import pooled, survival
-from vesalius.data.pose import poses, thumbnail
+from vesalius.data.pose import every, poses, thumbnail
 from vesalius.data.prepare import nonzero_box
 from vesalius.data.read import components as as_components
 from vesalius.data.read import read_images, read_mask
@@ -29,6 +29,7 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
     of_cases = dataset.grain != "voxel"
     some = cases[:: max(1, -(-len(cases) // LOOKED_AT))] if of_cases else cases
     detailed = {case.name for case in cases[:: max(1, len(cases) // DETAILED)]}
+    posing = every(len(some))
     samples = max(1, min(SAMPLES, SAMPLES_IN_ALL // max(len(cases), 1)))
 
     def facts(case: Case) -> dict[str, Any]:
@@ -36,12 +37,13 @@ def fingerprint(dataset: Dataset, cases: Sequence[Case], *, progress: Callable[[
             return whole_facts(case, dataset, channels)
         return case_facts(case, dataset, channels, detailed=case.name in detailed, samples=samples)
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        rows = []
-        for done, row in enumerate(pool.map(facts, some), 1):
-            rows.append(row)
-            if progress:
-                progress(done, len(some))
+    rows: list[dict[str, Any]] = []
+    for row in answers(facts, some, threads=os.cpu_count() or 1):
+        if len(rows) % posing:
+            row.pop("thumbnail", None)
+        rows.append(row)
+        if progress:
+            progress(len(rows), len(some))
     names = [f"{name}_{part}" if count > 1 else name for name, count in channels.items() for part in range(count)]
     return {
         "cases": len(cases),
@@ -63,7 +65,7 @@ def _mask_facts(rows: Sequence[dict[str, Any]], dataset: Dataset) -> dict[str, A
     alike = len({len(row["shape"]) for row in rows}) == 1
     return {
         "classes": _voxel_counts(rows, dataset),
-        "poses": poses([row["thumbnail"] for row in rows]) if alike else {},
+        "poses": poses([row["thumbnail"] for row in rows if "thumbnail" in row]) if alike else {},
         "detail": pooled([row["detail"] for row in rows if row["detail"] is not None]),
     }
 
@@ -154,7 +156,8 @@ def case_facts(
 
 
 def _sample(values: Array, chooser: np.random.Generator, number: int = SAMPLES) -> Array:
-    values = values[np.isfinite(values)]
+    good = np.isfinite(values)
+    values = values if good.all() else values[good]  # a volume is not copied
     return values if values.size <= number else chooser.choice(values, number, replace=False)
 
 
@@ -169,13 +172,14 @@ def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:
 
 
 def _pooled(samples: list[Array], extremes: list[dict[str, float]]) -> dict[str, float]:
-    values = np.concatenate(samples).astype(np.float64)
+    values = np.concatenate(samples, dtype=np.float64)
     whole = [row for row in extremes if row]
     if not values.size or not whole:
         return dict.fromkeys(("mean", "std", "p0.5", "p99.5", "low", "high", "median", "minimum", "whole", "near_water", "below_air"), 0.0)
-    low, high = np.percentile(values, [0.5, 99.5])
+    low, high = np.percentile(values, [0.5, 99.5], overwrite_input=True)
+    np.clip(values, low, high, out=values)
     return {
-        "mean": float(np.clip(values, low, high).mean()), "std": float(np.clip(values, low, high).std()),
+        "mean": float(values.mean()), "std": float(values.std()),
         "p0.5": float(low), "p99.5": float(high), "low": float(np.median([row["low"] for row in whole])),
         "high": float(np.median([row["high"] for row in whole])),
         "median": float(np.median([row["median"] for row in whole])), "minimum": min(row["minimum"] for row in whole),

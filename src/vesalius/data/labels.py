@@ -1,6 +1,6 @@
 """What the values of a mask mean, and masks as the classes that a network learns; or the classes of whole cases."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 
 IGNORE = 255
+SLAB = 1 << 18  # voxels encoded at a time, which takes 30 bytes of each
 WHOLE = ("classes", "findings", "grades")  # kinds whose target is that of the whole case
 
 
@@ -72,8 +73,19 @@ class Labels(Settings):
 
         Raises DataError for a value that has no meaning here: a mask is never guessed.
         """
+        coded = np.empty((len(self.values) if self.kind in ("bits", "regions") else 1, *raw.shape[1:]), np.uint8)
+        unknown: set[int] = set()
+        for at in _slabs(raw):
+            coded[at], strange = self._encoded(raw[at])
+            unknown.update(strange)
+        if unknown:
+            raise DataError(f"The mask holds values without a meaning: {sorted(unknown)[:10]}. Known: {self.describe()}. "
+                            "Name them in dataset.json, or pass --label NAME=VALUE.")  # fmt: skip
+        return coded
+
+    def _encoded(self, raw: Array) -> tuple[NDArray[np.uint8], list[int]]:
+        """A part of a mask, and its values without a meaning."""
         value = self.raw_values(raw)
-        ignored = np.zeros(value.shape, bool) if self.ignore is None else value == self.ignore
         if self.kind == "bits":
             coded = np.stack([(value & bit[0]) > 0 for bit in self.values]).astype(np.uint8)
             unknown = (value & ~sum(bit[0] for bit in self.values)) != 0
@@ -82,13 +94,11 @@ class Labels(Settings):
             unknown = ~np.isin(value, [0, *(v for parts in self.values for v in parts)])
         else:
             coded, unknown = self._indices(value)
-        unknown &= ~ignored
-        if unknown.any():
-            found = np.unique(value[unknown])[:10].tolist()
-            raise DataError(f"The mask holds values without a meaning: {found}. Known: {self.describe()}. "
-                            "Name them in dataset.json, or pass --label NAME=VALUE.")  # fmt: skip
-        coded[:, ignored] = IGNORE
-        return coded
+        if self.ignore is not None:
+            ignored = value == self.ignore
+            unknown &= ~ignored
+            coded[:, ignored] = IGNORE
+        return coded, np.unique(value[unknown]).tolist() if unknown.any() else []
 
     def _indices(self, value: Array) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         index, known = np.zeros(value.shape, np.uint8), np.isin(value, self.background)
@@ -155,3 +165,11 @@ class Labels(Settings):
         """'RV=1, MYO=2+3' in words; many values as their range."""
         words = ["+".join(map(str, v)) if len(v) < 10 else f"{min(v)}..{max(v)}" for v in self.values]
         return ", ".join(f"{name}={word}" for name, word in zip(self.names, words, strict=True))
+
+
+def _slabs(raw: Array) -> Iterator[tuple[slice, ...]]:
+    """Places of parts of `raw` (C, *S), cut across the axis that is widest apart in memory."""
+    across = max(range(1, raw.ndim), key=lambda axis: abs(raw.strides[axis]))
+    thick = max(1, SLAB * raw.shape[across] // max(1, raw[0].size))
+    for start in range(0, raw.shape[across], thick):
+        yield (*(slice(None),) * across, slice(start, start + thick))

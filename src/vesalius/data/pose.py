@@ -22,16 +22,21 @@ Floats = NDArray[np.float32]
 def thumbnail(image: Array) -> Floats:
     """`image` (C, *S) as block means on a small cube, each channel standardised, then their mean; NaN counts as 0."""
     n = image.ndim - 1
-    pixels = torch.from_numpy(np.nan_to_num(np.ascontiguousarray(image, np.float32)))
-    small = interpolate(pixels[None], (SIDES[n],) * n, mode="area")[0].numpy()
+    pixels = np.nan_to_num(np.array(image, np.float32, order="C"), copy=False)
+    small = interpolate(torch.from_numpy(pixels)[None], (SIDES[n],) * n, mode="area")[0].numpy()
     flat = small.reshape(len(small), -1)
     flat = (flat - flat.mean(1, keepdims=True)) / (flat.std(1, keepdims=True) + 1e-6)
     return np.asarray(flat.mean(0).reshape(small.shape[1:]), np.float32)
 
 
+def every(count: int) -> int:
+    """Of `count` cases each so many-th is compared."""
+    return max(1, -(-count // MOST))
+
+
 def poses(thumbnails: Sequence[Floats]) -> dict[str, Any]:
     """{"cases", "same": mean correlation of pairs, "mirrored": the same with one of each pair mirrored, per axis}."""
-    step = max(1, -(-len(thumbnails) // MOST))
+    step = every(len(thumbnails))
     if len(thumbnails) < 2:
         return {"cases": len(thumbnails), "same": 0.0, "mirrored": []}
     some = np.stack(thumbnails[::step])

@@ -97,10 +97,10 @@ def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]
 
 
 def _normalised(values: Array, rule: Normalise) -> NDArray[np.float32]:
-    bad = ~np.isfinite(values)
-    if bad.all():
-        return np.zeros(values.shape, np.float32)
-    return rule.apply(np.where(bad, np.median(values[~bad]), values) if bad.any() else values)
+    good = np.isfinite(values)
+    if good.all():
+        return rule.apply(values)
+    return rule.apply(np.where(good, values, np.median(values[good]))) if good.any() else np.zeros(values.shape, np.float32)
 
 
 def nonzero_box(pixels: Array) -> tuple[slice, ...]:

@@ -33,7 +33,7 @@ def read_images(case: Case, channels: Mapping[str, int]) -> Image:
     first = next(iter(parts.values()))
     stack = [_on_grid(parts[n], first.space, case) if n in parts else np.full((c, *first.space.shape), np.nan, np.float32)
              for n, c in channels.items()]  # fmt: skip
-    return Image(np.concatenate(stack), first.space, first.source)
+    return Image(stack[0] if len(stack) == 1 else np.concatenate(stack), first.space, first.source)
 
 
 def components(image: Image, wanted: int, path: Path) -> Image:

@@ -15,7 +15,7 @@ from vesalius.data.dataset import Dataset
 
 PART = 5  # one patient in five goes to test, and one in five of the rest to validation
 STRATA = ("class", "label", "diagnosis", "finding", "group", "grade", "site", "scanner")  # metadata by which sides are kept alike
-BLOCK = 1 << 16
+BLOCK, END = 1 << 16, 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def grouped(cases: Sequence[Case], together: Iterable[Sequence[str]] = ()) -> di
 
 
 def same_files(cases: Iterable[Case]) -> list[list[Case]]:
-    """Groups of cases that have an image file with the same content, byte for byte. Only files of one size are opened."""
+    """Groups of cases that have an image file with the same content, byte for byte. Only files of one size are opened, and only those
+    of one end (of a gzipped file its checksum) are read."""
     by_size: dict[int, list[tuple[Path, Case]]] = defaultdict(list)
     for case in cases:
         for path in case.images.values():
@@ -150,9 +151,20 @@ def same_files(cases: Iterable[Case]) -> list[list[Case]]:
                 by_size[path.stat().st_size].append((path, case))
     same: dict[tuple[int, str], list[Case]] = defaultdict(list)
     for size, files in by_size.items():
+        by_end: dict[bytes, list[tuple[Path, Case]]] = defaultdict(list)
         for path, case in files if len(files) > 1 else ():
-            same[size, _glance(path, size)].append(case)
+            by_end[_end(path, size)].append((path, case))
+        for alike in by_end.values():
+            for path, case in alike if len(alike) > 1 else ():
+                same[size, _glance(path, size)].append(case)
     return [found for found in same.values() if len({case.name for case in found}) > 1]
+
+
+def _end(path: Path, size: int) -> bytes:
+    """The last bytes."""
+    with open(path, "rb", buffering=0) as file:
+        file.seek(max(0, size - END))
+        return file.read(END)
 
 
 def _glance(path: Path, size: int) -> str:
@@ -167,6 +179,8 @@ def _glance(path: Path, size: int) -> str:
 
 def leaks(cases: Sequence[Case], sides: dict[str, str]) -> list[Leak]:
     """Patients, and files of the same content, that lie on two sides; `sides` maps a case's name to its side ('' = none)."""
+    if len({side for side in sides.values() if side}) < 2:
+        return []
     sets: list[tuple[str, list[Case]]] = [(f"Patient {p!r} is on two sides", found) for p, found in _by_patient(cases).items()]
     sets += [("The same image file is on two sides", found) for found in same_files(cases)]
     found = []
@@ -232,7 +246,8 @@ def _enough(groups: Sequence[str] | dict[str, list[Case]], least: int, what: str
 
 def _strata(cases: Sequence[Case], groups: dict[str, list[Case]]) -> tuple[dict[str, str], str]:
     """The class of each group, or the value of the first usable metadata column; usable are 2 to 10 values, each in 2 patients."""
-    for column in ("", *STRATA):
+    stated = {key for case in cases for key in case.metadata}
+    for column in ("", *(column for column in STRATA if column in stated)):
         values = {name: Counter(w for c in found if (w := _stratum(c, column))) for name, found in groups.items()}
         value = {name: counts.most_common(1)[0][0] for name, counts in values.items() if counts}
         sizes = Counter(value.values())
@@ -253,7 +268,8 @@ def _dealt(names: Sequence[str], groups: dict[str, list[Case]], strata: dict[str
            generator: np.random.Generator) -> list[list[str]]:  # fmt: skip
     """`names` dealt into `parts` sides of about as many cases, stratum by stratum, large groups first."""
     parts = min(parts, len(names))
-    order = [sorted(names)[i] for i in generator.permutation(len(names))]
+    listed = sorted(names)
+    order = [listed[i] for i in generator.permutation(len(names))]
     order.sort(key=lambda name: (strata[name], -len(groups[name])))
     sides: list[list[str]] = [[] for _ in range(parts)]
     cases, kinds = [0] * parts, [Counter[str]() for _ in range(parts)]

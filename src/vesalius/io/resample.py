@@ -5,6 +5,7 @@ at a fraction of the cost; any other pair takes the general path, slab by slab. 
 Cubic: Unser, Splines: a perfect fit for signal and image processing, IEEE Signal Processing Magazine 1999.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from vesalius.io.image import Image
 
 _PARALLEL = 1e-4  # largest cross term, in voxels across the whole grid times this, that still counts as parallel
 _SLAB = 1 << 22  # voxels computed at a time on the general path
+_CACHED = 1 << 17  # voxels computed at a time along one axis: half a megabyte each of in, coefficients and out
 
 
 def resample(image: Image, space: Space, *, order: int = 1, fill: float | None = None) -> Image:
@@ -87,16 +89,27 @@ def _along(array: Array, axis: int, place: Array, *, order: int) -> Array:
     if order == 0 or np.abs(place - whole).max() < 1e-4:
         near = np.floor(place + 0.5 - 1e-6).astype(np.intp) if order == 0 else whole.astype(np.intp)
         return np.asarray(array.take(np.clip(near, 0, array.shape[axis] - 1), axis=axis))
-    work = array.astype(np.result_type(array.dtype, np.float32), copy=False)
-    n = array.shape[axis]
-    if order == 3:
-        work = ndimage.spline_filter1d(work, 3, axis=axis, output=work.dtype, mode="mirror")
+    kind, n = np.result_type(array.dtype, np.float32), array.shape[axis]
     taps, weights = _taps(place, n, order)
     rows = np.repeat(np.arange(len(place)), taps.shape[1])
-    matrix = sparse.csr_array((weights.ravel().astype(work.real.dtype), (rows, taps.ravel())), shape=(len(place), n))
-    front = np.moveaxis(work, axis, 0)
-    mixed = matrix @ np.ascontiguousarray(front).reshape(n, -1)
-    return np.moveaxis(mixed.reshape(len(place), *front.shape[1:]), 0, axis)
+    matrix = sparse.csr_array((weights.ravel().astype(kind.type(0).real.dtype), (rows, taps.ravel())), shape=(len(place), n))
+    out = np.empty((*array.shape[:axis], len(place), *array.shape[axis + 1 :]), kind)
+    for at in _slabs(array, axis):
+        part = array[at].astype(kind, copy=False)
+        if order == 3:
+            part = ndimage.spline_filter1d(part, 3, axis=axis, output=kind, mode="mirror")
+        front = np.moveaxis(part, axis, 0)
+        mixed = matrix @ np.ascontiguousarray(front).reshape(n, -1)
+        out[at] = np.moveaxis(mixed.reshape(len(place), *front.shape[1:]), 0, axis)
+    return out
+
+
+def _slabs(array: Array, axis: int) -> Iterator[tuple[slice, ...]]:
+    """Places of parts of `array` (C, *S) that fit the cache, cut across another axis than `axis`: that which is widest apart in memory."""
+    across = max((a for a in range(1, array.ndim) if a != axis), key=lambda a: abs(array.strides[a]))
+    thick = max(1, _CACHED * array.shape[across] // array.size)
+    for start in range(0, array.shape[across], thick):
+        yield (*(slice(None),) * across, slice(start, start + thick))
 
 
 def _taps(place: Array, n: int, order: int) -> tuple[Array, Array]:

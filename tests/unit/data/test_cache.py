@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from vesalius.core.errors import DataError
 from vesalius.data import cache as room
 from vesalius.data.cache import Cache, foreground_places, forget, mapped
 from vesalius.data.case import Case
@@ -176,3 +177,13 @@ def test_what_is_not_used_is_forgotten(tmp_path):
     os.utime(old, (0, 0))
     forget(tmp_path, days=30)
     assert not old.exists() and recent.exists()
+
+
+def test_more_cases_than_the_system_can_map_are_refused_at_once(tmp_path, monkeypatch):
+    (tmp_path / "limit").write_text("2008\n")
+    monkeypatch.setattr(room, "MAPS", tmp_path / "limit")
+    room._room_for(2)
+    with pytest.raises(DataError, match=r"3 prepared cases take 2009 memory maps.*max_map_count"):
+        room._room_for(3)
+    monkeypatch.setattr(room, "MAPS", tmp_path / "nowhere")
+    room._room_for(10**9)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vesalius.core.errors import DataError
+from vesalius.data import labels as room
 from vesalius.data.labels import IGNORE, Labels
 
 EXCLUSIVE = Labels(names=("liver", "tumour"), values=((1,), (2, 3)), ignore=9)
@@ -68,3 +69,17 @@ def test_counts_are_those_of_the_masks(kind, shape):
     coded = draw.choice([0, 1, 2, 255], (1, *shape)) if kind == "exclusive" else draw.choice([0, 1, 255], (3, *shape))
     coded = coded.astype(np.uint8)
     assert labels.counts(coded) == [int(mask.sum()) for mask in labels.masks(coded)]
+
+
+@pytest.mark.parametrize("labels", [EXCLUSIVE, REGIONS])
+def test_a_mask_in_parts_is_encoded_as_in_one(labels, monkeypatch):
+    """Whatever the order of its axes in memory; what has no meaning is gathered from all parts."""
+    known = sorted({0, labels.ignore, *(v for parts in labels.values for v in parts)})
+    raw = np.random.default_rng(0).choice(known, (1, 5, 7, 9))
+    whole = labels.encode(raw)
+    monkeypatch.setattr(room, "SLAB", 20)
+    assert np.array_equal(labels.encode(raw), whole)
+    assert np.array_equal(labels.encode(np.asfortranarray(raw)), whole)
+    raw[0, 0, 0, 0], raw[0, -1, -1, -1] = 77, 66
+    with pytest.raises(DataError, match=r"\[66, 77\]"):
+        labels.encode(raw)

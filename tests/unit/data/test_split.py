@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from vesalius.core.errors import DataError
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
-from vesalius.data.split import Split, check, leaks, split
+from vesalius.data.split import Split, _dealt, check, leaks, same_files, split
 
 LABELS = Labels(names=("x",), values=((1,),))
 
@@ -115,6 +116,31 @@ def test_copied_files_stay_together_when_the_split_is_made(tmp_path):
     for fold in sides(split(dataset(cases), folds=3)):
         for side in fold.values():
             assert all(f"{int(name) ^ 1:02}" in side for name in side)
+
+
+def test_files_of_one_size_and_one_end_are_told_apart(tmp_path):
+    """Uncompressed scans often end in zeros; only whole copies count."""
+    words = {"a": b"1" + bytes(5000), "b": b"2" + bytes(5000), "c": b"1" + bytes(5000), "d": b"1" + bytes(4000) + b"5" * 1000}
+    for name, content in words.items():
+        (tmp_path / f"{name}.nii").write_bytes(content)
+    cases = [Case(name, name, {"image": tmp_path / f"{name}.nii"}) for name in words]
+    assert [[case.name for case in found] for found in same_files(cases)] == [["a", "c"]]
+
+
+def test_dealing_sorts_the_patients_once():
+    """Comparisons of names grow as n log n, not as its product with n."""
+    compared = []
+
+    class Counted(str):
+        def __lt__(self, other):
+            compared.append(1)
+            return str.__lt__(self, other)
+
+    names = [Counted(f"p{k * 37 % 256:03}") for k in range(256)]
+    groups = {name: cohort(1) for name in names}
+    dealt = _dealt(names, groups, dict.fromkeys(names, ""), parts=4, generator=np.random.default_rng(0))
+    assert sorted(map(len, dealt)) == [64] * 4
+    assert len(compared) <= 256 * 8
 
 
 def test_cases_named_together_stay_together():

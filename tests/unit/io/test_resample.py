@@ -1,5 +1,7 @@
 """Resampling against functions that it must reproduce exactly, and against scipy's own interpolation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -7,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from vesalius.core.errors import GeometryError
 from vesalius.core.space import Space
+from vesalius.io import resample as resampling
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
 
@@ -101,3 +104,30 @@ def test_unlike_worlds_are_refused():
         resample(image, Space.of((4, 4, 4)))
     with pytest.raises(GeometryError, match="order"):
         resample(image, Space.of((2, 2), physical=False), order=2)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize("turn", [(0, 1, 2, 3), (0, 3, 2, 1)])
+def test_parts_that_fit_the_cache_make_the_same_whole(order, turn, monkeypatch):
+    """Whatever the order of axes in memory, and as exactly as in one piece."""
+    array = np.random.default_rng(0).normal(size=(2, 13, 11, 17)).astype(np.float32).transpose(turn)
+    image = Image(array, Space.of(array.shape[1:], (1, 1, 1)))
+    space = image.space.with_spacing((1.3, 0.8, 1.7))
+    found = []
+    for voxels in (1, 300, 1 << 30):
+        monkeypatch.setattr(resampling, "_CACHED", voxels)
+        found.append(resample(image, space, order=order).array)
+    assert np.array_equal(found[0], found[2]) and np.array_equal(found[1], found[2])
+
+
+def test_beside_what_comes_in_and_out_of_an_axis_little_memory_is_needed(monkeypatch):
+    monkeypatch.setattr(resampling, "_CACHED", 1 << 12)
+    image = Image(np.random.default_rng(0).normal(size=(1, 64, 64, 64)).astype(np.float32), Space.of((64,) * 3, (1.0,) * 3))
+    space = image.space.with_spacing((1.25,) * 3)
+    resample(image, space, order=3)  # imports
+    tracemalloc.start()
+    found = resample(image, space, order=3).array
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    one, two = (image.array.nbytes * (space.shape[0] / 64) ** k for k in (1, 2))
+    assert found.nbytes < peak < (one + two) * 1.1

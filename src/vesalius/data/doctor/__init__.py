@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vesalius.core.threads import answers
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import _classes, _content, _files, _together
 from vesalius.data.doctor._controls import controls as _controls
 from vesalius.data.doctor._draw import draw_findings
 from vesalius.data.doctor._finding import ORDER, Finding, Severity
-from vesalius.data.doctor._look import Look, look
+from vesalius.data.doctor._look import Look, look, sheets
 from vesalius.data.doctor._mend import mended
 from vesalius.data.doctor._questions import questions
 from vesalius.data.doctor._sources import sources
@@ -64,12 +64,12 @@ def told(findings: Sequence[Finding]) -> list[str]:
 
 def looks(dataset: Dataset, progress: Callable[[int, int], None] | None = None) -> list[Look]:
     """One look at each case, in order."""
-    seen = []
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for one in pool.map(lambda case: look(case, dataset.channels, dataset.labels), dataset.cases):
-            seen.append(one)
-            if progress:
-                progress(len(seen), len(dataset.cases))
+    seen, sheet = [], sheets()
+    for one in answers(lambda case: look(case, dataset.channels, dataset.labels, sheet=sheet), dataset.cases,
+                       threads=min(8, os.cpu_count() or 1)):  # fmt: skip
+        seen.append(one)
+        if progress:
+            progress(len(seen), len(dataset.cases))
     return seen
 
 

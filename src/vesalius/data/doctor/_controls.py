@@ -17,6 +17,7 @@ from vesalius.data.doctor._finding import Finding
 from vesalius.data.doctor._look import Look
 from vesalius.data.doctor._probe import REGIONS, Area, cells, probed
 from vesalius.data.doctor._questions import FEWEST, Questions, sampled
+from vesalius.data.doctor.duplicates import SIDE
 
 MOST = 1500  # cases that are looked at
 PEOPLE = 20  # patients, below which nothing can be told
@@ -51,10 +52,9 @@ def controls(dataset: Dataset, asked: Questions) -> Iterator[Finding]:
 
 def pictures(dataset: Dataset, seen: Sequence[Look]) -> NDArray[np.uint8]:
     """(N, V, 72, 72): thumbnails of all channels; those of a channel that a case lacks are black."""
-    views = {c: max((len(one.images[c].thumbs) for one in seen if c in one.images), default=0) for c in dataset.channels}
-    shape = next(p.thumbs.shape[1:] for one in seen for p in one.images.values())
-    black = {c: np.zeros((count, *shape), np.uint8) for c, count in views.items()}
-    return np.stack([np.concatenate([one.images[c].thumbs if c in one.images and len(one.images[c].thumbs) == views[c] else black[c]
+    views = {c: max((one.images[c].thumbs.views for one in seen if c in one.images), default=0) for c in dataset.channels}
+    black = {c: np.zeros((count, SIDE, SIDE), np.uint8) for c, count in views.items()}
+    return np.stack([np.concatenate([one.images[c].thumbs.array if c in one.images and one.images[c].thumbs.views == views[c] else black[c]
                                      for c in dataset.channels]) for one in seen])  # fmt: skip
 
 

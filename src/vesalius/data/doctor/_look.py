@@ -1,6 +1,7 @@
-"""One pass over a case: everything that the checks need to know, in a few kilobytes; each file is read once."""
+"""One pass over a case: everything that the checks need to know, in less than 2 kB; each file is read once."""
 
-from dataclasses import dataclass, field
+from array import array
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,21 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array, Space
 from vesalius.data.case import Case, Masked, files_of
 from vesalius.data.doctor._edges import edges_under
-from vesalius.data.doctor.duplicates import content, thumbnails
+from vesalius.data.doctor._rows import Kept, Rows
+from vesalius.data.doctor.duplicates import SIDE, content, thumbnails
 from vesalius.data.labels import Labels
 from vesalius.data.read import load_mask
 from vesalius.io.image import Image
 
 SAMPLES = 100_000  # pixels looked at for percentiles
 CHUNK = 1 << 22
+STATS = ("minimum", "low", "median", "high", "whole", "near_water", "below_air")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Picture:
-    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `stats` are of a sample of all pixels; `depth` is the
-    kind of its numbers (uint8 ...)."""
+    """What is known of one image file. `bad` is the share of NaN or infinite pixels; `numbers` are the `stats` of a sample of all
+    pixels; `depth` is the kind of its values (uint8 ...); its thumbnails lie in a file that the looks share."""
 
     path: Path
     space: Space
@@ -32,13 +35,18 @@ class Picture:
     bad: float
     constant: bool
     digest: str
-    stats: dict[str, float]
+    numbers: "array[float]"
     words: dict[str, Any]
-    thumbs: NDArray[np.uint8]
+    thumbs: Kept
     depth: str = ""
 
+    @property
+    def stats(self) -> dict[str, float]:
+        """What `sampled` has found."""
+        return dict(zip(STATS, self.numbers, strict=False))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """What is known of one mask. `counts` holds raw values and how often they occur; `problem` why they cannot be told."""
 
@@ -48,7 +56,7 @@ class Mask:
     problem: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class Look:
     """One case: images by channel, masks by rater, and (path, words) of the files that could not be read. `edges` tell
     how well the reference mask fits the first channel, as it is and flipped (see _edges)."""
@@ -71,20 +79,34 @@ class Look:
         return self.masks.get(first)
 
 
-def look(case: Case, channels: tuple[str, ...], labels: Labels) -> Look:
-    """Read every file of `case`; what cannot be read is told, never raised."""
+def sheets() -> Rows:
+    """Where the thumbnails of many looks go, a row (72, 72) for each view."""
+    return Rows((SIDE, SIDE), "uint8")
+
+
+def look(case: Case, channels: tuple[str, ...], labels: Labels, *, sheet: Rows) -> Look:
+    """Read every file of `case`; what cannot be read is told, never raised. Thumbnails are put on the `sheet`."""
     seen, pixels, marked = Look(case), None, None
     for channel in channels:
         if channel in case.images and (image := _read(seen, case.images[channel], labels)):
-            seen.images[channel] = picture(image, case.images[channel])
+            seen.images[channel] = picture(image, case.images[channel], sheet)
             pixels = image if pixels is None else pixels
     for rater, place in case.masks.items():
         if image := _read(seen, place, labels, space=pixels.space if pixels else None):
-            seen.masks[rater] = mask(image, files_of(place)[0], labels)
+            seen.masks[rater] = mask(_on(image, pixels), files_of(place)[0], labels)
             marked = image if marked is None else marked
     if pixels and marked and pixels.space.shape == marked.space.shape:
         seen.edges = edges_under(pixels.array[:3].mean(0) if pixels.space.ndim == 2 else pixels.array[0], foreground(marked, labels))
     return seen
+
+
+def _on(image: Image, other: Image | None) -> Image:
+    """`image` with the very space of `other` where it has the same: of many cases each is then held once."""
+    return replace(image, space=other.space) if other and _equal(image.space, other.space) else image
+
+
+def _equal(one: Space, other: Space) -> bool:
+    return one.shape == other.shape and one.physical == other.physical and np.array_equal(one.affine, other.affine)
 
 
 def foreground(image: Image, labels: Labels) -> NDArray[np.bool_]:
@@ -102,15 +124,16 @@ def _read(seen: Look, place: Masked, labels: Labels, *, space: Space | None = No
         return None
 
 
-def picture(image: Image, path: Path) -> Picture:
+def picture(image: Image, path: Path, sheet: Rows) -> Picture:
     """The facts of one image."""
     pixels = image.array
     grey = pixels.shape[0] in (3, 4) and bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
     low, high, bad = extremes(pixels)
     turned = image.space.canonical_turn().apply(pixels[0] if grey or pixels.shape[0] == 1 else pixels[:3].mean(0))
-    return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), sampled(pixels, low),
-                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)}, thumbnails(turned),
-                   pixels.dtype.name)  # fmt: skip
+    views = thumbnails(turned)
+    return Picture(path, image.space, image.channels, grey, bad, not low < high, content(pixels), array("d", sampled(pixels, low)),
+                   {k: v for k, v in image.source.words.items() if isinstance(v, str | int | float)},
+                   Kept(sheet, sheet.add(views), len(views)), pixels.dtype.name)  # fmt: skip
 
 
 def extremes(pixels: Array) -> tuple[float, float, float]:
@@ -124,17 +147,17 @@ def extremes(pixels: Array) -> tuple[float, float, float]:
     return *ends, 1 - float(finite.mean())
 
 
-def sampled(pixels: Array, lowest: float) -> dict[str, float]:
-    """Percentiles of evenly spread pixels, and what tells Hounsfield units (the words of data/normalise)."""
+def sampled(pixels: Array, lowest: float) -> list[float]:
+    """STATS of evenly spread pixels, the smallest of all, percentiles, and what tells Hounsfield units (the words of data/normalise);
+    nothing where no pixel is finite."""
     flat = pixels.ravel(order="K")  # in the order of memory: a volume is not copied
     sample = np.asarray(flat[:: max(1, flat.size // SAMPLES)], np.float64)
     sample = sample[np.isfinite(sample)]
     if not sample.size:
-        return {}
+        return []
     low, median, high = (float(v) for v in np.percentile(sample, [0.5, 50, 99.5]))
-    return {"minimum": lowest, "low": low, "median": median, "high": high, "whole": float(np.mean(sample == np.rint(sample))),
-            "near_water": float(np.mean(np.abs(sample) <= 150)),
-            "below_air": float(np.mean((sample < -1050) & (sample != sample.min())))}  # fmt: skip
+    return [lowest, low, median, high, float(np.mean(sample == np.rint(sample))), float(np.mean(np.abs(sample) <= 150)),
+            float(np.mean((sample < -1050) & (sample != sample.min())))]  # fmt: skip
 
 
 def mask(image: Image, path: Path, labels: Labels) -> Mask:

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
-import numpy as np
-
 from vesalius.data import split as splitting
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor._finding import Finding, Severity, some
 from vesalius.data.doctor._look import Look
+from vesalius.data.doctor._rows import Gathered
 from vesalius.data.doctor.duplicates import Pair, exact_pairs, near_pairs
 from vesalius.data.split import Split
 
@@ -29,9 +28,9 @@ def pairs(dataset: Dataset, seen: Sequence[Look]) -> list[Named]:
         one, other = named[pair.first][0], named[pair.second][0]
         found.setdefault((one.name, other.name), (one.name, other.name, pair))
     first = [(case, p) for case, channel, p in named if channel == next(iter(dataset.channels))]
-    for _, group in groupby(sorted(first, key=lambda item: len(item[1].thumbs)), key=lambda item: len(item[1].thumbs)):
+    for _, group in groupby(sorted(first, key=lambda item: item[1].thumbs.views), key=lambda item: item[1].thumbs.views):
         members = list(group)
-        for pair in near_pairs(np.stack([p.thumbs for _, p in members])):
+        for pair in near_pairs(Gathered([p.thumbs for _, p in members])):
             one, other = members[pair.first][0], members[pair.second][0]
             if one.patient != other.patient and not {(one.name, other.name), (other.name, one.name)} & set(found):
                 found[one.name, other.name] = (one.name, other.name, pair)

@@ -25,7 +25,7 @@ from vesalius.core.space import Array
 from vesalius.engine.rolling import Rolling
 
 BLOCK = 2**17  # voxels of one class in a block: 512 KB, half of what the cache of a core holds
-PAIRS = 3 * 2**22  # classes times voxels in a block at the most: were all of them candidates, they would take some 100 MB
+PAIRS = 3 * 2**21  # classes times voxels in a block at the most: were all of them candidates, they would take some 50 MB
 WITHIN = 2.0**-20  # of a logit and of 1: more than rounding changes
 Shares = tuple[Tensor, Tensor] | None
 PAYS = 1.5  # output voxels for each voxel from which on passes over the coarse grid cost less than they save

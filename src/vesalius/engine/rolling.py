@@ -45,13 +45,13 @@ class Rolling:
         rest = math.prod(logits.shape[2:]) * len(logits)
         step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
         for inside, place in self._segments(index):
-            shift, weight = place[0].start - inside[0].start, self._weight(index, inside)
+            shift = place[0].start - inside[0].start
             for first in range(inside[0].start, inside[0].stop, step):
                 stop = min(first + step, inside[0].stop)
                 part = [slice(first, stop), *inside[1:]]
                 place[0] = slice(first + shift, stop + shift)
                 target = self.sums[_every(place)]
-                weighted = self._weighted(logits[_every(part)], weight[first - inside[0].start : stop - inside[0].start])
+                weighted = self._weighted(logits[_every(part)], self._weight(index, part))
                 target.copy_(weighted.to(self.sums.dtype).add_(target.contiguous()))  # three whole passes; += runs along short rows
 
     def add_air(self, index: Index) -> None:

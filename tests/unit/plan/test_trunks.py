@@ -83,7 +83,7 @@ def test_views_mirror_only_what_may_be_mirrored_and_spare_hounsfield_units():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(images, "measured", lambda method, batch: Measured(1e-3, 1e-3, 1 << 20, 1))
+    monkeypatch.setattr(images, "measured", lambda method, batch, kind="fp32": Measured(1e-3, 1e-3, 1 << 20, 1))
 
 
 def test_the_plan_names_the_trunk_and_reasons_for_everything(quick):

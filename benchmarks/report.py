@@ -21,12 +21,13 @@ USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "infe
 LONG = ("levers", "roofline", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
-    "rbm_speed": "Where 5 is missed, scikit-learn is given float32 and batches of 100, its fastest: its products alone then take half of its "
-    "epoch, ours take half of ours. Its batch by default is 10, and numbers of numpy are float64. The pseudo-likelihoods are not "
-    "equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many epochs on these radiographs.",
-    "training": "Why not 3 at 40 x 56 x 40: the step of 2 patches is 58 GFLOP of convolutions, and 208 to 223 GFLOP/s is what this processor "
-    "reaches in a matrix product in bf16: 0.26 to 0.28 s at best, with nothing else in the step, where plain fp32 takes 0.80 s. See "
-    "docs/explanation/speed.md.",
+    "rbm_speed": "Where 5 is missed, scikit-learn is given float32 and batches of 100, its fastest: its products alone then take "
+    "half of its epoch, ours take half of ours. Its batch by default is 10, and numbers of numpy are float64. The "
+    "pseudo-likelihoods are not equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many "
+    "epochs on these radiographs.",
+    "training": "Why not 3 at 40 x 56 x 40: the step of 2 patches is 58 GFLOP of convolutions, and 208 to 223 GFLOP/s is what "
+    "this processor reaches in a matrix product in bf16: 0.26 to 0.28 s at best, with nothing else in the step, where "
+    "plain fp32 takes 0.80 s. See docs/explanation/speed.md.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (71), gdcm for "
     "compressed DICOM (45) and less. Why not 10 for what a training needs: see torch alone, a row of its own; and "

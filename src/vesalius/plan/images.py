@@ -28,7 +28,7 @@ from vesalius.plan.search import BASE_MEMORY, Limits
 from vesalius.tasks import ImageTask
 
 Kinds = Literal["bf16", "fp32"]
-PAYS = 1.15  # times as fast as in fp32 a step in bf16 has to be
+NO_FASTER = ("vit",)  # trunks whose steps take as long in bf16 on a processor (benchmarks/halves.py)
 HEARD = ("train.method", "train.arguments", "net.name", "net.arguments", "patch.size", "patch.batch")  # what planning goes by itself
 LONGEST = {2: (128, 96, 64, 48, 32), 3: (64, 48, 40, 32, 24, 16)}  # sides of the grid that are tried, in voxels
 MULTIPLE = 4  # of sides that are made: methods halve them
@@ -195,24 +195,23 @@ def timed(size: tuple[int, ...], cases: int, limits: Limits, *, build: Build, ow
     """The candidate on the grid `size`; its batch is halved until it fits the memory."""
     batch = own.batch or whole.batch_rule(size, cases, METHODS[own.method].batch)
     while True:
-        candidate = Candidate(size, batch, build(size)[1], *precise(own.method, build, size=size, batch=batch))
+        method, arguments = build(size)
+        kind, why = precise(own.method, arguments)
+        candidate = Candidate(size, batch, arguments, measured(method, batch, kind), kind, why)
         if candidate.fits(limits) or batch <= 4 or own.batch:
             return candidate
         batch //= 2
 
 
-def precise(name: str, build: Build, *, size: tuple[int, ...], batch: int) -> tuple[Measured, Kinds, str]:
-    """What a step of the method `name` costs in the precision that suits it, which one that is, and why: bf16 where the method was checked
-    in it and its own step is faster; whether the processor is quick in it at all is asked before."""
-    full = measured(build(size)[0], batch)
+def precise(name: str, arguments: dict[str, Any]) -> tuple[Kinds, str]:
+    """In which precision the method `name` with `arguments` learns, and why; by nothing that its own steps take, so that a plan made again
+    is the same."""
     if not METHODS[name].halves:
-        return full, "fp32", "the method was checked in fp32"
+        return "fp32", "the method was checked in fp32"
+    if device() == "cpu" and dict(arguments.get("trunk") or {}).get("name") in NO_FASTER:
+        return "fp32", "a small transformer is no faster in bf16 on a processor"
     kind, why = precision(device())
-    if kind != "bf16":
-        return full, "fp32", why
-    half = measured(build(size)[0], batch, "bf16")
-    said = f"a step took {half.step:.2g} s in bf16 and {full.step:.2g} s in fp32"
-    return (half, "bf16", said) if half.step * PAYS < full.step else (full, "fp32", said)
+    return ("bf16" if kind == "bf16" else "fp32"), why
 
 
 def measured(method: Any, batch: int, kind: str = "fp32") -> Measured:

@@ -28,6 +28,8 @@ NOTES = {
     "training": "Why not 3 at 40 x 56 x 40: the step of 2 patches is 58 GFLOP of convolutions, and 208 to 223 GFLOP/s is what "
     "this processor reaches in a matrix product in bf16: 0.26 to 0.28 s at best, with nothing else in the step, where "
     "plain fp32 takes 0.80 s. See docs/explanation/speed.md.",
+    "halves": "Ours is bf16 in every row, whatever is planned: where it takes longer, as with the small transformer of mae, plans keep "
+    "to fp32.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (71), gdcm for "
     "compressed DICOM (45) and less. Why not 10 for what a training needs: see torch alone, a row of its own; and "

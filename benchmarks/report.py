@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-LONG = ("levers", "roofline", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named
+LONG = ("levers", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
     "rbm_speed": "Where 5 is missed, scikit-learn is given float32 and batches of 100, its fastest: its products alone then take "

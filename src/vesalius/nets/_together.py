@@ -40,7 +40,7 @@ def moments(wide: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 def normalised_widely(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor:
     """Every channel of every sample of `x` by its own mean and variance, where no gradient is wanted."""
     out = []
-    for sample in x.split(1):  # type: ignore[no-untyped-call]
+    for sample in torch.split(x, 1):
         wide = widened(sample)
         mean, variance, weight, bias = _many([*moments(wide, x.shape[1]), layer.weight, layer.bias], wide.shape[1] // x.shape[1])
         made = F.batch_norm(wide, mean, variance, weight, bias, training=False, eps=layer.eps)
@@ -75,7 +75,7 @@ class Beside(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        parts = grads[0].split(ctx.widths, 1)  # type: ignore[no-untyped-call]
+        parts = torch.split(grads[0], ctx.widths, 1)
         return tuple(part.contiguous(memory_format=LAYOUT[part.ndim]) for part in parts)
 
 

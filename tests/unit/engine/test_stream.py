@@ -316,7 +316,9 @@ def peak_above_start(shape, output, classes):
             return int(file.read().split()[1]) * 4096
 
     def streamed(sides, grid, progress):
-        network = lambda x: x.expand(-1, classes, -1, -1, -1)  # noqa: E731
+        def network(x):
+            return x.expand(-1, classes, -1, -1, -1)
+
         tiling = Tiling((16, *sides[1:]), overlap=0.25)
         stream_labels(network, np.zeros((1, *sides), np.float32), grid, tiling=tiling, exclusive=True, progress=progress)
 

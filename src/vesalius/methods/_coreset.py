@@ -3,9 +3,9 @@
 Gonzalez 1985 (Theoretical Computer Science 38): again and again the row farthest from those chosen; no choice of as many has less than half
 its greatest distance. Sener & Savarese 2018 and PatchCore (Roth et al. 2022) choose memory so. Ours makes the same choices for a fraction
 of the work: distances to what is chosen only fall, so one that is not up to date bounds from above. The rows with the largest bounds are
-brought up to date, by products of matrices with some choices at a time and no longer than their bound is among the largest; among them one
-choice is made after the other, in the processor's cache, until the bound of one that was left behind might be larger. Most rows are soon
-close to a choice, and left behind.
+brought up to date, by products of matrices with some choices at a time and no longer than their bound is among the largest; among the
+farthest one choice is made after the other, from a table of the distances between them, until the bound of one that was left behind might
+be larger. Most rows are soon close to a choice, and left behind.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ACTIVE = (1024, 8192)  # rows that are brought up to date at once: a 24th of all, within this
+from vesalius.plan.budget import precision
+
+ACTIVE = (2048, 8192)  # rows that are brought up to date at once: a 24th of all, within this
+AMONG = 128  # of these, the farthest, that choices are made among without a look at others
 AT_ONCE = 128  # choices that these are compared with before the closest are left behind
 ALIKE = 1e-6  # squared distances below this part of the greatest squared norm are rounding
-ROWS = 1024  # whose distances to everything are held at once
+ROWS = 1024  # that are worked on at once
 PROJECTED = 128  # numbers per row after the random projection of PatchCore
 SAMPLED = 4096  # rows whose mean is the origin
 
@@ -34,13 +37,14 @@ class Table:
     @classmethod
     def of(cls, number: int, rows: Tensor) -> "Table":
         """Room for `number` rows like these."""
-        return cls(rows.new_empty(number, rows.shape[1]), rows.new_empty(number), torch.empty(number, dtype=torch.long, device=rows.device))
+        norms, places = (torch.empty(number, dtype=kind, device=rows.device) for kind in (torch.float32, torch.long))
+        return cls(rows.new_empty(number, rows.shape[1]), norms, places)
 
     def at(self, which: Tensor) -> "Table":
         return Table(self.rows.index_select(0, which), self.norms[which], self.places[which])
 
-    def first(self, number: int) -> "Table":
-        return Table(self.rows[:number], self.norms[:number], self.places[:number])
+    def part(self, start: int, end: int) -> "Table":
+        return Table(self.rows[start:end], self.norms[start:end], self.places[start:end])
 
     def put(self, start: int, some: "Table") -> int:
         """Copies `some` in from row `start` on; where they end."""
@@ -50,12 +54,24 @@ class Table:
         return end
 
 
+@torch.no_grad()
 def projected(rows: Tensor, *, size: int = PROJECTED, seed: int = 0) -> Tensor:
-    """`rows` (N, K) as (N, size) with distances that are about the same (Johnson & Lindenstrauss 1984); as they are where K is no more."""
+    """`rows` (N, K) from their middle on as (N, size) with distances that are about the same (Johnson & Lindenstrauss 1984); as they are
+    where K is no more. Products are in bf16 where that pays: it changes distances far less than the projection does."""
     if rows.shape[1] <= size:
         return rows
     matrix = np.random.default_rng(seed).standard_normal((rows.shape[1], size), dtype=np.float32) / np.sqrt(size, dtype=np.float32)
-    return rows @ torch.from_numpy(matrix).to(rows)
+    kind = torch.bfloat16 if precision(rows.device.type)[0] == "bf16" else torch.float32
+    factor, middle = torch.from_numpy(matrix).to(rows.device, kind), middle_of(rows)
+    made = factor.new_empty(len(rows), size, dtype=torch.float32)
+    for part, out in zip(rows.split(ROWS), made.split(ROWS), strict=True):
+        out.copy_((part - middle).to(kind) @ factor)
+    return made
+
+
+def middle_of(rows: Tensor) -> Tensor:
+    """(K,) mean of some rows."""
+    return rows[:: max(1, len(rows) // SAMPLED)].mean(0)
 
 
 @torch.no_grad()
@@ -64,23 +80,25 @@ def centres(rows: Tensor, number: int, *, first: int = 0) -> Tensor:
     differ."""
     rows, number = rows.float(), min(number, len(rows))
     most = min(max(ACTIVE[0], len(rows) // 24), ACTIVE[1], len(rows))
-    middle = rows[:: max(1, len(rows) // SAMPLED)].mean(0)  # distances from a product lose digits where norms are large
+    middle = middle_of(rows)  # distances from a product lose digits where norms are large
     norms, bound = looked_at(rows, first, middle=middle)
     alike, seen = ALIKE * float(norms.max()), torch.zeros(len(rows), dtype=torch.long, device=rows.device)
     chosen, begin = Table.of(number, rows), torch.tensor([first], device=rows.device)
     made = chosen.put(0, Table(rows[begin] - middle, norms[begin], begin))
     while made < number:
-        value, top = bound.topk(min(most + 1, len(rows)))
-        if float(value[0]) <= alike:
+        near, top = bound.topk(most, sorted=False)
+        least, greatest = (float(edge) for edge in torch.aminmax(near))
+        if greatest <= alike:
             break
-        floor, top, near = max(alike, float(value[-1]) if most < len(rows) else 0.0), top[:most], value[:most]
+        floor = max(alike, least if most < len(rows) else 0.0)
         some = Table(rows.index_select(0, top).sub_(middle), norms[top], top)
-        seen[top] = brought_up(near, seen[top], some, chosen=chosen.first(made), floor=floor)
-        active = torch.nonzero(near >= floor)[:, 0]
-        farthest, left = some.at(active), near[active]
-        found = chosen_among(farthest, left, number - made, floor=floor)
-        bound[top], bound[farthest.places] = near, left
-        made = chosen.put(made, farthest.at(found))
+        seen[top] = brought_up(near, seen[top], some, chosen=chosen.part(0, made), floor=floor)
+        bound[top] = near
+        active, floor = farthest(near, floor)
+        among, left = some.at(active), near[active]
+        found = chosen_among(among, left, number - made, floor=floor)
+        bound[among.places] = left
+        made = chosen.put(made, among.at(found))
     return chosen.places[:made]
 
 
@@ -99,26 +117,37 @@ def brought_up(near: Tensor, seen: Tensor, some: Table, *, chosen: Table, floor:
     place. What each has seen then."""
     for start in range(int(seen.min()), len(chosen.norms), AT_ONCE):
         which = torch.nonzero((seen <= start) & (near >= floor))[:, 0]
-        others = chosen.norms[start : start + AT_ONCE]
-        least = torch.addmm(others, some.rows.index_select(0, which), chosen.rows[start : start + AT_ONCE].T, alpha=-2)
-        near[which] = torch.minimum(near[which], (least.amin(1) + some.norms[which]).clamp_(min=0))
-        if len(others) == AT_ONCE:  # otherwise they will meet these again, with others
+        these = some if len(which) == len(near) else some.at(which)
+        others = chosen.part(start, start + AT_ONCE)
+        least = torch.addmm(others.norms, these.rows, others.rows.T, alpha=-2).amin(1)
+        near[which] = torch.minimum(near[which], least.add_(these.norms).clamp_(min=0))
+        if len(others.norms) == AT_ONCE:  # otherwise they will meet these again, with others
             seen[which] = start + AT_ONCE
     return seen
 
 
+def farthest(near: Tensor, floor: float) -> tuple[Tensor, float]:
+    """Positions of the greatest of `near`, not below `floor` and at most `AMONG`; what no other exceeds."""
+    active = torch.nonzero(near >= floor)[:, 0]
+    if len(active) <= AMONG:
+        return active, floor
+    value, top = near.topk(AMONG)
+    return top, float(value[-1])
+
+
 def chosen_among(some: Table, near: Tensor, number: int, *, floor: float) -> Tensor:
     """Positions of at most `number` rows chosen one after the other while the farthest is not nearer than `floor`; `near` (N,) are squared
-    distances to what was chosen before, and are kept up to date, in place."""
-    twice, found = -2 * some.rows, list[int]()
-    while len(found) < number and len(near):
-        most, place = near.max(0)
-        if most.item() < floor:
+    distances to what was chosen before, and are kept up to date, in place. By numpy, which is quicker with few numbers."""
+    away = torch.addmm(some.norms, some.rows, some.rows.T, alpha=-2).add_(some.norms[:, None]).clamp_(min=0).cpu().numpy()
+    left, found = near.cpu().numpy(), list[int]()
+    while len(found) < number and len(left):
+        place = int(left.argmax())
+        if left[place] < floor:
             break
-        found.append(int(place))
-        torch.minimum(near, torch.addmv(some.norms, twice, some.rows[found[-1]]).add_(some.norms[found[-1]]), out=near)
-        near[found[-1]] = 0
-    near.clamp_(min=0)
+        found.append(place)
+        np.minimum(left, away[place], out=left)
+        left[place] = 0
+    near.copy_(torch.from_numpy(left))
     return torch.tensor(found, dtype=torch.long, device=near.device)
 
 

@@ -109,6 +109,7 @@ def test_centres_are_those_of_brute_force(number, monkeypatch):
     monkeypatch.setattr("vesalius.methods._coreset.ACTIVE", (16, 20))  # so that many rows learn of choices later
     monkeypatch.setattr("vesalius.methods._coreset.ROWS", 37)
     monkeypatch.setattr("vesalius.methods._coreset.AT_ONCE", 8)  # and are left behind before they have met all
+    monkeypatch.setattr("vesalius.methods._coreset.AMONG", 3)
     assert centres(rows, number, first=3).tolist() == greedy_by_loops(rows.double().numpy(), number, 3)
 
 
@@ -128,11 +129,24 @@ def test_rows_that_are_alike_are_chosen_once():
     assert sorted(many[centres(many, 50), 0].tolist()) == [0, 1, 4]
 
 
-def test_a_projection_keeps_distances():
-    rows = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0))
-    ratio = torch.pdist(projected(rows)) / torch.pdist(rows)
-    assert projected(rows).shape == (20, 128) and abs(float(ratio.mean()) - 1) < 0.05 and float(ratio.std()) < 0.1
+@pytest.mark.parametrize("kind", ["bf16", "fp32"])
+def test_a_projection_keeps_distances(kind, monkeypatch):
+    monkeypatch.setattr("vesalius.methods._coreset.precision", lambda where: (kind, ""))
+    rows = torch.randn(20, 1000, generator=torch.Generator().manual_seed(0)) + 30  # far from 0: digits are for what differs
+    made = projected(rows)
+    ratio = torch.pdist(made) / torch.pdist(rows)
+    assert made.shape == (20, 128) and made.dtype == torch.float32
+    assert abs(float(ratio.mean()) - 1) < 0.05 and float(ratio.std()) < 0.1
     assert torch.equal(projected(rows[:, :100]), rows[:, :100])
+
+
+def test_rounding_changes_distances_far_less_than_the_projection(monkeypatch):
+    rows, made = torch.randn(300, 400, generator=torch.Generator().manual_seed(0)) + 30, {}
+    for kind in ("bf16", "fp32"):
+        monkeypatch.setattr("vesalius.methods._coreset.precision", lambda where, kind=kind: (kind, ""))
+        made[kind] = projected(rows)
+    rounded, whole = (torch.pdist(made[kind]) / torch.pdist(rows) for kind in ("bf16", "fp32"))
+    assert (rounded / whole - 1).abs().max() < 0.01 and 30 * float((rounded / whole).std()) < float(whole.std())
 
 
 def test_nearest_neighbours_and_their_weight_by_hand():

@@ -8,8 +8,8 @@ the norm of the difference of every row from the last one chosen, the minimum wi
 took torch's `pairwise_distance`: the second opponent. The first choice is random; here both sides are given the same.
 
 "choices": both sides are given the same projected rows. "whole": each also projects, by its own rule (ours: 128 numbers, as the authors of
-PatchCore do, in bf16 where that pays), so that choices differ, and the greatest distance of a row from the nearest chosen one is put beside. Rows are patches of
-white noise smoothed over neighbours and mixed by a random matrix, so that they are correlated as features are.
+PatchCore do, in bf16 where that pays), so that choices differ, and the greatest distance of a row from the nearest chosen one is put
+beside. Rows are patches of white noise smoothed over neighbours and mixed by a random matrix, so that they are correlated as features are.
 """
 
 import argparse

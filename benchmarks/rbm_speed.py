@@ -6,10 +6,9 @@
 Both do persistent contrastive divergence with one sweep on the same 5000 rows of 784 pixels (0 / 1) in the order of the rows. A batch of
 scikit-learn has as many chains as rows; ours has as many as it is told, so that larger batches save products. Ours takes the batch that
 is planned for such images (256, with 100 chains) and faster ones (500 and 1000, with 50), at which epochs teach less: the check says how
-much. scikit-learn takes batches of 100, at which its epochs
-are three times as fast as with its default of 10, and that default, each at the rate that suits it best on the radiographs; `--tried`
-prints seconds and pseudo-likelihoods of batches and rates of both sides. It is given float64, which is what numpy makes by default, and
-float32.
+much. scikit-learn takes batches of 100, at which its epochs are three times as fast as with its default of 10, and that default, each at
+the rate that suits it best on the radiographs; `--tried` prints seconds and pseudo-likelihoods of batches and rates of both sides. It is
+given float64, which is what numpy makes by default, and float32.
 
 Ours runs in the one loop: clipping, averaged weights, the log and the state on disk are in its seconds. "Products alone" are those of our
 step in float32 and bfloat16: no implementation that multiplies so can be faster. The check is scikit-learn's own `score_samples`
@@ -36,7 +35,7 @@ from vesalius.methods._dream import Dream
 from vesalius.plan.plan import Train
 
 ROWS, VISIBLE = 5000, 784
-RATE, CHAINS = {256: 0.2, 500: 0.5, 1000: 0.5}, {256: 100, 500: 50, 1000: 50}  # of ours by batch: the best on radiographs of what `--tried` tries
+RATE, CHAINS = {256: 0.2, 500: 0.5, 1000: 0.5}, {256: 100, 500: 50, 1000: 50}  # of ours by batch; by `--tried`
 THEIRS = {100: 0.05, 10: 0.01}  # rate by batch, chosen likewise
 
 

@@ -64,7 +64,7 @@ def projected(rows: Tensor, *, size: int = PROJECTED, seed: int = 0) -> Tensor:
     kind = torch.bfloat16 if precision(rows.device.type)[0] == "bf16" else torch.float32
     factor, middle = torch.from_numpy(matrix).to(rows.device, kind), middle_of(rows)
     made = factor.new_empty(len(rows), size, dtype=torch.float32)
-    for part, out in zip(rows.split(ROWS), made.split(ROWS), strict=True):
+    for part, out in zip(torch.split(rows, ROWS), torch.split(made, ROWS), strict=True):
         out.copy_((part - middle).to(kind) @ factor)
     return made
 

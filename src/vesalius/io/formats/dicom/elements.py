@@ -2,7 +2,7 @@
 
 Plain is a part 10 file in implicit or explicit VR little endian through which one gets from element to element, up to the pixels, by
 their lengths (PS3.5 sections 7.1 and 7.5). All else (other encodings, bytes that run out, an unknown VR), and every value that is
-neither text in ASCII nor a number, is left to pydicom, so that what is odd or broken has one judge.
+neither printable ASCII nor a number, is left to pydicom, so that what is odd or broken has one judge.
 """
 
 import re
@@ -22,7 +22,8 @@ _SHORT = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL
 _LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())  # of four, after two that are reserved
 _WITH_VR, _WITHOUT, _LENGTH = Struct("<HH2sH"), Struct("<HHL"), Struct("<L")
 
-_TEXT, _CODES = (b"LO", b"SH"), (b"AS", b"CS", b"DA", b"TM", b"UI")
+_TEXT, _PRINTED = (b"LO", b"SH"), re.compile(rb"[ -~]*\0*")
+_WORDS = {**dict.fromkeys((*_TEXT, b"AS", b"CS", b"DA", b"TM"), _PRINTED), b"UI": re.compile(rb"[\d.\\]*\0*")}
 _ASCII = (b"", b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 192")  # character sets of which ASCII is a part, whatever stands before
 _WRITTEN = {b"DS": (re.compile(rb"[-+.eE\d \\]+"), float), b"IS": (re.compile(rb"[-+\d \\]+"), int)}
 _BINARY = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l", b"FL": "f", b"FD": "d"}
@@ -157,8 +158,8 @@ def _without_text(raw: Mapping[str, tuple[bytes, bytes]]) -> dict[str, tuple[byt
 
 def _value(vr: bytes, value: bytes) -> Any:
     """As pydicom gives it: text, a number, or a list of them; `_ODD` where that is not plain."""
-    if vr in _TEXT or vr in _CODES:
-        return _words(value, each=vr in _TEXT) if value.isascii() and b"\x1b" not in value else _ODD
+    if vr in _WORDS:
+        return _words(value, each=vr in _TEXT) if _WORDS[vr].fullmatch(value) else _ODD
     if not value:
         return None if vr in _BINARY or vr in _WRITTEN else _ODD
     if vr in _BINARY:

@@ -102,4 +102,5 @@ def _boxes(labels: Array, classes: int) -> list[Box | None]:
         return [bounding_box(labels == 1)]
     from scipy import ndimage
 
-    return ndimage.find_objects(labels, max_label=classes)
+    found: list[Box | None] = ndimage.find_objects(labels, max_label=classes)
+    return found

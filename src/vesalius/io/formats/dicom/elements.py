@@ -26,7 +26,7 @@ _TEXT, _PRINTED = (b"LO", b"SH"), re.compile(rb"[ -~]*\0*")
 _WORDS = {**dict.fromkeys((*_TEXT, b"AS", b"CS", b"DA", b"TM"), _PRINTED), b"UI": re.compile(rb"[\d.\\]*\0*")}
 _ASCII = (b"", b"ISO_IR 6", b"ISO_IR 100", b"ISO_IR 192")  # character sets of which ASCII is a part, whatever stands before
 _WRITTEN = {b"DS": (re.compile(rb"[-+.eE\d \\]+"), float), b"IS": (re.compile(rb"[-+\d \\]+"), int)}
-_BINARY = {b"US": "H", b"SS": "h", b"UL": "L", b"SL": "l", b"FL": "f", b"FD": "d"}
+_BINARY = {b"US": "<H", b"SS": "<h", b"UL": "<L", b"SL": "<l", b"FL": "<f", b"FD": "<d"}
 _ODD = object()
 
 Tags = Mapping[int, tuple[str, bytes]]  # of what is wanted: keyword, and VR where the file does not state it
@@ -86,7 +86,10 @@ def _header(content: bytes, tags: Tags, parsed: Callable[[], Any]) -> Elements:
         if tag < _CHARACTERS or tag >= _ITEM:
             raise Unusual
         if tag == _CHARACTERS:
-            ascii_text = content[first : first + length].rstrip(b" \0") in _ASCII
+            named = content[first : first + length]
+            if not _PRINTED.fullmatch(named):
+                raise Unusual
+            ascii_text = named.rstrip(b" \0") in _ASCII
         elif tag in tags:
             keyword, usual = tags[tag]
             raw[keyword] = (vr or usual, b"" if length == UNDEFINED else content[first : first + length])
@@ -160,19 +163,24 @@ def _value(vr: bytes, value: bytes) -> Any:
     """As pydicom gives it: text, a number, or a list of them; `_ODD` where that is not plain."""
     if vr in _WORDS:
         return _words(value, each=vr in _TEXT) if _WORDS[vr].fullmatch(value) else _ODD
-    if not value:
-        return None if vr in _BINARY or vr in _WRITTEN else _ODD
-    if vr in _BINARY:
-        size = calcsize("<" + _BINARY[vr])
-        found = list(unpack(f"<{len(value) // size}{_BINARY[vr]}", value)) if len(value) % size == 0 else _ODD
-    elif vr in _WRITTEN and _WRITTEN[vr][0].fullmatch(value):
-        try:
-            found = list(map(_WRITTEN[vr][1], value.split(b"\\")))
-        except ValueError:
-            return _ODD
-    else:
+    if vr not in _BINARY and vr not in _WRITTEN:
         return _ODD
-    return found[0] if found is not _ODD and len(found) == 1 else found
+    if not value:
+        return None
+    try:
+        found = _numbers(vr, value)
+    except (ValueError, error):
+        return _ODD
+    return found[0] if len(found) == 1 else found
+
+
+def _numbers(vr: bytes, value: bytes) -> list[Any]:
+    if vr in _BINARY:
+        return list(unpack(f"<{len(value) // calcsize(_BINARY[vr])}{_BINARY[vr][1:]}", value))
+    allowed, kind = _WRITTEN[vr]
+    if not allowed.fullmatch(value):
+        raise ValueError
+    return list(map(kind, value.split(b"\\")))
 
 
 def _words(value: bytes, *, each: bool) -> str | list[str]:

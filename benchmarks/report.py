@@ -30,10 +30,13 @@ NOTES = {
     "plain fp32 takes 0.80 s. See docs/explanation/speed.md.",
     "halves": "Ours is bf16 in every row, whatever is planned: where it takes longer, as with the small transformer of mae, plans keep "
     "to fp32.",
+    "reading": "Series are read warm. Headers of plain DICOM objects are walked without pydicom, which stays the judge of all others "
+    "(docs/explanation/speed.md); every value and every pixel is the same.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (71), gdcm for "
     "compressed DICOM (45) and less. Why not 10 for what a training needs: see torch alone, a row of its own; and "
-    "docs/explanation/scale.md, what a start costs.",
+    "docs/explanation/scale.md, what a start costs. The first result takes less than torch alone, as the command spares the interpreter "
+    "its search for garbage while torch is imported and at the end.",
     "logits": "Of each peak some 220 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: with 25 classes 135 ms are 12 for making the tiles, 30 for adding "
     "them up, 37 for finding the candidates of every cell and 45 for the 40 % of cells that have several; these logits are rough, and the "

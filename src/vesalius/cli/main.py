@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vesalius.core.errors import UsageError, VesaliusError, suggest
+from vesalius.core.memory import ending
 
 ORDER = ("demo", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar", "transfer",
          "convert", "phantom", "shelf")  # fmt: skip
@@ -56,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("Stopped.")
         return 130
+    finally:
+        if arguments is None:
+            ending()
 
 
 def run(words: list[str]) -> int:

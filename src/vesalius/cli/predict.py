@@ -8,6 +8,7 @@ import typer
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer_json, table
 from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.memory import lasting
 
 
 def predict(
@@ -37,9 +38,10 @@ def predict(
     Example:
       vesalius predict run new_scans/ -o answers
     """
-    from vesalius.cli._listener import Console
-    from vesalius.engine.predict import Options, row_of
-    from vesalius.engine.predict import predict as work
+    with lasting():
+        from vesalius.cli._listener import Console
+        from vesalius.engine.predict import Options, row_of
+        from vesalius.engine.predict import predict as work
 
     named = o.by_channel(image or [])
     if (inputs is None) == (not named):

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array, Space, Turn
@@ -87,6 +86,8 @@ def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArr
     sigma = [(f - 1) / 2 if f > REDUCED else 0.0 for f in factors]
     if not any(sigma):
         return pixels
+    from scipy.ndimage import gaussian_filter
+
     return np.stack([gaussian_filter(channel, sigma, mode="nearest", truncate=3.0) for channel in pixels])
 
 

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from vesalius.core.files import read_json, write_json
 from vesalius.core.space import Array
@@ -101,6 +100,8 @@ def outlines(inside: NDArray[np.bool_], certainty: Array) -> list[tuple[tuple[sl
 
 def pieces(inside: NDArray[np.bool_]) -> list[tuple[tuple[slice, ...], NDArray[np.bool_]]]:
     """Each connected part of `inside`: its box, and its voxels there. Nothing is looked at beyond the box of all."""
+    from scipy import ndimage
+
     around = ndimage.find_objects(inside.view(np.uint8))
     if not around:
         return []

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -108,6 +107,8 @@ def intervals(values: Floats, patients: Sequence[str], *, seed: int = 0, draws: 
 
 def _bca(total: Floats, count: Floats, weight: Floats) -> Floats:
     """Both ends for the ratio sum(total) / sum(count) over patients; `weight` (draws, patients) is how often each was drawn."""
+    from scipy.special import ndtr, ndtri, stdtrit
+
     with np.errstate(invalid="ignore"):  # a draw may hold no patient that has a value
         drawn = (weight @ total) / (weight @ count)
     drawn = drawn[~np.isnan(drawn)]

@@ -10,7 +10,6 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtrit
 
 from vesalius.core.errors import DataError
 from vesalius.metrics._answers import Answers, Indices
@@ -87,6 +86,8 @@ def _left_out(statistic: Statistic, groups: Patients, order: Indices) -> Floats:
 
 
 def _bca(value: float, drawn: Floats, left: Floats, *, patients: int, level: float) -> Floats:
+    from scipy.special import ndtr, ndtri, stdtrit
+
     drawn, left = drawn[~np.isnan(drawn)], left[~np.isnan(left)]
     if np.isnan(value) or len(drawn) < 20:
         return np.full(2, np.nan)

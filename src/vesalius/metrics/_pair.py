@@ -6,7 +6,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from vesalius.core.errors import GeometryError
 from vesalius.core.space import Array, Space
@@ -99,4 +98,9 @@ def pairs_of_maps(prediction: Array, truth: Array, space: Space, *, classes: int
 
 def _boxes(labels: Array, classes: int) -> list[Box | None]:
     """The box of each class; of one class alone it is found in a third of the time as that of a mask."""
-    return [bounding_box(labels == 1)] if classes == 1 else ndimage.find_objects(labels, max_label=classes)
+    if classes == 1:
+        return [bounding_box(labels == 1)]
+    from scipy import ndimage
+
+    found: list[Box | None] = ndimage.find_objects(labels, max_label=classes)
+    return found

@@ -1,4 +1,5 @@
-"""Freed memory that a process keeps is not fetched from the system again: counted in pages, in processes of their own."""
+"""Freed memory that a process keeps is not fetched from the system again, and what lasts is not looked through for garbage: counted in
+processes of their own."""
 
 import subprocess
 import sys
@@ -22,6 +23,32 @@ print(pages() - before)
 """
 
 
+LASTING = """
+import gc
+from vesalius.core.memory import lasting
+
+runs = []
+gc.collect()
+gc.callbacks.append(lambda phase, about: runs.append(phase))
+with lasting():
+    kept = [[] for _ in range(100_000)]
+inside = len(runs)
+print(inside, gc.isenabled(), any(one is kept for one in gc.get_objects()), gc.get_freeze_count() > 100_000)
+gc.disable()
+with lasting():
+    pass
+print(gc.isenabled())
+"""
+ENDING = """
+import atexit, sys
+from vesalius.cli.main import main
+
+atexit.register(lambda: print("registered for the end"))
+sys.argv = ["vesalius", "--version"]
+sys.exit(main() + 7)
+"""
+
+
 def pages(how):
     """Pages that the system fills while three blocks of 64 MiB are made, used and freed."""
     done = subprocess.run([sys.executable, "-c", COUNTED, how, str(64 << 20)], capture_output=True, text=True, check=True)
@@ -35,3 +62,13 @@ def test_blocks_are_used_again():
         pytest.skip("this C library cannot be asked to keep memory")
     assert kept < 100
     assert pages("given back") > 1_000
+
+
+def test_what_lasts_is_not_looked_through():
+    done = subprocess.run([sys.executable, "-c", LASTING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "True", "False", "True", "False"]
+
+
+def test_what_is_registered_for_the_end_of_a_command_still_runs():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert done.returncode == 7 and done.stdout.splitlines()[-1] == "registered for the end"

@@ -61,6 +61,20 @@ def test_each_slice_has_its_own_slope(tmp_path):
     assert image.array.dtype == np.float32 and np.allclose(image.array[0], expected.transpose(2, 1, 0), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (1, -1024), (3, 7), (-2, 5), (1, 40000)])
+@pytest.mark.parametrize("kind", ["uint8", "int16", "uint16"])
+def test_whole_slopes_stay_whole(tmp_path, kind, slope, intercept):
+    array = np.random.default_rng(1).integers(0, 250, (3, 6, 8)).astype(kind)
+    made = slices(3)[0]
+    for data, stored in zip(made, array, strict=True):
+        for keyword in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"):
+            data[keyword] = plain(stored)[keyword]
+        data.RescaleSlope, data.RescaleIntercept = slope, intercept
+    image = io.load(write_series(tmp_path, made))
+    assert image.array.dtype.kind in "iu" and image.array.dtype == io.header(tmp_path).dtype
+    assert np.array_equal(image.array[0], array.transpose(2, 1, 0).astype(np.int64) * slope + intercept)
+
+
 @pytest.mark.parametrize(("kind", "bits"), [("uint16", 12), ("int16", 12), ("uint8", 8)])
 def test_monochrome1_is_turned_so_that_more_is_brighter(tmp_path, kind, bits):
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if kind[0] == "i" else (0, 2**bits - 1)

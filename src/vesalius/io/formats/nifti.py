@@ -1,6 +1,6 @@
 """NIfTI-1 and -2, as one file or a header and image pair, and Analyze 7.5: the common tongue of neuro-imaging.
 
-Bytes are read through isal, which inflates about four times faster than zlib; nibabel understands the headers.
+Bytes are read through isal, which inflates about four times faster than zlib; nibabel understands the headers that are not plain.
 A fourth axis (time, echoes, components) becomes channels. A file of two axes is a 2D space: rows are its second axis, columns
 its first, and the 2D world (down, right) is (posterior, left), so that a picture looks the same in every viewer.
 """
@@ -17,7 +17,7 @@ from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array, Space
-from vesalius.io.formats import Format, Header
+from vesalius.io.formats import Format, Header, _nifti1
 from vesalius.io.formats._nibabel import checked
 from vesalius.io.formats._values import real_dtype, storable, to_real
 from vesalius.io.guard import DEFLATE_RATIO, REMEDY, check_size, read_exactly, skip
@@ -117,7 +117,7 @@ def _parse(path: Path) -> _Parsed:
             raise FormatError(f"{path} is half of a pair and {part.name} is missing. Put it beside.")
     with _open(head) as file:
         fields = _fields(head, file.read(540))
-    said = checked(fields)
+    said = [] if isinstance(fields, _nifti1.Plain) else checked(fields)
     if 3000 <= int(fields["intent_code"] if "intent_code" in fields else 0) < 3100:
         raise FormatError(f"{path} is CIFTI: values per surface vertex or parcel, not an image. Use nibabel or wb_command to get at it.")
     shape = tuple(int(side) for side in fields.get_data_shape())
@@ -143,7 +143,9 @@ def _gzipped(path: Path) -> bool:
 
 
 def _fields(head: Path, raw: bytes) -> Any:
-    """nibabel's header object for the bytes: NIfTI-1, NIfTI-2, or Analyze (with SPM's origin)."""
+    """The header in `raw`, a plain one by itself, others as nibabel's object: NIfTI-1, NIfTI-2, or Analyze (with SPM's origin)."""
+    if found := _nifti1.plain(raw):
+        return found
     nibabel: Any = import_module("nibabel")
     sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(raw) == 540:
@@ -258,18 +260,14 @@ def _pixels(parsed: _Parsed) -> Array:
 
 def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     """(header, pixels in the file's order) for `image`."""
-    nibabel: Any = import_module("nibabel")
     array = storable(image.array, path, _DTYPES)
     flat = image.space.ndim == 2
     kept = image.source.words.get("header", {}) if image.source.format == "nifti" else {}
     rgb = array.dtype == np.uint8 and ((image.channels == 3 and flat) or (kept.get("rgb", False) and image.channels in (3, 4)))
     sides = image.space.shape[::-1] if flat else image.space.shape
     more = () if rgb or image.channels == 1 else (1, image.channels) if flat else (image.channels,)
-    big = max(*sides, *more, 1) > 32767
-    fields = nibabel.Nifti2Header() if big or kept.get("version") == 2 else nibabel.Nifti1Header()
-    fields.set_data_shape((*sides, *more))
-    fields.set_data_dtype(np.dtype([(c, "u1") for c in "RGBA"[: image.channels]]) if rgb else array.dtype.newbyteorder("="))
-    fields["magic"], fields["vox_offset"] = (b"n+2", 544) if fields["sizeof_hdr"] == 540 else (b"n+1", 352)
+    kind = np.dtype([(c, "u1") for c in "RGBA"[: image.channels]]) if rgb else array.dtype.newbyteorder("=")
+    fields = _blank((*sides, *more), kind, version=kept.get("version", 1), placed=_same_plane(image.space, kept))
     if flat and more:
         fields["intent_name"] = FLAT
     _place(fields, image.space, kept)
@@ -280,13 +278,26 @@ def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     return fields, np.ascontiguousarray(array if flat else array.transpose(0, 3, 2, 1))
 
 
+def _blank(shape: tuple[int, ...], kind: np.dtype[Any], *, version: int, placed: bool) -> Any:
+    """A header for pixels of `kind`; where its place is `placed` by the words of the source, nibabel is not needed to compute it."""
+    big = max(*shape, 1) > 32767 or version == 2
+    if placed and not big and not kind.fields:
+        return _nifti1.blank(shape, kind)
+    nibabel: Any = import_module("nibabel")
+    fields = nibabel.Nifti2Header() if big else nibabel.Nifti1Header()
+    fields.set_data_shape(shape)
+    fields.set_data_dtype(kind)
+    fields["magic"], fields["vox_offset"] = (b"n+2", 544) if big else (b"n+1", 352)
+    return fields
+
+
 def _place(fields: Any, space: Space, kept: dict[str, Any]) -> None:
     """sform and qform of `space`; the very words of the source where the grid is still the source's."""
     affine = space.affine
     if space.ndim == 2:
         affine = np.eye(4)
         affine[np.ix_([1, 0], [1, 0, 3])] = -space.affine[:2]
-    if kept.get("version") and _same_plane(space, kept):
+    if _same_plane(space, kept):
         for name in _KEPT:
             fields[name] = kept[name]
         for axis, row in zip("xyz", kept["srow"], strict=True):
@@ -301,6 +312,8 @@ def _place(fields: Any, space: Space, kept: dict[str, Any]) -> None:
 
 def _same_plane(space: Space, kept: dict[str, Any]) -> bool:
     """Whether `space` is where the header words in `kept` put it."""
+    if not kept.get("version"):
+        return False
     affine = np.asarray(kept["affine"])
     return bool(np.allclose(space.affine, affine if space.ndim == 3 else _flat(affine, {}), rtol=1e-6, atol=1e-6))
 

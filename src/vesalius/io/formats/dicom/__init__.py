@@ -19,7 +19,7 @@ from vesalius.io.formats import Format, Header
 from vesalius.io.formats.dicom import files, segments, stack, structures, tiles, uptake
 from vesalius.io.formats.dicom.frames import Frame, frames
 from vesalius.io.formats.dicom.heads import Head, read_head, words
-from vesalius.io.formats.dicom.pixels import check_length, real, real_kind, samples, stored
+from vesalius.io.formats.dicom.pixels import check_length, fill, real, real_kind, samples, stored
 from vesalius.io.formats.dicom.series import choose
 from vesalius.io.guard import unwarned
 from vesalius.io.image import Image, Source
@@ -168,6 +168,6 @@ def _gathered(place: Path, found: stack.Stack, kind: np.dtype[Any]) -> Array:
         raw = stored(place, group[0][2].head)
         out = np.empty(shape, kind) if out is None else out  # after the first length has been checked
         for t, k, frame in group:
-            out[t, :, k] = real(raw[frame.index], frame, kind)
+            fill(out[t, :, k], raw[frame.index], frame)
     assert out is not None
     return out.reshape(-1, *shape[2:])

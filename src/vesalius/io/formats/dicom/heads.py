@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any, BinaryIO, Literal
 
 from vesalius.core.errors import FormatError
+from vesalius.io.formats.dicom import elements
 from vesalius.io.formats.dicom.files import Part
 from vesalius.io.guard import REMEDY
 
@@ -28,9 +28,7 @@ _NO_IMAGE = {
     "DOC": "an encapsulated document",
     "M3D": "an encapsulated 3D model",
 }
-_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_PIXEL_TAGS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
+_NATIVE = (elements.IMPLICIT, elements.EXPLICIT, "1.2.840.10008.1.2.2")
 
 # DICOM keyword -> our word, for what a data set, a planner or a reader may ask.
 WORDS = {
@@ -66,13 +64,14 @@ _TAGS = (
 
 @dataclass(frozen=True)
 class Head:
-    """One object: pydicom's dataset without pixels, where it came from, and where its pixels begin."""
+    """One object: what it says without its pixels (`get` and `in`, as of pydicom's dataset), where it came from, and where its
+    pixels begin."""
 
     part: Part
     data: Any
+    pixels: str  # keyword of the pixel element, "" where there is none
     offset: int  # first byte of native pixels in the file, -1 where they are compressed or absent
     length: int  # bytes of them
-    pixels: str  # keyword of the pixel element, "" where there is none
     known: dict[str, tuple[float, ...] | None] = field(default_factory=dict, repr=False)  # numbers asked for before: pydicom is slow
 
     def get(self, keyword: str, default: Any = None) -> Any:
@@ -111,9 +110,14 @@ class Head:
     def photometric(self) -> str:
         return str(self.get("PhotometricInterpretation", "MONOCHROME2"))
 
+    @property
+    def dataset(self) -> Any:
+        """pydicom's dataset without pixels."""
+        return self.data.dataset if isinstance(self.data, elements.Elements) else self.data
+
     @cached_property
     def syntax(self) -> str:
-        return str(self.data.file_meta.TransferSyntaxUID)
+        return self.data.syntax if isinstance(self.data, elements.Elements) else str(self.data.file_meta.TransferSyntaxUID)
 
     @property
     def native(self) -> bool:
@@ -130,7 +134,7 @@ def numbers(data: Any, keyword: str) -> tuple[float, ...] | None:
         found = tuple(float(v) for v in several)
     except (TypeError, ValueError, OverflowError) as problem:
         raise FormatError(f"the element {keyword} is not a number ({problem}). Export the object again.") from None
-    if not np.isfinite(found).all():
+    if not all(map(isfinite, found)):
         raise FormatError(f"the element {keyword} is {found}, which is not finite. Export the object again.")
     return found or None
 
@@ -141,21 +145,42 @@ def spot(place: Path, part: Part) -> Path:
 
 
 def read_head(place: Path, part: Part) -> Head:
-    """The dataset of `part` up to its pixels."""
+    """The object of `part` up to its pixels."""
+    where = spot(place, part)
+
+    def again() -> Any:
+        with part.open() as file:
+            return _parsed(where, file)[0]
+
+    with part.open() as file:
+        plain = elements.read(file, _wanted(), again)
+        if plain is not None:
+            return Head(part, plain, *plain.pixels)
+        file.seek(0)
+        return Head(part, *_parsed(where, file))
+
+
+@cache
+def _wanted() -> elements.Tags:
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tags = {tag: keyword for keyword in _TAGS if (tag := tag_for_keyword(keyword)) is not None}
+    return {tag: (keyword, dictionary_VR(tag).encode()) for tag, keyword in tags.items()}
+
+
+def _parsed(where: Path, file: BinaryIO) -> tuple[Any, str, int, int]:
+    """pydicom's dataset up to the pixels; keyword of those, their first byte and their number of bytes, as a Head has them."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    where = spot(place, part)
-    with part.open() as file:
-        try:
-            data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-            if not data.file_meta and not len(data):
-                raise FormatError(f"{where} holds no DICOM elements. {REMEDY}")
-            _name_syntax(data)
-            keyword, offset, length = _find_pixels(file, data)
-        except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as problem:
-            raise FormatError(f"{where} cannot be read as DICOM: {str(problem).splitlines()[0]}. {REMEDY}") from problem
-    return Head(part, data, offset, length, keyword)
+    try:
+        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        if not data.file_meta and not len(data):
+            raise FormatError(f"{where} holds no DICOM elements. {REMEDY}")
+        _name_syntax(data)
+        return data, *_find_pixels(file, data)
+    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as problem:
+        raise FormatError(f"{where} cannot be read as DICOM: {str(problem).splitlines()[0]}. {REMEDY}") from problem
 
 
 def _name_syntax(data: Any) -> None:
@@ -166,7 +191,7 @@ def _name_syntax(data: Any) -> None:
         meta.TransferSyntaxUID = _NATIVE[0] if implicit else _NATIVE[1] if little else _NATIVE[2]
 
 
-def _find_pixels(file: Any, data: Any) -> tuple[str, int, int]:
+def _find_pixels(file: BinaryIO, data: Any) -> tuple[str, int, int]:
     """(keyword, offset, length) of the pixel element at which reading stopped."""
     implicit, little = data.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"
@@ -176,20 +201,21 @@ def _find_pixels(file: Any, data: Any) -> tuple[str, int, int]:
     if len(head) < 8:
         return "", -1, -1
     tag = int.from_bytes(head[0:2], order) << 16 | int.from_bytes(head[2:4], order)
-    if tag not in _PIXEL_TAGS:
+    if tag not in elements.PIXELS:
         return "", -1, -1
-    keyword = _PIXELS[_PIXEL_TAGS.index(tag)]
     size = 8 if implicit else 12
     length = int.from_bytes(head[size - 4 : size], order)
-    offset = file.tell() - len(head) + size
-    return keyword, -1 if length == 0xFFFFFFFF else offset, -1 if length == 0xFFFFFFFF else length
+    known = length != elements.UNDEFINED
+    return elements.PIXELS[tag], file.tell() - len(head) + size if known else -1, length if known else -1
 
 
 def what_else(head: Head) -> str:
     """In words, what an object without image pixels is; "" for an image."""
-    sop = head.data.get("SOPClassUID")
+    if "Rows" in head.data and "Columns" in head.data and head.pixels and "DirectoryRecordSequence" not in head.data:
+        return ""
+    sop = head.dataset.get("SOPClassUID")
     name = str(getattr(sop, "name", "")) or "an object without a storage class"
-    kind = str(head.data.file_meta.get("MediaStorageSOPClassUID", ""))
+    kind = str(head.dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     if kind == "1.2.840.10008.1.3.10" or "DirectoryRecordSequence" in head.data:
         return "a DICOMDIR, the index of a folder, which holds no pixels itself"
     if head.modality in _NO_IMAGE and not head.pixels:
@@ -197,9 +223,7 @@ def what_else(head: Head) -> str:
         return f"{told} ({name}), which holds no pixels"
     if not head.pixels:
         return f"{name}, which holds no pixels"
-    if "Rows" not in head.data or "Columns" not in head.data:
-        return f"{name} without rows and columns"
-    return ""
+    return f"{name} without rows and columns"
 
 
 def words(head: Head) -> dict[str, Any]:

@@ -61,11 +61,11 @@ def _bits(head: Head) -> int | None:
 
 
 def _modality_table(head: Head) -> bool:
-    return "ModalityLUTSequence" in head.data and bool(head.data.ModalityLUTSequence)
+    return "ModalityLUTSequence" in head.data and bool(head.dataset.ModalityLUTSequence)
 
 
 def _table_bits(head: Head) -> int:
-    return int(head.data.ModalityLUTSequence[0].LUTDescriptor[2])
+    return int(head.dataset.ModalityLUTSequence[0].LUTDescriptor[2])
 
 
 def stored(place: Path, head: Head) -> Array:
@@ -134,14 +134,14 @@ def _decoded(place: Path, head: Head) -> Array:
     try:
         with head.part.open() as file:
             data = pydicom.dcmread(file, force=True)
-            data.file_meta.TransferSyntaxUID = head.data.file_meta.TransferSyntaxUID
+            data.file_meta.TransferSyntaxUID = head.dataset.file_meta.TransferSyntaxUID
             array = np.asarray(data.pixel_array)
     except (RuntimeError, ValueError, AttributeError, NotImplementedError, EOFError, OSError, KeyError, IndexError) as problem:
         lines = [line.strip() for line in str(problem).strip().splitlines()[:4]]
         cause = "; ".join(lines[1:] or lines).rstrip(".")
         unknown = "support" in cause or "1 bits" in cause
         remedy = "Decompress it first (gdcmconv --raw, or dcmdjpeg of dcmtk)." if unknown else REMEDY
-        name = head.data.file_meta.TransferSyntaxUID.name
+        name = head.dataset.file_meta.TransferSyntaxUID.name
         raise FormatError(f"{where}: its pixels ({name}) cannot be decoded: {cause}. {remedy}") from problem
     array = array if head.frames > 1 and array.ndim == (3 if head.samples == 1 else 4) else array[None]
     return array[:, None] if head.samples == 1 else np.moveaxis(array, -1, 1)
@@ -153,14 +153,27 @@ def real(array: Array, frame: Frame, kind: np.dtype[Any]) -> Array:
     if head.photometric == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
-        return np.moveaxis(np.asarray(apply_color_lut(array[0], head.data))[..., :3], -1, 0).astype(kind, copy=False)
+        return np.moveaxis(np.asarray(apply_color_lut(array[0], head.dataset))[..., :3], -1, 0).astype(kind, copy=False)
     if head.photometric == "MONOCHROME1":
         array = _inverted(array, head)
     if _modality_table(head):
         from pydicom.pixels.processing import apply_modality_lut
 
-        return np.asarray(apply_modality_lut(array, head.data)).astype(kind, copy=False)
+        return np.asarray(apply_modality_lut(array, head.dataset)).astype(kind, copy=False)
     return to_real(array, frame.slope, frame.intercept, bits=_bits(head)).astype(kind, copy=False)
+
+
+def fill(out: Array, array: Array, frame: Frame) -> None:
+    """Write what `real` gives into `out`; whole numbers of a plain picture are scaled in place, without a copy of their own."""
+    plain = frame.head.photometric == "MONOCHROME2" and not _modality_table(frame.head)
+    if not (plain and out.dtype.kind in "iu"):
+        out[...] = real(array, frame, out.dtype)
+        return
+    out[...] = array
+    if frame.slope != 1:
+        out *= out.dtype.type(frame.slope)
+    if frame.intercept != 0:
+        out += out.dtype.type(frame.intercept)
 
 
 def _inverted(array: Array, head: Head) -> Array:

@@ -27,7 +27,7 @@ def is_segmentation(head: Head) -> bool:
 
 def names(head: Head) -> dict[int, str]:
     """Segment number -> label, in order of number; the background of a label map is left out."""
-    found = {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in head.data.SegmentSequence}
+    found = {int(item.SegmentNumber): str(item.get("SegmentLabel", "")) for item in head.dataset.SegmentSequence}
     return {number: found[number] for number in sorted(found) if number or not is_labelmap(head)}
 
 

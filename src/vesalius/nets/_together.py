@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-WIDE = 64  # channels, from which on a kernel's registers are full
+Norm = nn.InstanceNorm2d | nn.InstanceNorm3d
+WIDE = 256  # channels, at which the kernels that normalise are fastest
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -26,7 +28,7 @@ def channels_together(x: Tensor) -> bool:
 def widened(x: Tensor) -> Tensor:
     """One sample (1, C, *S) as (1, g C, N / g, 1): g neighbouring voxels as one, so many that `WIDE` channels are there."""
     channels, voxels = x.shape[1], prod(x.shape[2:])
-    group = next((g for g in (1, 2, 4, 8) if g * channels >= WIDE and voxels % g == 0), 1)
+    group = next((g for g in (32, 16, 8, 4, 2) if g * channels <= WIDE and voxels % g == 0), 1)
     return x.movedim(1, -1).reshape(1, voxels // group, 1, group * channels).movedim(-1, 1)
 
 
@@ -37,15 +39,47 @@ def moments(wide: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return mean.mean(0), variance.mean(0) + mean.var(0, correction=0)
 
 
-def normalised_widely(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor:
-    """Every channel of every sample of `x` by its own mean and variance, where no gradient is wanted."""
-    out = []
-    for sample in torch.split(x, 1):
+def normalised_widely(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False) -> Tensor:
+    """Every channel of every sample of `x` by its own mean and variance, then leaky with `slope`, where no gradient is wanted; in the
+    memory of `x` where that is nobody else's (`own`)."""
+    out = x if own else torch.empty_like(x)
+    for sample, made in zip(torch.split(x, 1), torch.split(out, 1), strict=True):
         wide = widened(sample)
         mean, variance, weight, bias = _many([*moments(wide, x.shape[1]), layer.weight, layer.bias], wide.shape[1] // x.shape[1])
-        made = F.batch_norm(wide, mean, variance, weight, bias, training=False, eps=layer.eps)
-        out.append(made.movedim(1, -1).reshape(1, *x.shape[2:], x.shape[1]).movedim(-1, 1))
-    return out[0] if len(out) == 1 else torch.cat(out)
+        into = widened(made), torch.empty(0), torch.empty(0)
+        torch.native_batch_norm(wide, weight, bias, mean, variance, False, 0.0, layer.eps, out=into)
+    return out if slope == 1 else F.leaky_relu_(out, slope)
+
+
+class Normalised(torch.autograd.Function):
+    """`Normalised.apply(x, weight, bias, eps, slope)`: every channel of every sample by its own mean and variance, then leaky. Samples are
+    worked on where they lie: nothing is put together afterwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float) -> Tensor:
+        out, kept = torch.empty_like(x), torch.empty(2, len(x), x.shape[1])
+        for k, (sample, made) in enumerate(zip(torch.split(x, 1), torch.split(out, 1), strict=True)):
+            torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps, out=(made, kept[0, k], kept[1, k]))
+        if slope != 1:
+            F.leaky_relu_(out, slope)
+        ctx.save_for_backward(x, weight, out, kept)
+        ctx.eps, ctx.slope = eps, slope
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, out, kept = ctx.saved_tensors
+        grad = grads[0].contiguous(memory_format=LAYOUT[x.ndim])
+        into, slopes = torch.empty_like(x), torch.empty(2, len(x), x.shape[1])
+        for k, (sample, one, made, back) in enumerate(zip(*(torch.split(t, 1) for t in (x, grad, out, into)), strict=True)):
+            if ctx.slope != 1:
+                one = torch.ops.aten.leaky_relu_backward(one, made, ctx.slope, True)
+            torch.ops.aten.native_batch_norm_backward.out(
+                one, sample, weight, None, None, kept[0, k], kept[1, k], True, ctx.eps, [True] * 3,
+                out0=back, out1=slopes[0, k], out2=slopes[1, k])  # fmt: skip
+        by_weight, by_bias = slopes.sum(1)
+        return into, *(None if weight is None else one for one in (by_weight, by_bias)), None, None
 
 
 def _many(values: Sequence[Tensor | None], times: int) -> list[Tensor | None]:
@@ -87,3 +121,10 @@ def tracing() -> bool:
 def learning(x: Tensor) -> bool:
     """Whether a gradient of `x` is wanted, in maps that are worked on here."""
     return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype == torch.bfloat16 and channels_together(x)
+
+
+def joins(x: Tensor, skip: Tensor) -> bool:
+    """Whether a way up of these maps is worked on here."""
+    if tracing() or (torch.is_grad_enabled() and not learning(x)):
+        return False
+    return all(one.dtype == torch.bfloat16 and channels_together(one) for one in (x, skip))

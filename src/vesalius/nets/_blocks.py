@@ -49,7 +49,8 @@ def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False)
         return None
     samples = x.split(1) if together else [x.contiguous()]  # type: ignore[no-untyped-call]
     each = [F.batch_norm(one, None, None, layer.weight, layer.bias, training=True, eps=layer.eps) for one in samples]
-    return F.leaky_relu(each[0] if len(each) == 1 else torch.cat(each), slope)
+    whole = each[0] if len(each) == 1 else torch.cat(each)
+    return whole if slope == 1 else F.leaky_relu(whole, slope, inplace=True)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 
 Steps = Sequence[int]
 Box = tuple[slice, ...]
+Rising = nn.ConvTranspose2d | nn.ConvTranspose3d
+Near = nn.Conv2d | nn.Conv3d
 CONVOLVE: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
 SEEN = {(1, 1): 1, (3, 1): 3, (1, 2): 1, (3, 2): 2}  # coarse voxels that a fine one sees, by side of the kernel and stride
 LEAST = 4  # voxels along each axis of a coarse map
@@ -27,7 +29,7 @@ WORTH = {False: 20, True: 1000}  # fine voxels for each coarse channel, from whi
 EVERY = slice(None)
 
 
-def seen(up: nn.Module, conv: nn.Module) -> tuple[int, ...]:
+def seen(up: Rising, conv: Near) -> tuple[int, ...]:
     """Coarse voxels along each axis that a voxel behind `conv` sees, which comes after the transposed convolution `up`; none where the
     two are not joined here."""
     pairs, ones = list(zip(conv.kernel_size, up.stride, strict=True)), (1,) * len(conv.kernel_size)
@@ -36,7 +38,7 @@ def seen(up: nn.Module, conv: nn.Module) -> tuple[int, ...]:
     return tuple(SEEN[pair] for pair in pairs) if plain and fits else ()
 
 
-def pays(x: Tensor, up: nn.Module, conv: nn.Module, *, learning: bool) -> bool:
+def pays(x: Tensor, up: Rising, conv: Near, *, learning: bool) -> bool:
     """Whether the coarse map `x` (B, C, *s) should go through `up` and `conv` at once."""
     across = seen(up, conv)
     if not across or min(x.shape[2:]) < LEAST:
@@ -75,17 +77,17 @@ def _sum(made: Tensor, axis: int, pairs: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def edges(bias: Tensor, near: Tensor) -> Tensor:
-    """(K, *sides) what `bias` (c,) at every voxel gives behind the kernel `near` (K, c, *sides), at the first, inner and last voxels
+    """(*sides, K) what `bias` (c,) at every voxel gives behind the kernel `near` (K, c, *sides), at the first, inner and last voxels
     along each axis."""
     sides = near.shape[2:]
     flat = bias.reshape(1, -1, *[1] * len(sides)).expand(1, -1, *sides)
     out: Tensor = CONVOLVE[len(sides)](flat, near, padding=[side // 2 for side in sides])[0]
-    return out
+    return out.movedim(0, -1)
 
 
 class Placed(torch.autograd.Function):
     """`Placed.apply(out, edge, steps, *blocks)`: `out` (B, K, *S), whose channels lie together, and what is added to it: the results of
-    the kernels of `joined`, and `edge` (K, *sides) at its border."""
+    the kernels of `joined`, and `edge` (*sides, K) at its border."""
 
     @staticmethod
     def forward(ctx: Any, out: Tensor, edge: Tensor, steps: Steps, *blocks: Tensor) -> Tensor:
@@ -102,9 +104,9 @@ class Placed(torch.autograd.Function):
             block = grad.new_zeros(batch, *sides, channels).movedim(-1, 1)
             part(block).copy_(fine)
             blocks.append(block)
-        edge = torch.zeros(ctx.edge)
+        edge, voxels = torch.zeros(ctx.edge), grad.movedim(1, -1)
         for here, there in _faces(ctx.edge):
-            edge[there] += _collapsed(grad[here].float(), edge[there].shape)
+            edge[there] += _collapsed(voxels[here].float(), edge[there].shape)
         return grad, edge, None, *blocks
 
 
@@ -112,8 +114,9 @@ def place(out: Tensor, edge: Tensor, steps: Steps, blocks: Sequence[Tensor]) -> 
     """`Placed` without a gradient."""
     for (fine, part), block in zip(_rows(out, steps, blocks[0].shape[2:]), blocks, strict=True):
         fine.add_(part(block))
+    voxels = out.movedim(1, -1)
     for here, there in _faces(edge.shape):
-        out[here] += _spread(edge[there].to(out.dtype), out.shape[2:])
+        voxels[here] += _spread(edge[there].to(out.dtype), out.shape[2:])
     return out
 
 
@@ -141,27 +144,27 @@ def _span(inside: int, step: int, early: bool) -> tuple[slice, slice]:
 
 
 def _faces(edge: Sequence[int]) -> Iterator[tuple[Box, Box]]:
-    """The border of a map in faces that share no voxel, and their places in an `edge` of the shape (K, *sides)."""
-    sides = edge[1:]
+    """The border of voxels (B, *S, K) in faces that share none, and their places in an `edge` of the shape (*sides, K)."""
+    sides = edge[:-1]
     for axis, last in product(range(len(sides)), (False, True)):
         if sides[axis] == 3:
             here = [slice(1, -1) if side == 3 else EVERY for side in sides[:axis]]
             there = [slice(side // 2, side // 2 + 1) for side in sides[:axis]]
-            end, rest = slice(-1, None) if last else slice(1), [EVERY] * (len(sides) - axis - 1)
-            yield (EVERY, EVERY, *here, end, *rest), (EVERY, *there, end, *rest)
+            end = slice(-1, None) if last else slice(1)
+            yield (EVERY, *here, end), (*there, end)
 
 
 def _spread(edge: Tensor, sides: Sequence[int]) -> Tensor:
-    """Part of an edge (K, *places) for a face of a map of `sides`: first, inner and last voxels along each axis; single ones as they are."""
-    for axis, side in enumerate(sides, start=1):
+    """Part of an edge (*places, K) for a face of a map of `sides`: first, inner and last voxels along each axis; single ones as they are."""
+    for axis, side in enumerate(sides):
         if edge.shape[axis] == 3:
             edge = edge.index_select(axis, torch.tensor([0, *[1] * (side - 2), 2]))
     return edge
 
 
 def _collapsed(face: Tensor, shape: Sequence[int]) -> Tensor:
-    """The sums (K, *places) of a face (B, K, *S): over first, inner and last voxels along each axis, or over all."""
-    for axis, places in enumerate(shape[1:], start=2):
+    """The sums (*places, K) of a face (B, *S, K): over first, inner and last voxels along each axis, or over all."""
+    for axis, places in enumerate(shape[:-1], start=1):
         parts = face.tensor_split((1, -1), axis) if places == 3 else (face,)
         face = torch.cat([part.sum(axis, keepdim=True) for part in parts], axis)
     return face.sum(0)
@@ -190,7 +193,7 @@ class Kept:
         return len(now) == len(self.of) and all(a[0] is b[0] and a[1:] == b[1:] for a, b in zip(now, self.of, strict=True))
 
 
-def kernels(up: nn.Module, conv: nn.Module, *, dtype: torch.dtype) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+def kernels(up: Rising, conv: Near, *, dtype: torch.dtype) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
     """What `climbed` needs: joined kernels, the kernel of the skip, its bias with what the bias of `up` gives inside, and at the border
     what that gives beyond it. Kernels are joined in single precision, or in `dtype` where a gradient is wanted."""
     learning = torch.is_grad_enabled()
@@ -198,11 +201,11 @@ def kernels(up: nn.Module, conv: nn.Module, *, dtype: torch.dtype) -> tuple[list
         near, other = torch.split(conv.weight, (up.out_channels, conv.in_channels - up.out_channels), 1)
         one, two = (weight.to(dtype) if learning else weight.float() for weight in (up.weight, near))
         made, edge = joined(one, two, seen(up, conv)), edges(up.bias.float(), near.float())
-        inner = edge[(EVERY, *(slice(side // 2, side // 2 + 1) for side in edge.shape[1:]))]
-        return [kernel.to(dtype) for kernel in made], other.to(dtype), (conv.bias + inner.flatten()).to(dtype), edge - inner
+        inner = edge[tuple(side // 2 for side in edge.shape[:-1])]
+        return [kernel.to(dtype) for kernel in made], other.to(dtype), (conv.bias + inner).to(dtype), edge - inner
 
 
-def climbed(x: Tensor, skip: Tensor, *, up: nn.Module, conv: nn.Module, kept: Kept) -> Tensor:
+def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> Tensor:
     """`conv` of `up(x)` beside `skip`."""
     convolve, learning = CONVOLVE[x.ndim - 2], torch.is_grad_enabled()
     weights = [up.weight, up.bias, conv.weight, conv.bias]

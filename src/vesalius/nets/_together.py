@@ -34,9 +34,10 @@ def widened(x: Tensor) -> Tensor:
 
 def moments(wide: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and variance (C,) of each channel of a sample that was `widened`."""
-    zeros = torch.zeros(wide.shape[1])
-    mean, variance = (found.reshape(-1, channels) for found in torch.batch_norm_update_stats(wide, zeros, torch.ones_like(zeros), 0.0))
-    return mean.mean(0), variance.mean(0) + mean.var(0, correction=0)
+    exact = torch.zeros(wide.shape[1])  # without statistics to update, in single precision, torch gives its own in bf16
+    mean, variance = (found.view(-1, channels) for found in torch.batch_norm_update_stats(wide, exact, exact, 0.0))
+    between, whole = torch.var_mean(mean, 0, correction=0)
+    return whole, variance.mean(0) + between
 
 
 def normalised_widely(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False) -> Tensor:
@@ -49,6 +50,12 @@ def normalised_widely(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool =
         into = widened(made), torch.empty(0), torch.empty(0)
         torch.native_batch_norm(wide, weight, bias, mean, variance, False, 0.0, layer.eps, out=into)
     return out if slope == 1 else F.leaky_relu_(out, slope)
+
+
+def _many(values: Sequence[Tensor | None], times: int) -> list[Tensor | None]:
+    """Every one of `values` (C,) so many `times` in a row."""
+    there = torch.stack([value.float() for value in values if value is not None]).repeat(1, times).unbind()
+    return [*there, *[None] * (len(values) - len(there))]
 
 
 class Normalised(torch.autograd.Function):
@@ -80,11 +87,6 @@ class Normalised(torch.autograd.Function):
                 out0=back, out1=slopes[0, k], out2=slopes[1, k])  # fmt: skip
         by_weight, by_bias = slopes.sum(1)
         return into, *(None if weight is None else one for one in (by_weight, by_bias)), None, None
-
-
-def _many(values: Sequence[Tensor | None], times: int) -> list[Tensor | None]:
-    """Every one of `values` (C,) so many `times` in a row."""
-    return [None if value is None else value.repeat(times) for value in values]
 
 
 def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:

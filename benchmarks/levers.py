@@ -31,6 +31,8 @@ NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
 RAISED = "transposed convolutions are matrix products"
+JOINED = "a transposed convolution and the convolution behind it are one"
+PLACE = "samples are normalised and made leaky where they lie"
 BESIDE = "gradients of maps that were beside each other are maps of their own"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
@@ -45,7 +47,7 @@ def norm():
     """Where it is, and what stands there without the lever."""
     from vesalius.nets import _blocks
 
-    return _blocks, "normalised", lambda x, layer: None
+    return _blocks, "normalised", lambda x, layer, **how: None
 
 
 def wide():
@@ -53,10 +55,29 @@ def wide():
 
     from vesalius.nets import _blocks
 
-    def one(x, layer):
-        return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+    def one(x, layer, *, slope=1.0, own=False):
+        return F.leaky_relu(F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps), slope, inplace=True)
 
     return _blocks, "normalised_widely", one
+
+
+def joined():
+    from vesalius.nets import _blocks
+
+    return _blocks, "joins", lambda *maps: False
+
+
+def place():
+    import torch
+    from torch.nn import functional as F
+
+    from vesalius.nets import _blocks
+
+    def apart(x, weight, bias, eps, slope):
+        each = [F.batch_norm(one, None, None, weight, bias, training=True, eps=eps) for one in x.split(1)]
+        return F.leaky_relu(torch.cat(each) if len(each) > 1 else each[0], slope, inplace=True)
+
+    return _blocks, "Normalised", SimpleNamespace(apply=apart)
 
 
 def raised():
@@ -303,7 +324,8 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (RAISED, raised), (BESIDE, beside))),
+    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (PLACE, place), (RAISED, raised), (BESIDE, beside))),
+    (JOINED, volume(JOINED, joined, [96, 96, 80], [64] * 3)),
     (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
     (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
     (MEMORY, memory),

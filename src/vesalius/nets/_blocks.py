@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.nets._climb import Kept, climbed, pays
+from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._together import Beside, Norm, Normalised, channels_together, joins, learning, normalised_widely, raised, tracing
 
 Sides = Sequence[int]
@@ -138,6 +138,13 @@ class ConvBlock(nn.Sequential):
         activation: nn.Module = nn.LeakyReLU(SLOPE, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
         super().__init__(convolution(ndim, channels, kernel, stride=stride), normalisation(norm, ndim, channels[1]), activation)
 
+    @property
+    def convolution(self) -> Near:
+        """The first of the three."""
+        layer = self[0]
+        assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+        return layer
+
     def after(self, x: Tensor) -> Tensor:
         """What comes after the convolution, whose result `x` is."""
         if isinstance(self[1], InstanceNorm2d | InstanceNorm3d):
@@ -190,11 +197,13 @@ class Up(nn.Module):
 
     def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:
         """The same through `block`, whose first convolution and the transposed one are made one where that pays."""
-        first, *rest = [block] if isinstance(block, ConvBlock) else block  # type: ignore[call-overload]
-        if not (joins(x, skip) and pays(x, self.up, first[0], learning=torch.is_grad_enabled())):
+        first, *rest = [block] if isinstance(block, ConvBlock) else block.children()
+        assert isinstance(first, ConvBlock)
+        conv = first.convolution
+        if not (joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled())):
             out: Tensor = block(self(x, skip))
             return out
-        out = first.after(climbed(x, skip, up=self.up, conv=first[0], kept=self.kept))
+        out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
         for layer in rest:
             out = layer(out)
         return out
@@ -264,6 +273,7 @@ class Ladder(nn.Module, ABC):
         scales: list[Tensor] = [] if self.ups else [x]
         skips.pop()
         for up, block in zip(self.ups, self.blocks, strict=True):
+            assert isinstance(up, Up)
             x = up.through(x, skips.pop(), block)  # what nobody needs any more goes on the way
             scales.insert(0, x)
         return scales

@@ -9,6 +9,7 @@ one voxel before what the coarse voxel of its number covers, and there is one bl
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -155,7 +156,7 @@ def _faces(edge: Sequence[int]) -> Iterator[tuple[Box, Box]]:
 
 
 def _spread(edge: Tensor, sides: Sequence[int]) -> Tensor:
-    """Part of an edge (*places, K) for a face of a map of `sides`: first, inner and last voxels along each axis; single ones as they are."""
+    """Part of an edge (*places, K) for a face of a map of `sides`: its first, inner and last places for the voxels that they stand for."""
     for axis, side in enumerate(sides):
         if edge.shape[axis] == 3:
             edge = edge.index_select(axis, torch.tensor([0, *[1] * (side - 2), 2]))
@@ -180,8 +181,9 @@ class Kept:
     def __deepcopy__(self, memo: Any) -> "Kept":
         return Kept()
 
-    def get(self, weights: Sequence[Tensor], make: Callable[[], Any]) -> Any:
-        """What `make` gives, from before if all of `weights` are what they were."""
+    def get(self, layers: Sequence[nn.Module], make: Callable[[], Any]) -> Any:
+        """What `make` gives, from before if all weights of `layers` are what they were."""
+        weights = [weight for layer in layers for weight in layer.parameters()]
         if any(weight.is_inference() for weight in weights):  # torch does not count their changes
             return make()
         now = tuple((weight, weight._version, weight.data_ptr()) for weight in weights)
@@ -197,8 +199,9 @@ def kernels(up: Rising, conv: Near, *, dtype: torch.dtype) -> tuple[list[Tensor]
     """What `climbed` needs: joined kernels, the kernel of the skip, its bias with what the bias of `up` gives inside, and at the border
     what that gives beyond it. Kernels are joined in single precision, or in `dtype` where a gradient is wanted."""
     learning = torch.is_grad_enabled()
+    assert up.bias is not None and conv.bias is not None  # see `seen`
     with torch.autocast("cpu", enabled=False):
-        near, other = torch.split(conv.weight, (up.out_channels, conv.in_channels - up.out_channels), 1)
+        near, other = torch.split(conv.weight, [up.out_channels, conv.in_channels - up.out_channels], 1)
         one, two = (weight.to(dtype) if learning else weight.float() for weight in (up.weight, near))
         made, edge = joined(one, two, seen(up, conv)), edges(up.bias.float(), near.float())
         inner = edge[tuple(side // 2 for side in edge.shape[:-1])]
@@ -208,8 +211,8 @@ def kernels(up: Rising, conv: Near, *, dtype: torch.dtype) -> tuple[list[Tensor]
 def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> Tensor:
     """`conv` of `up(x)` beside `skip`."""
     convolve, learning = CONVOLVE[x.ndim - 2], torch.is_grad_enabled()
-    weights = [up.weight, up.bias, conv.weight, conv.bias]
-    made, near, bias, edge = kernels(up, conv, dtype=x.dtype) if learning else kept.get(weights, lambda: kernels(up, conv, dtype=x.dtype))
+    make = partial(kernels, up, conv, dtype=x.dtype)
+    made, near, bias, edge = make() if learning else kept.get([up, conv], make)
     out = convolve(skip, near, bias, padding=conv.padding)
     blocks = [convolve(x, kernel, padding=[n // 2 for n in seen(up, conv)]) for kernel in made]
     if not learning:

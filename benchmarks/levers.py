@@ -32,8 +32,6 @@ MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
-PLACE = "samples are normalised and made leaky where they lie"
-BESIDE = "gradients of maps that were beside each other are maps of their own"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -67,31 +65,10 @@ def joined():
     return _blocks, "joins", lambda *maps: False
 
 
-def place():
-    import torch
-    from torch.nn import functional as F
-
-    from vesalius.nets import _blocks
-
-    def apart(x, weight, bias, eps, slope):
-        each = [F.batch_norm(one, None, None, weight, bias, training=True, eps=eps) for one in x.split(1)]
-        return F.leaky_relu(torch.cat(each) if len(each) > 1 else each[0], slope, inplace=True)
-
-    return _blocks, "Normalised", SimpleNamespace(apply=apart)
-
-
 def raised():
     from vesalius.nets import _blocks
 
     return _blocks, "raised", lambda x, layer: layer(x)
-
-
-def beside():
-    import torch
-
-    from vesalius.nets import _blocks
-
-    return _blocks, "Beside", SimpleNamespace(apply=lambda *maps: torch.cat(maps, 1))
 
 
 def lines():
@@ -324,7 +301,7 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (PLACE, place), (RAISED, raised), (BESIDE, beside))),
+    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (RAISED, raised))),
     (JOINED, volume(JOINED, joined, [96, 96, 80], [64] * 3)),
     (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
     (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, climbed, pays
-from vesalius.nets._together import Beside, Norm, Normalised, channels_together, joins, learning, normalised_widely, raised, tracing
+from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
 
 Sides = Sequence[int]
 
@@ -40,10 +40,7 @@ def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False)
     in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
     together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_together(x)
-    if together and not tracing():
-        if torch.is_grad_enabled():
-            made: Tensor = Normalised.apply(x, layer.weight, layer.bias, layer.eps, slope)  # type: ignore[no-untyped-call]
-            return made
+    if together and not torch.is_grad_enabled() and not tracing():
         return normalised_widely(x, layer, slope=slope, own=own)
     if not together and (len(x) > 1 or x.device.type != "cpu"):
         return None
@@ -190,10 +187,7 @@ class Up(nn.Module):
         self.kept = Kept()
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        if not learning(x):
-            return torch.cat((self.up(x), skip), 1)
-        made: Tensor = Beside.apply(raised(x, self.up), skip)  # type: ignore[no-untyped-call]
-        return made
+        return torch.cat((raised(x, self.up) if learning(x) else self.up(x), skip), 1)
 
     def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:
         """The same through `block`, whose first convolution and the transposed one are made one where that pays."""

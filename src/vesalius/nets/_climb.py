@@ -9,7 +9,7 @@ one voxel before what the coarse voxel of its number covers, and there is one bl
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from typing import Any
@@ -53,28 +53,28 @@ def pays(x: Tensor, up: Rising, conv: Near, *, learning: bool) -> bool:
 def joined(rising: Tensor, near: Tensor, across: Steps) -> list[Tensor]:
     """The kernels `rising` (C, c, *strides) of a transposed convolution and `near` (K, c, *sides) of a convolution as one. For each
     place in a block along all axes but the last: (stride K, C, *across), K outputs for every place along the last axis."""
-    ndim, steps, sides = len(across), rising.shape[2:], near.shape[2:]
+    steps, sides = tuple(rising.shape[2:]), tuple(near.shape[2:])
     left = near.movedim((0, 1), (-2, -1)).reshape(-1, near.shape[1])
-    made = (left @ rising.movedim(0, -1).reshape(near.shape[1], -1)).reshape(*sides, len(near), *steps, len(rising))
-    for axis, (side, step, n) in enumerate(zip(sides, steps, across, strict=True)):
-        made = torch.stack([_sum(made, ndim - axis, pairs) for pairs in _pairs(side, step, n)], -1)
-    made = made.reshape(*made.shape[:2], *(count for both in zip(steps, across, strict=True) for count in both))
-    order = [*range(2, 2 + 2 * ndim, 2), 0, 1, *range(3, 3 + 2 * ndim, 2)]
-    return list(made.permute(order).reshape(prod(steps[:-1]), -1, len(rising), *across).unbind(0))
+    each = (left @ rising.movedim(0, -1).reshape(near.shape[1], -1)).reshape(prod(sides), len(near), prod(steps), len(rising))
+    made = places(sides, steps, tuple(across)).to(each.dtype) @ each.movedim(2, 1).reshape(-1, len(near) * len(rising))
+    made = made.reshape(prod(steps[:-1]), steps[-1], *across, len(near), len(rising))
+    whole = made.movedim((-2, -1), (2, 3)).reshape(prod(steps[:-1]), -1, len(rising), *across)
+    return list(whole.unbind(0))
 
 
-def _pairs(side: int, step: int, n: int) -> Iterator[list[tuple[int, int]]]:
-    """Along an axis, for each of `step` places in a block and each of `n` coarse voxels: places in the kernel of the convolution, and in
-    that of the transposed one, whose products count there."""
-    for inside, coarse in product(range(step), range(n)):
-        reach = step * (n - 1 - coarse) + inside
-        yield [(d, o) for d in range(side) for o in range(step) if o - d + side - 1 == reach]
-
-
-def _sum(made: Tensor, axis: int, pairs: Sequence[tuple[int, int]]) -> Tensor:
-    """The sum of `made` over `pairs` of places: on its first axis, and on the one that is then `axis`."""
-    first, *rest = [made[d].select(axis, o) for d, o in pairs]
-    return sum(rest, first)
+@lru_cache
+def places(sides: tuple[int, ...], steps: tuple[int, ...], across: tuple[int, ...]) -> Tensor:
+    """Which products count where, 0 or 1: a row for each place in a block and each coarse voxel that it sees, a column for each place in
+    the kernel of the convolution and each in that of the transposed one."""
+    with torch.inference_mode(False):  # what is kept must serve gradients too
+        found = torch.ones(())
+        for side, step, n in zip(sides, steps, across, strict=True):
+            inside, coarse, near, own = (torch.arange(count) for count in (step, n, side, step))
+            reach = step * (n - 1 - coarse) + inside[:, None]
+            axis = (reach[..., None, None] == own - near[:, None] + side - 1).float()
+            found = torch.tensordot(found, axis, 0)
+        order = [4 * axis + k for k in range(4) for axis in range(len(sides))]
+        return found.permute(order).reshape(prod(steps) * prod(across), prod(sides) * prod(steps))
 
 
 def edges(bias: Tensor, near: Tensor) -> Tensor:

@@ -1,18 +1,15 @@
 """The passes between the convolutions of a decoder, for maps in bf16 on a processor whose channels lie together in memory.
 
-Same formulas as torch's own layers, other kernels. Torch's normalisation works on the channels of one voxel at a time, and 16 of them fill
-half of a register: here some voxels count as one with as many times the channels. Its backward of a transposed convolution takes six times
-as long as the matrix products that it is. And the gradients of two maps that were put beside each other are slices of one, which cost
-eight times as much to add to another as maps of their own (all torch 2.13; benchmarks/levers.py).
+Same formulas as torch's own layers, other kernels. Torch's normalisation works on the channels of one voxel at a time, and 16 of them
+fill half of a register: here some voxels count as one with as many times the channels. Its backward of a transposed convolution takes six times
+as long as the matrix products that it is (all torch 2.13; benchmarks/levers.py).
 """
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 Norm = nn.InstanceNorm2d | nn.InstanceNorm3d
@@ -58,37 +55,6 @@ def _many(values: Sequence[Tensor | None], times: int) -> list[Tensor | None]:
     return [*there, *[None] * (len(values) - len(there))]
 
 
-class Normalised(torch.autograd.Function):
-    """`Normalised.apply(x, weight, bias, eps, slope)`: every channel of every sample by its own mean and variance, then leaky. Samples are
-    worked on where they lie: nothing is put together afterwards."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, slope: float) -> Tensor:
-        out, kept = torch.empty_like(x), torch.empty(2, len(x), x.shape[1])
-        for k, (sample, made) in enumerate(zip(torch.split(x, 1), torch.split(out, 1), strict=True)):
-            torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps, out=(made, kept[0, k], kept[1, k]))
-        if slope != 1:
-            F.leaky_relu_(out, slope)
-        ctx.save_for_backward(x, weight, out, kept)
-        ctx.eps, ctx.slope = eps, slope
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, out, kept = ctx.saved_tensors
-        grad = grads[0].contiguous(memory_format=LAYOUT[x.ndim])
-        into, slopes = torch.empty_like(x), torch.empty(2, len(x), x.shape[1])
-        for k, (sample, one, made, back) in enumerate(zip(*(torch.split(t, 1) for t in (x, grad, out, into)), strict=True)):
-            if ctx.slope != 1:
-                one = torch.ops.aten.leaky_relu_backward(one, made, ctx.slope, True)
-            torch.ops.aten.native_batch_norm_backward.out(
-                one, sample, weight, None, None, kept[0, k], kept[1, k], True, ctx.eps, [True] * 3,
-                out0=back, out1=slopes[0, k], out2=slopes[1, k])  # fmt: skip
-        by_weight, by_bias = slopes.sum(1)
-        return into, *(None if weight is None else one for one in (by_weight, by_bias)), None, None
-
-
 def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
     """What the transposed `layer`, whose kernel is its stride, makes of `x`: one matrix product, whose results are put in their places."""
     sides, kernel, width = x.shape[2:], layer.kernel_size, layer.out_channels
@@ -99,20 +65,6 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
     order = [0, *(axis for k in range(n) for axis in (1 + k, 1 + n + k)), 1 + 2 * n]
     whole = [side * step for side, step in zip(sides, kernel, strict=True)]
     return apart.permute(order).reshape(len(x), *whole, width).movedim(-1, 1)
-
-
-class Beside(torch.autograd.Function):
-    """`Beside.apply(a, b)`: the channels of two maps beside each other; the gradient of each is a map of its own."""
-
-    @staticmethod
-    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
-        ctx.widths = (first.shape[1], second.shape[1])
-        return torch.cat((first, second), 1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
-        parts = torch.split(grads[0], ctx.widths, 1)
-        return tuple(part.contiguous(memory_format=LAYOUT[part.ndim]) for part in parts)
 
 
 def tracing() -> bool:

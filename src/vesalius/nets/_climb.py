@@ -26,7 +26,7 @@ CONVOLVE: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
 SEEN = {(1, 1): 1, (3, 1): 3, (1, 2): 1, (3, 2): 2}  # coarse voxels that a fine one sees, by side of the kernel and stride
 LEAST = 4  # voxels along each axis of a coarse map
 GAIN = 0.9  # part of the products that may be left
-WORTH = {False: 20, True: 1000}  # fine voxels for each coarse channel, from which on joining pays: without a gradient, and with one
+WORTH = {False: 20, True: 250}  # fine voxels for each coarse channel, from which on joining pays: without a gradient, and with one
 EVERY = slice(None)
 
 
@@ -87,14 +87,15 @@ def edges(bias: Tensor, near: Tensor) -> Tensor:
 
 
 class Placed(torch.autograd.Function):
-    """`Placed.apply(out, edge, steps, *blocks)`: `out` (B, K, *S), whose channels lie together, and what is added to it: the results of
+    """`Placed.apply(steps, out, edge, *blocks)`: `out` (B, K, *S), whose channels lie together, and what is added to it: the results of
     the kernels of `joined`, and `edge` (*sides, K) at its border."""
 
     @staticmethod
-    def forward(ctx: Any, out: Tensor, edge: Tensor, steps: Steps, *blocks: Tensor) -> Tensor:
+    def forward(ctx: Any, steps: Steps, *maps: Tensor) -> Tensor:
+        out, edge, *blocks = maps
         ctx.steps, ctx.edge, ctx.block = steps, edge.shape, blocks[0].shape
         ctx.mark_dirty(out)
-        return place(out, edge, steps, blocks)
+        return place(out, edge, steps=steps, blocks=blocks)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
@@ -108,10 +109,10 @@ class Placed(torch.autograd.Function):
         edge, voxels = torch.zeros(ctx.edge), grad.movedim(1, -1)
         for here, there in _faces(ctx.edge):
             edge[there] += _collapsed(voxels[here].float(), edge[there].shape)
-        return grad, edge, None, *blocks
+        return None, grad, edge, *blocks
 
 
-def place(out: Tensor, edge: Tensor, steps: Steps, blocks: Sequence[Tensor]) -> Tensor:
+def place(out: Tensor, edge: Tensor, *, steps: Steps, blocks: Sequence[Tensor]) -> Tensor:
     """`Placed` without a gradient."""
     for (fine, part), block in zip(_rows(out, steps, blocks[0].shape[2:]), blocks, strict=True):
         fine.add_(part(block))
@@ -216,6 +217,6 @@ def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> T
     out = convolve(skip, near, bias, padding=conv.padding)
     blocks = [convolve(x, kernel, padding=[n // 2 for n in seen(up, conv)]) for kernel in made]
     if not learning:
-        return place(out, edge, up.stride, blocks)
-    whole: Tensor = Placed.apply(out, edge, up.stride, *blocks)  # type: ignore[no-untyped-call]
+        return place(out, edge, steps=up.stride, blocks=blocks)
+    whole: Tensor = Placed.apply(up.stride, out, edge, *blocks)  # type: ignore[no-untyped-call]
     return whole

@@ -71,7 +71,7 @@ def test_what_a_bias_gives_is_less_at_a_border() -> None:
 @pytest.mark.parametrize("learning", [True, False])
 def test_a_network_in_bf16_goes_up_as_it_did(learning: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss, logits and gradient, no farther from single precision than those of one layer after the other."""
-    net, image = UNet(3, 1, 2, channels=(16, 32)), noise((2, 1, 24, 32, 24), 4, torch.float32).detach()
+    net, image = UNet(3, 1, 2, channels=(16, 32)), noise((2, 1, 24, 24, 16), 4, torch.float32).detach()
     net = net.to(memory_format=torch.channels_last_3d)
     met: list[bool] = []
     watched = lambda *maps, **words: met.append(True) or climbed(*maps, **words)  # noqa: E731

@@ -1,8 +1,8 @@
 """The passes between the convolutions of a decoder, for maps in bf16 on a processor whose channels lie together in memory.
 
 Same formulas as torch's own layers, other kernels. Torch's normalisation works on the channels of one voxel at a time, and 16 of them
-fill half of a register: here some voxels count as one with as many times the channels. Its backward of a transposed convolution takes six times
-as long as the matrix products that it is (all torch 2.13; benchmarks/levers.py).
+fill half of a register: here some voxels count as one with as many times the channels. Its backward of a transposed convolution takes
+six times as long as the matrix products that it is (all torch 2.13; benchmarks/levers.py).
 """
 
 from collections.abc import Sequence

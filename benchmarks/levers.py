@@ -31,7 +31,7 @@ NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
 RAISED = "transposed convolutions are matrix products"
-BESIDE = "gradients of maps that were beside each other are maps of their own"
+JOINED = "a transposed convolution and the convolution behind it are one"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -45,7 +45,7 @@ def norm():
     """Where it is, and what stands there without the lever."""
     from vesalius.nets import _blocks
 
-    return _blocks, "normalised", lambda x, layer: None
+    return _blocks, "normalised", lambda x, layer, **how: None
 
 
 def wide():
@@ -53,24 +53,22 @@ def wide():
 
     from vesalius.nets import _blocks
 
-    def one(x, layer):
-        return F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+    def one(x, layer, *, slope=1.0, own=False):
+        return F.leaky_relu(F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps), slope, inplace=True)
 
     return _blocks, "normalised_widely", one
+
+
+def joined():
+    from vesalius.nets import _blocks
+
+    return _blocks, "joins", lambda *maps: False
 
 
 def raised():
     from vesalius.nets import _blocks
 
     return _blocks, "raised", lambda x, layer: layer(x)
-
-
-def beside():
-    import torch
-
-    from vesalius.nets import _blocks
-
-    return _blocks, "Beside", SimpleNamespace(apply=lambda *maps: torch.cat(maps, 1))
 
 
 def lines():
@@ -303,7 +301,8 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (RAISED, raised), (BESIDE, beside))),
+    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (RAISED, raised))),
+    (JOINED, volume(JOINED, joined, [96, 96, 80], [64] * 3)),
     (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
     (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
     (MEMORY, memory),

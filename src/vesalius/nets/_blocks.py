@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.nets._together import Beside, channels_together, learning, normalised_widely, raised, tracing
+from vesalius.nets._climb import Kept, Near, climbed, pays
+from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
 
 Sides = Sequence[int]
 
@@ -31,20 +32,22 @@ class Convolution3d(nn.Conv3d):
             return super().forward(x.float())
 
 
-def normalised(x: Tensor, layer: nn.InstanceNorm2d | nn.InstanceNorm3d) -> Tensor | None:
-    """`x` (B, C, *S) normalised per sample, a sample at a time; None where torch's own way is as good.
+def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False) -> Tensor | None:
+    """`x` (B, C, *S) normalised per sample, a sample at a time, then leaky with `slope`; None where torch's own way is as good. `own`:
+    nobody else needs what is in `x`.
 
     Torch's own writes channels that lie together apart, and the next convolution writes them together again: a sixth of a step of a U-Net
     in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
     together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_together(x)
     if together and not torch.is_grad_enabled() and not tracing():
-        return normalised_widely(x, layer)
+        return normalised_widely(x, layer, slope=slope, own=own)
     if not together and (len(x) > 1 or x.device.type != "cpu"):
         return None
     samples = x.split(1) if together else [x.contiguous()]  # type: ignore[no-untyped-call]
     each = [F.batch_norm(one, None, None, layer.weight, layer.bias, training=True, eps=layer.eps) for one in samples]
-    return each[0] if len(each) == 1 else torch.cat(each)
+    whole = each[0] if len(each) == 1 else torch.cat(each)
+    return whole if slope == 1 else F.leaky_relu(whole, slope, inplace=True)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -132,6 +135,25 @@ class ConvBlock(nn.Sequential):
         activation: nn.Module = nn.LeakyReLU(SLOPE, inplace=True) if norm != "none" else nn.ReLU(inplace=True)
         super().__init__(convolution(ndim, channels, kernel, stride=stride), normalisation(norm, ndim, channels[1]), activation)
 
+    @property
+    def convolution(self) -> Near:
+        """The first of the three."""
+        layer = self[0]
+        assert isinstance(layer, nn.Conv2d | nn.Conv3d)
+        return layer
+
+    def after(self, x: Tensor) -> Tensor:
+        """What comes after the convolution, whose result `x` is."""
+        if isinstance(self[1], InstanceNorm2d | InstanceNorm3d):
+            found = normalised(x, self[1], slope=SLOPE, own=True)
+            if found is not None:
+                return found
+        out: Tensor = self[2](self[1](x))
+        return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self[0](x))
+
 
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut (He et al. 2016, basic block; average pool and 1-convolution where sizes change)."""
@@ -162,12 +184,23 @@ class Up(nn.Module):
     def __init__(self, ndim: int, channels: tuple[int, int], stride: Sides) -> None:
         super().__init__()
         self.up = TRANSPOSED[ndim](*channels, tuple(stride), tuple(stride))
+        self.kept = Kept()
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        if not learning(x):
-            return torch.cat((self.up(x), skip), 1)
-        made: Tensor = Beside.apply(raised(x, self.up), skip)  # type: ignore[no-untyped-call]
-        return made
+        return torch.cat((raised(x, self.up) if learning(x) else self.up(x), skip), 1)
+
+    def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:
+        """The same through `block`, whose first convolution and the transposed one are made one where that pays."""
+        first, *rest = [block] if isinstance(block, ConvBlock) else block.children()
+        assert isinstance(first, ConvBlock)
+        conv = first.convolution
+        if not (joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled())):
+            out: Tensor = block(self(x, skip))
+            return out
+        out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
+        for layer in rest:
+            out = layer(out)
+        return out
 
 
 def initialise(net: nn.Module, generator: torch.Generator) -> nn.Module:
@@ -232,8 +265,10 @@ class Ladder(nn.Module, ABC):
             x = stage(x)
             skips.append(x)
         scales: list[Tensor] = [] if self.ups else [x]
-        for up, block, skip in zip(self.ups, self.blocks, reversed(skips[:-1]), strict=True):
-            x = block(up(x, skip))
+        skips.pop()
+        for up, block in zip(self.ups, self.blocks, strict=True):
+            assert isinstance(up, Up)
+            x = up.through(x, skips.pop(), block)  # what nobody needs any more goes on the way
             scales.insert(0, x)
         return scales
 

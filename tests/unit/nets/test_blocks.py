@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vesalius.nets._blocks import EXACT, NORM, Up, normalised
+from vesalius.nets._blocks import EXACT, NORM, ConvBlock, Up, normalised
 from vesalius.nets._together import learning, widened
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -37,6 +37,25 @@ def test_instance_norm_in_bf16_is_that_of_double_precision(ndim: int, batch: int
     torch.testing.assert_close(x.grad.double(), truth.grad, rtol=2**-6, atol=2**-7 * float(truth.grad.abs().max()))
     torch.testing.assert_close(layer.weight.grad.double(), exact.weight.grad, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(layer.bias.grad.double(), exact.bias.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_norm_and_activation_of_a_block_are_those_of_double_precision() -> None:
+    """Normalised where its samples lie, leaky in place: output and gradients, the weights of the norm frozen or not."""
+    for learns in (True, False):
+        block = ConvBlock(3, (16, 16), (1, 1, 1))
+        block[1].requires_grad_(learns).weight.data.copy_(torch.linspace(0.5, 1.5, 16))
+        exact = copy.deepcopy(block).double()
+        x = together(3, (2, 16, 4, 6, 2), torch.bfloat16)
+        truth = x.detach().double().contiguous().requires_grad_()
+        out = block.after(x)
+        wanted = exact[2](nn.functional.instance_norm(truth, weight=exact[1].weight, bias=exact[1].bias))
+        push = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).bfloat16()
+        out.backward(push), wanted.backward(push.double())
+        torch.testing.assert_close(out.double(), wanted, rtol=2**-7, atol=2**-7)
+        assert float((x.grad.double() - truth.grad).norm() / truth.grad.norm()) < 2**-6
+        assert (block[1].weight.grad is not None) == learns
+        if learns:
+            torch.testing.assert_close(block[1].weight.grad.double(), exact[1].weight.grad, rtol=1e-2, atol=1e-1)
 
 
 def test_instance_norm_is_torchs_own_where_that_is_as_fast_or_more_exact() -> None:
@@ -76,16 +95,18 @@ def test_instance_norm_stays_exact_in_the_largest_volume() -> None:
 @pytest.mark.parametrize("channels", [5, 16, 64])
 @pytest.mark.parametrize("affine", [True, False])
 def test_without_a_gradient_some_voxels_are_normalised_as_one(ndim: int, channels: int, affine: bool) -> None:
-    """Sides of 5 and 6 voxels: of some maps two neighbours make one, of some none do."""
+    """Sides of 5 and 6 voxels: of some maps four or eight neighbours make one, of some none do."""
     layer, exact = NORM[ndim](channels, affine=affine), PLAIN[ndim](channels, affine=affine).double()
     for norm in (layer, exact):
         if affine:
             norm.weight.data.copy_(torch.linspace(0.5, 1.5, channels)), norm.bias.data.copy_(torch.linspace(-1, 1, channels))
     for side in (5, 6):
         x = together(ndim, (2, channels, *[side] * ndim), torch.bfloat16)
-        assert widened(x[:1]).shape[1] == channels * (4 if (channels, side) == (16, 6) else 1)
+        assert widened(x[:1]).shape[1] == channels * (1 if side == 5 else 4 if ndim == 2 or channels == 64 else 8)
         with torch.no_grad():
             out, wanted = layer(x), exact(x.double().contiguous())
+            leaky = normalised(x.clone(), layer, slope=0.1, own=True)
+        torch.testing.assert_close(leaky.double(), nn.functional.leaky_relu(wanted, 0.1), rtol=2**-7, atol=2**-7)
         assert out.is_contiguous(memory_format=LAYOUT[ndim]) and out.dtype == torch.bfloat16
         torch.testing.assert_close(out.double(), wanted, rtol=2**-7, atol=2**-7)
 
@@ -112,7 +133,6 @@ def test_a_transposed_convolution_is_a_matrix_product(stride: tuple[int, ...]) -
     pairs = ((x, x64), (skip, skip64), (up.up.weight, exact.up.weight), (up.up.bias, exact.up.bias))
     for found, truth in pairs:
         assert float((found.grad.double() - truth.grad).norm() / truth.grad.norm()) < 2**-7
-    assert skip.grad.is_contiguous(memory_format=LAYOUT[ndim])
 
 
 def test_maps_are_worked_on_here_only_where_that_pays() -> None:

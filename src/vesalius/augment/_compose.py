@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -182,14 +183,14 @@ class Composed:
 
     def _places_in_space(self, draw: Draw, source: Sequence[int]) -> Places:
         """In which voxel of the source each voxel of the patch looks."""
-        patch, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
-        linear = draw.matrix[:-1, :-1] * steps / steps[:, None]
-        start = torch.tensor([(have - want) // 2 for have, want in zip(source, self.frame.shape, strict=True)])
-        offset = draw.matrix[:-1, -1] / steps + start + (patch - 1) / 2 - linear @ ((patch - 1) / 2)
+        patch, steps, matrix = np.array(self.frame.shape), np.array(self.frame.spacing), draw.matrix.numpy()
+        linear = matrix[:-1, :-1] * steps / steps[:, None]
+        start = (np.array(source) - patch) // 2
+        offset = matrix[:-1, -1] / steps + start + (patch - 1) / 2 - linear @ ((patch - 1) / 2)
         field = self._displacement([draw], torch.device("cpu"))
         if field is not None:
-            field = field[0] / steps.float().reshape(-1, *(1,) * len(steps))
-        return Places(linear, offset, self.frame.shape, field)
+            field = field[0] / torch.tensor(self.frame.spacing).reshape(-1, *(1,) * len(steps))
+        return Places(torch.from_numpy(linear), torch.from_numpy(offset), self.frame.shape, field)
 
     def _grid(self, draws: list[Draw], source: Sequence[int], device: torch.device) -> Tensor:
         """(B, *patch, n): where each voxel looks, as `grid_sample` counts (-1 ... 1 from edge to edge, last axis first)."""

@@ -40,6 +40,8 @@ class LowResolution(Intensity):
         return {"factor": torch.where(changed, factor, torch.ones(()))}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        if bool((parameters["factor"] == 1).all()):
+            return image
         changed = image.clone()
         for sample, factors in zip(changed, parameters["factor"].tolist(), strict=True):
             for channel, factor in zip(sample, factors, strict=True):

@@ -1,5 +1,6 @@
 """Low resolution: some channels are sampled on a coarser grid (nearest voxel) and brought back by linear interpolation."""
 
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
-from vesalius.augment._lines import Line, mix
+from vesalius.augment._lines import SHORT, Line, mix, multiplied, take
 from vesalius.augment._random import some_channels, uniform
 from vesalius.core.card import Card
 
@@ -51,20 +52,29 @@ class LowResolution(Intensity):
 
 
 def _coarsened(channel: Tensor, factor: list[float]) -> Tensor:
-    if channel.device.type == "cpu":
-        made = torch.empty_like(channel, memory_format=torch.contiguous_format)
-        mix(channel[None], [_line(side, f) for side, f in zip(channel.shape, factor, strict=True)], made[None])
-        return made
     size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
+    if channel.device.type == "cpu":
+        if max(channel.shape) <= SHORT:
+            return multiplied(channel, [_matrix(*sizes).to(channel) for sizes in zip(channel.shape, size, strict=True)])
+        found = [_line(*sizes) for sizes in zip(channel.shape, size, strict=True)]
+        made = torch.empty_like(channel, memory_format=torch.contiguous_format)
+        for axis, (left, _) in enumerate(found):
+            channel = take(channel, axis, left)
+        mix(channel[None], [line for _, line in found], made[None])
+        return made
     coarse = interpolate(channel[None, None], size, mode="nearest-exact")
     return interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0]
 
 
-def _line(side: int, factor: float) -> Line | None:
-    """Between which voxels of the fine grid each of them lies, when only those nearest to a coarser grid are left."""
-    size = max(1, round(side * factor))
-    if size == side:
-        return None
+@cache
+def _line(side: int, size: int) -> tuple[Tensor, Line | None]:
+    """Which voxels of `side` are nearest to those of a coarser grid of `size`, and between which of these each of the fine grid lies."""
     left = ((torch.arange(size).double() + 0.5) * side / size).long()
-    line = Line.of((torch.arange(side).double() + 0.5) * size / side - 0.5, size)
-    return Line(left[line.low], left[line.high], line.share)
+    return left, None if size == side else Line.of((torch.arange(side).double() + 0.5) * size / side - 0.5, size)
+
+
+@cache
+def _matrix(side: int, size: int) -> Tensor:
+    """Both steps as a matrix (side, side)."""
+    left, line = _line(side, size)
+    return torch.eye(side) if line is None else torch.zeros(side, side).index_copy(1, left, line.matrix(size).float())

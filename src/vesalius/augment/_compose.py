@@ -92,13 +92,13 @@ class Composed:
 
     def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
         """The composed changes of place of several samples (B, n + 1, n + 1)."""
-        total = torch.eye(self.frame.ndim + 1, dtype=torch.float64).repeat(len(places), 1, 1)
+        total = np.tile(np.eye(self.frame.ndim + 1), (len(places), 1, 1))
         for place, transform in enumerate(self.spatial):
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
                 changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
-                total = total @ changes if len(rows) == len(places) else total.index_copy(0, torch.tensor(rows), total[rows] @ changes)
-        return total
+                total[rows] = torch.from_numpy(total[rows]) @ changes
+        return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
         """IMAGE (B, C, *L) and MASK (B, K, *L), L at least the patch, as they look after all changes, at the patch's shape."""
@@ -232,9 +232,17 @@ class Composed:
         return total
 
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
+        if self._alone(image.device):  # one sample after the other, copied back once
+            for one, drawn in zip(image.split(1), values, strict=True):
+                changed = one
+                for place, parameters in drawn.items():
+                    changed = self.intensity[place].apply(changed, stacked([parameters], image.device))
+                if changed is not one:
+                    one.copy_(changed)
+            return
         for place, transform in enumerate(self.intensity):
-            acted = [row for row, drawn in enumerate(values) if place in drawn]
-            for rows in self._together(acted, image.device):
+            rows = [row for row, drawn in enumerate(values) if place in drawn]
+            if rows:
                 parameters = stacked([values[row][place] for row in rows], image.device)
                 _put(image, rows, transform.apply(_take(image, rows), parameters))
 

@@ -1,6 +1,5 @@
 """Linear interpolation along the axes of a volume, one after another, in runs of output rows that fit the cache on their way through all
-axes (benchmarks/levers.py). The same as in one go: what is linear in a cell is the product of what is linear along its edges. Along short
-sides a product with a matrix, though most of it is zeros, takes less time than two gathered copies.
+axes (benchmarks/levers.py). The same as in one go: what is linear in a cell is the product of what is linear along its edges.
 
 C channels, (C, *L) in and (C, *S) out; a place is a voxel of the source counted from 0, with fractions.
 """
@@ -9,13 +8,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 RUN = 2**17  # voxels of the source that are worked on together
-SHORT = 64  # voxels a side, up to which products with matrices take less time
-ALIGNED = 64  # bytes; products of numbers that lie elsewhere may be added up in another order
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +36,6 @@ class Line:
         """Those output voxels alone."""
         return Line(self.low[rows], self.high[rows], self.share[rows], None if self.kept is None else self.kept[rows])
 
-    def matrix(self, side: int) -> Tensor:
-        """The same as a matrix (new, side), float64."""
-        rows, share, made = np.arange(len(self.low)), self.share.double().numpy(), np.zeros((len(self.low), side))
-        kept = 1.0 if self.kept is None else self.kept.double().numpy()
-        made[rows, self.low.numpy()] = (1 - share) * kept
-        made[rows, self.high.numpy()] += share * kept
-        return torch.from_numpy(made)
-
 
 def mix(sample: Tensor, lines: Sequence[Line | None], out: Tensor) -> None:
     """Fill `out` (C, *S) with `sample` (C, *L), both of one real dtype, mixed along every axis that has a line."""
@@ -55,37 +43,14 @@ def mix(sample: Tensor, lines: Sequence[Line | None], out: Tensor) -> None:
     for axis, (_, first, stop) in enumerate(looked, start=1):
         sample = sample.narrow(axis, first, stop - first)
     lines = [line and Line(line.low - first, line.high - first, line.share.to(out), line.kept) for line, first, _ in looked]
-    if sample.device.type == "cpu" and max(sample.shape[1:]) <= SHORT:
-        matrices = [line and line.matrix(side).to(out) for line, side in zip(lines, sample.shape[1:], strict=True)]
-        for channel, values in zip(sample, out, strict=True):
-            values.copy_(multiplied(channel, matrices))
-        return
     step = max(1, RUN // math.prod(sample.shape[2:]))
-    grows = sample[0].numel() < out[0].numel()  # then the first axis, whose rows are copied whole, comes last, otherwise first
     for channel, values in zip(sample, out, strict=True):
-        wide = channel.new_empty(len(channel), *values.shape[1:]) if grows else values
-        for first in range(0, len(wide), step):
+        for first in range(0, len(values), step):
             rows = slice(first, first + step)
-            part = channel[rows] if grows or lines[0] is None else _between(channel, lines[0].part(rows), 0)
-            for axis, line in reversed([*enumerate(lines)][1:]) if grows else [*enumerate(lines)][1:]:
+            part = channel[rows] if lines[0] is None else _between(channel, lines[0].part(rows), 0)
+            for axis, line in enumerate(lines[1:], start=1):
                 part = part if line is None else _between(part, line, axis)
-            wide[rows] = part
-        for first in range(0, len(values) * grows, step):
-            rows = slice(first, first + step)
-            values[rows] = wide[rows] if lines[0] is None else _between(wide, lines[0].part(rows), 0)
-
-
-def multiplied(channel: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """A channel (*L) times the matrix (new, old) of each axis that has one, in the same way wherever the channel lies in memory."""
-    part = channel.contiguous()
-    part = part if part.data_ptr() % ALIGNED == 0 else part.clone()
-    for axis, matrix in enumerate(matrices):
-        if matrix is not None and axis == part.ndim - 1:
-            part = part @ matrix.T
-        elif matrix is not None:
-            together = matrix @ part.reshape(math.prod(part.shape[:axis]), part.shape[axis], -1)
-            part = together.reshape(*part.shape[:axis], len(matrix), *part.shape[axis + 1 :])
-    return part
+            values[rows] = part
 
 
 def _looked(line: Line | None, side: int) -> tuple[int, int]:

@@ -1,16 +1,12 @@
 """Gaussian blur of some channels, another width along each axis, one axis after the other."""
 
 import math
-from functools import cache
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
-from vesalius.augment._lines import SHORT, multiplied
 from vesalius.augment._random import per_channel, some_channels, uniform
 from vesalius.core.card import Card
 
@@ -45,8 +41,6 @@ class Blur(Intensity):
         sigma = parameters["sigma"]
         if not bool(sigma.any()):
             return image
-        if image.device.type == "cpu" and max(image.shape[2:]) <= SHORT:
-            return _multiplied(image, sigma, self.radius)
         for axis, widths in enumerate(sigma.unbind(-1), start=2):
             image = blurred(image, widths, axis=axis, radius=self.radius)
         return image
@@ -63,28 +57,6 @@ def blurred(image: Tensor, sigma: Tensor, *, axis: int, radius: int) -> Tensor:
     for sample, out, rows in zip(image, made, weights.tolist(), strict=True):
         for channel, values, numbers in zip(sample, out, rows, strict=True):
             _add_neighbours(channel, values, numbers, axis=axis - 2)
-    return made
-
-
-def _multiplied(image: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    """`image` (B, C, *S) convolved along all axes with widths `sigma` (B, C, n) by products with matrices."""
-    made = torch.empty_like(image, memory_format=torch.contiguous_format)
-    half = np.exp(-0.5 * np.square(np.arange(radius + 1) / np.maximum(sigma.double().numpy(), 1e-3)[..., None]))
-    weights = half / (2 * half.sum(-1, keepdims=True) - 1)
-    for channel, out, rows in zip(image.flatten(0, 1), made.flatten(0, 1), weights.reshape(-1, *weights.shape[2:]), strict=True):
-        ways = [torch.from_numpy(np.tensordot(row, _beside(side, radius), axes=1)) for row, side in zip(rows, channel.shape, strict=True)]
-        out.copy_(multiplied(channel, [way.to(channel.dtype) for way in ways]))
-    return made
-
-
-@cache
-def _beside(side: int, radius: int) -> NDArray[np.float64]:
-    """(radius + 1, side, side): which voxel is how far from which along a side whose ends repeat, and on how many sides."""
-    made, voxels = np.zeros((radius + 1, side, side)), np.arange(side)
-    made[0, voxels, voxels] = 1
-    for step in range(1, radius + 1):
-        for other in (voxels - step, voxels + step):
-            made[step, voxels, np.clip(other, 0, side - 1)] += 1
     return made
 
 

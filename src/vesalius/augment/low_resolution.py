@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
-from vesalius.augment._lines import SHORT, Line, mix, multiplied, take
+from vesalius.augment._lines import Line, mix
 from vesalius.augment._random import some_channels, uniform
 from vesalius.core.card import Card
 
@@ -43,38 +43,28 @@ class LowResolution(Intensity):
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         if bool((parameters["factor"] == 1).all()):
             return image
-        changed = image.clone()
-        for sample, factors in zip(changed, parameters["factor"].tolist(), strict=True):
-            for channel, factor in zip(sample, factors, strict=True):
-                if any(f != 1 for f in factor):
-                    channel.copy_(_coarsened(channel, factor))
+        changed = torch.empty_like(image, memory_format=torch.contiguous_format)
+        for sample, out, factors in zip(image, changed, parameters["factor"].tolist(), strict=True):
+            for channel, values, factor in zip(sample, out, factors, strict=True):
+                _coarsen(channel, values, factor)
         return changed
 
 
-def _coarsened(channel: Tensor, factor: list[float]) -> Tensor:
+def _coarsen(channel: Tensor, out: Tensor, factor: list[float]) -> None:
+    """Fill `out` with a channel as it looks on a grid that is `factor` times as fine along each axis."""
     size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
     if channel.device.type == "cpu":
-        if max(channel.shape) <= SHORT:
-            return multiplied(channel, [_matrix(*sizes).to(channel) for sizes in zip(channel.shape, size, strict=True)])
-        found = [_line(*sizes) for sizes in zip(channel.shape, size, strict=True)]
-        made = torch.empty_like(channel, memory_format=torch.contiguous_format)
-        for axis, (left, _) in enumerate(found):
-            channel = take(channel, axis, left)
-        mix(channel[None], [line for _, line in found], made[None])
-        return made
+        mix(channel[None], [_line(side, new) for side, new in zip(channel.shape, size, strict=True)], out[None])
+        return
     coarse = interpolate(channel[None, None], size, mode="nearest-exact")
-    return interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0]
+    out.copy_(interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0])
 
 
 @cache
-def _line(side: int, size: int) -> tuple[Tensor, Line | None]:
-    """Which voxels of `side` are nearest to those of a coarser grid of `size`, and between which of these each of the fine grid lies."""
+def _line(side: int, size: int) -> Line | None:
+    """Between which voxels of the fine grid each of them lies, when only those nearest to a coarser grid of `size` are left."""
+    if size == side:
+        return None
     left = ((torch.arange(size).double() + 0.5) * side / size).long()
-    return left, None if size == side else Line.of((torch.arange(side).double() + 0.5) * size / side - 0.5, size)
-
-
-@cache
-def _matrix(side: int, size: int) -> Tensor:
-    """Both steps as a matrix (side, side)."""
-    left, line = _line(side, size)
-    return torch.eye(side) if line is None else torch.zeros(side, side).index_copy(1, left, line.matrix(size).float())
+    line = Line.of((torch.arange(side).double() + 0.5) * size / side - 0.5, size)
+    return Line(left[line.low], left[line.high], line.share)

@@ -97,7 +97,7 @@ class Composed:
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
                 changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
-                total[rows] = torch.from_numpy(total[rows]) @ changes
+                total[rows] = (torch.from_numpy(total[rows]) @ changes).numpy(force=True)
         return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
@@ -215,8 +215,9 @@ class Composed:
         """Per axis (side,): in which voxel of the source, counted from 0 and with fractions, each voxel of the patch looks."""
         found = []
         for axis, (have, want, step) in enumerate(zip(source, self.frame.shape, self.frame.spacing, strict=True)):
-            middle = torch.arange(want).double() - (want - 1) / 2
-            found.append(middle * matrix[axis, axis] + matrix[axis, -1] / step + (have - want) // 2 + (want - 1) / 2)
+            slope, shift = float(matrix[axis, axis]), float(matrix[axis, -1])
+            middle = np.arange(want) - (want - 1) / 2
+            found.append(torch.from_numpy(middle * slope + (shift / step + (have - want) // 2 + (want - 1) / 2)))
         return found
 
     def _displacement(self, draws: list[Draw], device: torch.device) -> Tensor | None:
@@ -233,7 +234,7 @@ class Composed:
 
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
         if self._alone(image.device):  # one sample after the other, copied back once
-            for one, drawn in zip(image.split(1), values, strict=True):
+            for one, drawn in zip(torch.split(image, 1), values, strict=True):
                 changed = one
                 for place, parameters in drawn.items():
                     changed = self.intensity[place].apply(changed, stacked([parameters], image.device))
@@ -277,11 +278,11 @@ def in_space(tensor: Tensor) -> bool:
 def nearest_along(sample: Tensor, places: list[Tensor]) -> Tensor:
     """The voxels of `sample` (C, *L) nearest to where each axis looks at its `places`; 0 outside."""
     for axis, (place, side) in enumerate(zip(places, sample.shape[1:], strict=True), start=1):
-        voxels = place.round().long()
-        beyond = ((voxels < 0) | (voxels >= side)).nonzero()[:, 0]
-        sample = take(sample, axis, voxels.clamp(0, side - 1))
-        if len(beyond):
-            sample.index_fill_(axis, beyond, 0)
+        voxels = np.rint(place.numpy()).astype(np.int64)
+        held = voxels.clip(0, side - 1)
+        sample = take(sample, axis, torch.from_numpy(held))
+        if (held != voxels).any():
+            sample.index_fill_(axis, torch.from_numpy(np.flatnonzero(held != voxels)), 0)
     return sample
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 def uniform(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:
     """Uniform numbers between the bounds, float32 of `size`."""
     low, high = bounds
-    return torch.rand(size, generator=generator) * (high - low) + low
+    return torch.rand(size, generator=generator).mul_(high - low).add_(low)
 
 
 def about_one(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -36,9 +37,8 @@ class LowResolution(Intensity):
         return {"low_resolution_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        factor = uniform(generator, self.bounds, frame.channels)[:, None]
-        changed = some_channels(generator, frame.channels)[:, None] & torch.tensor(frame.fine)
-        return {"factor": torch.where(changed, factor, torch.ones(()))}
+        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels).numpy()
+        return {"factor": torch.from_numpy(np.where(changed[:, None] & np.array(frame.fine), factor[:, None], np.float32(1)))}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         if bool((parameters["factor"] == 1).all()):

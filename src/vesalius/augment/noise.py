@@ -48,17 +48,17 @@ class Noise(Intensity):
         if image.device.type == "cpu":
             drawn = zip(parameters["seed"].tolist(), parameters["deviation"].tolist(), strict=True)
             for values, out, (number, deviation) in zip(image, noise, drawn, strict=True):
-                _look_up(values.flatten(), out.flatten(), np.random.PCG64(number), deviation)
+                _look_up(values.flatten(), out.flatten(), bits=np.random.PCG64(number), deviation=deviation)
             return noise
         for values, number in zip(noise, parameters["seed"].tolist(), strict=True):
             values.normal_(generator=torch.Generator(image.device).manual_seed(number))
         return noise.mul_(per_channel(parameters["deviation"], image)).add_(image)
 
 
-def _look_up(values: Tensor, out: Tensor, bits: np.random.BitGenerator, deviation: float) -> None:
+def _look_up(values: Tensor, out: Tensor, *, bits: np.random.BitGenerator, deviation: float) -> None:
     """Fill flat `out` with `values` and `deviation` times normal numbers, four from each 64 random bits, run by run."""
     table = quantiles().to(out.dtype)
-    for part, now in zip(values.split(RUN), out.split(RUN), strict=True):
+    for part, now in zip(torch.split(values, RUN), torch.split(out, RUN), strict=True):
         words = torch.from_numpy(bits.random_raw(-(-len(now) // 4)).view(np.uint16)[: len(now)])
         torch.index_select(table, 0, words.to(torch.int32), out=now)
         torch.add(part, now, alpha=deviation, out=now)

@@ -25,7 +25,7 @@ from _side_by_side import environment, keep
 
 SIZES = {"hippocampus": (40, 56, 40), "cube": (96, 96, 96), "picture": (512, 512)}
 MARGINS = {"hippocampus": (20, 22, 20), "cube": (48, 48, 48), "picture": (204, 204)}
-SAMPLES = {"hippocampus": 400, "cube": 96, "picture": 500}  # so many that what is drawn comes near its probabilities
+SAMPLES = {"hippocampus": 400, "cube": 96, "picture": 120}  # so many that what is drawn comes near its probabilities
 PEERS = ("batchgeneratorsv2", "batchgeneratorsv2 nearest", "torchio", "monai")
 
 

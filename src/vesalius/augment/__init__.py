@@ -145,6 +145,8 @@ class Intensity(Transform):
 
 def stacked(draws: list[Parameters], device: torch.device | None = None) -> Parameters:
     """Parameters of several samples, each stacked along a first axis B and put on `device`."""
+    if len(draws) == 1:
+        return {name: value[None].to(device) for name, value in draws[0].items()}
     return {name: torch.stack([draw[name] for draw in draws]).to(device) for name in draws[0]}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
@@ -91,13 +92,13 @@ class Composed:
 
     def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
         """The composed changes of place of several samples (B, n + 1, n + 1)."""
-        total = torch.eye(self.frame.ndim + 1, dtype=torch.float64).repeat(len(places), 1, 1)
+        total = np.tile(np.eye(self.frame.ndim + 1), (len(places), 1, 1))
         for place, transform in enumerate(self.spatial):
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
                 changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
-                total = total @ changes if len(rows) == len(places) else total.index_copy(0, torch.tensor(rows), total[rows] @ changes)
-        return total
+                total[rows] = (torch.from_numpy(total[rows]) @ changes).numpy(force=True)
+        return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
         """IMAGE (B, C, *L) and MASK (B, K, *L), L at least the patch, as they look after all changes, at the patch's shape."""
@@ -182,14 +183,14 @@ class Composed:
 
     def _places_in_space(self, draw: Draw, source: Sequence[int]) -> Places:
         """In which voxel of the source each voxel of the patch looks."""
-        patch, steps = torch.tensor(self.frame.shape).double(), torch.tensor(self.frame.spacing).double()
-        linear = draw.matrix[:-1, :-1] * steps / steps[:, None]
-        start = torch.tensor([(have - want) // 2 for have, want in zip(source, self.frame.shape, strict=True)])
-        offset = draw.matrix[:-1, -1] / steps + start + (patch - 1) / 2 - linear @ ((patch - 1) / 2)
+        patch, steps, matrix = np.array(self.frame.shape), np.array(self.frame.spacing), draw.matrix.numpy()
+        linear = matrix[:-1, :-1] * steps / steps[:, None]
+        start = (np.array(source) - patch) // 2
+        offset = matrix[:-1, -1] / steps + start + (patch - 1) / 2 - linear @ ((patch - 1) / 2)
         field = self._displacement([draw], torch.device("cpu"))
         if field is not None:
-            field = field[0] / steps.float().reshape(-1, *(1,) * len(steps))
-        return Places(linear, offset, self.frame.shape, field)
+            field = field[0] / torch.tensor(self.frame.spacing).reshape(-1, *(1,) * len(steps))
+        return Places(torch.from_numpy(linear), torch.from_numpy(offset), self.frame.shape, field)
 
     def _grid(self, draws: list[Draw], source: Sequence[int], device: torch.device) -> Tensor:
         """(B, *patch, n): where each voxel looks, as `grid_sample` counts (-1 ... 1 from edge to edge, last axis first)."""
@@ -214,8 +215,9 @@ class Composed:
         """Per axis (side,): in which voxel of the source, counted from 0 and with fractions, each voxel of the patch looks."""
         found = []
         for axis, (have, want, step) in enumerate(zip(source, self.frame.shape, self.frame.spacing, strict=True)):
-            middle = torch.arange(want).double() - (want - 1) / 2
-            found.append(middle * matrix[axis, axis] + matrix[axis, -1] / step + (have - want) // 2 + (want - 1) / 2)
+            slope, shift = float(matrix[axis, axis]), float(matrix[axis, -1])
+            middle = np.arange(want) - (want - 1) / 2
+            found.append(torch.from_numpy(middle * slope + (shift / step + (have - want) // 2 + (want - 1) / 2)))
         return found
 
     def _displacement(self, draws: list[Draw], device: torch.device) -> Tensor | None:
@@ -231,9 +233,17 @@ class Composed:
         return total
 
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
+        if self._alone(image.device):  # one sample after the other, copied back once
+            for one, drawn in zip(torch.split(image, 1), values, strict=True):
+                changed = one
+                for place, parameters in drawn.items():
+                    changed = self.intensity[place].apply(changed, stacked([parameters], image.device))
+                if changed is not one:
+                    one.copy_(changed)
+            return
         for place, transform in enumerate(self.intensity):
-            acted = [row for row, drawn in enumerate(values) if place in drawn]
-            for rows in self._together(acted, image.device):
+            rows = [row for row, drawn in enumerate(values) if place in drawn]
+            if rows:
                 parameters = stacked([values[row][place] for row in rows], image.device)
                 _put(image, rows, transform.apply(_take(image, rows), parameters))
 
@@ -268,11 +278,11 @@ def in_space(tensor: Tensor) -> bool:
 def nearest_along(sample: Tensor, places: list[Tensor]) -> Tensor:
     """The voxels of `sample` (C, *L) nearest to where each axis looks at its `places`; 0 outside."""
     for axis, (place, side) in enumerate(zip(places, sample.shape[1:], strict=True), start=1):
-        voxels = place.round().long()
-        beyond = ((voxels < 0) | (voxels >= side)).nonzero()[:, 0]
-        sample = take(sample, axis, voxels.clamp(0, side - 1))
-        if len(beyond):
-            sample.index_fill_(axis, beyond, 0)
+        voxels = np.rint(place.numpy()).astype(np.int64)
+        held = voxels.clip(0, side - 1)
+        sample = take(sample, axis, torch.from_numpy(held))
+        if (held != voxels).any():
+            sample.index_fill_(axis, torch.from_numpy(np.flatnonzero(held != voxels)), 0)
     return sample
 
 

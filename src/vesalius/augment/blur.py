@@ -34,8 +34,8 @@ class Blur(Intensity):
         return {"blur_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        touched = some_channels(generator, frame.channels)
-        return {"sigma": touched[:, None] * uniform(generator, self.bounds, frame.channels, frame.ndim)}
+        touched = some_channels(generator, frame.channels)[:, None]
+        return {"sigma": uniform(generator, self.bounds, frame.channels, frame.ndim).mul_(touched)}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         sigma = parameters["sigma"]

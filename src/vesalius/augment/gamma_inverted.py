@@ -41,4 +41,4 @@ class GammaInverted(Intensity):
         return {"gamma": about_one(generator, self.bounds, frame.channels)}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
-        return gamma_curve(-image, parameters["gamma"]).neg_()
+        return gamma_curve(image, parameters["gamma"], inverted=True)

@@ -1,7 +1,9 @@
 """Low resolution: some channels are sampled on a coarser grid (nearest voxel) and brought back by linear interpolation."""
 
+from functools import cache
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -35,32 +37,32 @@ class LowResolution(Intensity):
         return {"low_resolution_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        factor = uniform(generator, self.bounds, frame.channels)[:, None]
-        changed = some_channels(generator, frame.channels)[:, None] & torch.tensor(frame.fine)
-        return {"factor": torch.where(changed, factor, torch.ones(()))}
+        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels).numpy()
+        return {"factor": torch.from_numpy(np.where(changed[:, None] & np.array(frame.fine), factor[:, None], np.float32(1)))}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
-        changed = image.clone()
-        for sample, factors in zip(changed, parameters["factor"].tolist(), strict=True):
-            for channel, factor in zip(sample, factors, strict=True):
-                if any(f != 1 for f in factor):
-                    channel.copy_(_coarsened(channel, factor))
+        if bool((parameters["factor"] == 1).all()):
+            return image
+        changed = torch.empty_like(image, memory_format=torch.contiguous_format)
+        for sample, out, factors in zip(image, changed, parameters["factor"].tolist(), strict=True):
+            for channel, values, factor in zip(sample, out, factors, strict=True):
+                _coarsen(channel, values, factor)
         return changed
 
 
-def _coarsened(channel: Tensor, factor: list[float]) -> Tensor:
-    if channel.device.type == "cpu":
-        made = torch.empty_like(channel, memory_format=torch.contiguous_format)
-        mix(channel[None], [_line(side, f) for side, f in zip(channel.shape, factor, strict=True)], made[None])
-        return made
+def _coarsen(channel: Tensor, out: Tensor, factor: list[float]) -> None:
+    """Fill `out` with a channel as it looks on a grid that is `factor` times as fine along each axis."""
     size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
+    if channel.device.type == "cpu":
+        mix(channel[None], [_line(side, new) for side, new in zip(channel.shape, size, strict=True)], out[None])
+        return
     coarse = interpolate(channel[None, None], size, mode="nearest-exact")
-    return interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0]
+    out.copy_(interpolate(coarse, channel.shape, mode=LINEAR[channel.ndim])[0, 0])
 
 
-def _line(side: int, factor: float) -> Line | None:
-    """Between which voxels of the fine grid each of them lies, when only those nearest to a coarser grid are left."""
-    size = max(1, round(side * factor))
+@cache
+def _line(side: int, size: int) -> Line | None:
+    """Between which voxels of the fine grid each of them lies, when only those nearest to a coarser grid of `size` are left."""
     if size == side:
         return None
     left = ((torch.arange(size).double() + 0.5) * side / size).long()

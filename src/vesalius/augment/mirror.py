@@ -5,6 +5,7 @@ Which axes are allowed is the planner's question: left and right differ where th
 
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,5 +42,7 @@ class Mirror(Spatial):
         return {"mirrored": tossed & self.axes}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        signs = 1.0 - 2.0 * parameters["mirrored"].double()
-        return torch.diag_embed(torch.nn.functional.pad(signs, (0, 1), value=1.0))
+        mirrored = parameters["mirrored"].numpy(force=True)
+        total, axes = np.tile(np.eye(frame.ndim + 1), (len(mirrored), 1, 1)), np.arange(frame.ndim)
+        total[:, axes, axes] -= 2 * mirrored
+        return torch.from_numpy(total)

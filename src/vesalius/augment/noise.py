@@ -45,19 +45,23 @@ class Noise(Intensity):
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         noise = torch.empty_like(image, memory_format=torch.contiguous_format)
+        if image.device.type == "cpu":
+            drawn = zip(parameters["seed"].tolist(), parameters["deviation"].tolist(), strict=True)
+            for values, out, (number, deviation) in zip(image, noise, drawn, strict=True):
+                _look_up(values.flatten(), out.flatten(), bits=np.random.PCG64(number), deviation=deviation)
+            return noise
         for values, number in zip(noise, parameters["seed"].tolist(), strict=True):
-            if image.device.type == "cpu":
-                _look_up(values.flatten(), np.random.PCG64(number))
-            else:
-                values.normal_(generator=torch.Generator(image.device).manual_seed(number))
+            values.normal_(generator=torch.Generator(image.device).manual_seed(number))
         return noise.mul_(per_channel(parameters["deviation"], image)).add_(image)
 
 
-def _look_up(out: Tensor, bits: np.random.BitGenerator) -> None:
-    """Fill flat `out` with normal numbers, four from each 64 random bits, run by run."""
-    for values in torch.split(out, RUN):
-        words = torch.from_numpy(bits.random_raw(-(-len(values) // 4)).view(np.uint16)[: len(values)])
-        values.copy_(quantiles().index_select(0, words.to(torch.int32)))
+def _look_up(values: Tensor, out: Tensor, *, bits: np.random.BitGenerator, deviation: float) -> None:
+    """Fill flat `out` with `values` and `deviation` times normal numbers, four from each 64 random bits, run by run."""
+    table = quantiles().to(out.dtype)
+    for part, now in zip(torch.split(values, RUN), torch.split(out, RUN), strict=True):
+        words = torch.from_numpy(bits.random_raw(-(-len(now) // 4)).view(np.uint16)[: len(now)])
+        torch.index_select(table, 0, words.to(torch.int32), out=now)
+        torch.add(part, now, alpha=deviation, out=now)
 
 
 @cache

@@ -4,7 +4,6 @@ Angles are uniform about each axis up to its own limit; 0 leaves an axis out (a 
 only). Coordinates turn by the product of the rotations in the order of the axes, so the image turns the other way.
 """
 
-import math
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -42,8 +41,8 @@ class Rotation(Spatial):
         return {"rotation": (20.0, 15.0, 10.0) if ndim == 3 else (20.0,), "rotation_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        limit = torch.tensor(self.degrees) * (math.pi / 180)
-        return {"radians": (2 * torch.rand(len(limit), generator=generator) - 1) * limit}
+        tossed = torch.rand(len(self.degrees), generator=generator).numpy()
+        return {"radians": torch.from_numpy((2 * tossed - 1) * np.radians(np.array(self.degrees, np.float32)))}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
         angles = parameters["radians"].double().numpy(force=True)

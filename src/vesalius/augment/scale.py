@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,7 @@ class Scale(Spatial):
         return {"factor": uniform(generator, self.bounds)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        factor = parameters["factor"].double()[:, None]
-        fine = torch.tensor([*frame.fine, False])
-        return torch.diag_embed(torch.where(fine, factor, torch.ones((), dtype=torch.float64)))
+        factor = parameters["factor"].double().numpy(force=True)
+        total, axes = np.tile(np.eye(frame.ndim + 1), (len(factor), 1, 1)), np.flatnonzero(frame.fine)
+        total[:, axes, axes] = factor[:, None]
+        return torch.from_numpy(total)

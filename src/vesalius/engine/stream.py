@@ -23,7 +23,8 @@ from torch import Tensor
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
-from vesalius.engine.candidates import Winners, line, pays
+from vesalius.engine.candidates import Winners, pays
+from vesalius.engine.lines import line
 from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from vesalius.core.space import Array
 from vesalius.engine.lines import Line
 
-HITS = 2**18  # that wait at the most: some 6 MB
-FEW = 2**13  # cells of a kind that are not worth calls of their own
+HITS = 2**18  # that wait at the most: some 10 MB, if there are so many
+FEW = 2**10  # cells of a kind that are not worth calls of their own
 MANY = 4  # candidates; cells with more are taken together whatever their kind
 Shares = list[tuple[Tensor, Tensor] | None]
 
@@ -69,10 +69,10 @@ class Borders:
             return
         counts, hits = self.counts[: self.cells], self.hits.part(0, self.used)
         order, back, runs = arranged(self._kind(), counts, hits)
-        numbers, corners = hits.number.take(back), np.empty_like(hits.corners)
-        for values, out in zip(hits.corners, corners, strict=True):
-            values.take(back, out=out, mode="clip")
-        values, start = torch.from_numpy(corners.view(np.int32 if self.sums.itemsize == 4 else np.int16)).view(self.sums), 0
+        numbers, start = hits.number.take(back), 0
+        for values in hits.corners:
+            values[:] = values.take(back)
+        values = torch.from_numpy(hits.corners.view(np.int32 if self.sums.itemsize == 4 else np.int16)).view(self.sums)
         for cells, lengths in zip(np.split(order, runs[:, 0].cumsum()[:-1]), runs.tolist(), strict=True):
             if len(cells):
                 stop = start + sum(lengths)

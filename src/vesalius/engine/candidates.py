@@ -149,7 +149,7 @@ def handed(found: Found, part: slice, depths: Depths, steps: list[int], cells: t
             continue
         hits, sums = room.part(done, done + len(here)), depths(number)
         for values, shift in zip(hits.corners, shifts, strict=True):
-            sums.take(here + shift, out=values, mode="clip")
+            sums[shift:].take(here, out=values, mode="clip")
         column.take(here, out=hits.cell, mode="clip")
         seen.take(here, out=hits.rank, mode="clip")
         np.add(seen, can.view(np.uint8), out=seen)

@@ -53,7 +53,7 @@ class Rolling:
                 part = [slice(first, stop), *inside[1:]]
                 place[0] = slice(first + shift, stop + shift)
                 target = self.sums[_every(place)]
-                weighted = self._weighted(logits[_every(part)], None if alone else self._weight(index, part)).to(self.sums.dtype)
+                weighted = self._weighted(logits[_every(part)], None if alone else self._weight(index, part))
                 target.copy_(weighted if alone else weighted.add_(target.contiguous()))  # whole passes; += runs along short rows
 
     def add_air(self, index: Index) -> None:
@@ -95,20 +95,20 @@ class Rolling:
         self.released = max(stop, self.released)
 
     def _weighted(self, logits: Tensor, weight: Tensor | None) -> Tensor:
-        """Float32 copy of `logits` (K, *box) times `weight` (*box), or 1, checked."""
+        """Copy of `logits` (K, *box) times `weight` (*box), or 1, in the precision of the sums, checked."""
         if logits.stride(-1) != 1:
             logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
         logits = logits.float()
-        weighted = (logits.amax(0) - logits).neg_() if self.exclusive else logits.clone()  # -0 where it is the largest, see `bits`
+        below = logits.amax(0) - logits if self.exclusive else -logits
         if weight is not None:
-            weighted.mul_(weight)
-        low, high = (weighted.amin(), weighted.new_zeros(())) if self.exclusive else torch.aminmax(weighted)  # the largest is 0
+            below.mul_(weight)
+        low, high = (below.new_zeros(()), below.amax()) if self.exclusive else torch.aminmax(below)  # the largest is at 0
         if not (low.item() > -LIMIT and high.item() < LIMIT):
             raise VesaliusError(
                 f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
                 "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
             )
-        return weighted
+        return below.to(self.sums.dtype).neg_()  # -0 where it is the largest, see `bits`
 
     def _segments(self, index: Index) -> list[tuple[list[slice], list[slice]]]:
         """Where tile `index` lies in the ring: boxes within the tile and the same boxes within the ring, one or two."""

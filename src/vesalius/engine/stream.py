@@ -110,6 +110,7 @@ def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, *, prog
             done += len(piece.tiles) + len(piece.air)
             if progress is not None:
                 progress(done, target.cut.count)
+            del piece  # and what is read next need not lie beside it
     assert export is not None
     return export.labels
 

@@ -63,11 +63,7 @@ class Winners:
         shape = (stop - first + self.lines[0].reach, *self.plane)
         steps = [math.prod(shape[axis + 1 :]) for axis, one in enumerate(self.lines) if one.reach]
 
-        spare = np.empty(shape, self.rolling.bits.dtype)
-
-        def depths(number: int) -> Array:
-            return self.rolling.depths(number, first, spare).reshape(-1)
-
+        depths = self.rolling.depths(first, shape)
         found = candidates(depths, self._opened(first, stop, shape), steps, classes=len(self.rolling.bits))
         self._fill(found.leading.reshape(shape), first, stop)
         for part in found.parts():

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property, reduce
 
 import numpy as np
@@ -73,20 +73,20 @@ class Rolling:
 
     @cached_property
     def bits(self) -> Array:
-        """The sums (K, *S) as unsigned integers, in memory of the processor. Of exclusive classes, which are not above 0, they have the
-        order of how far the sums are below it: zeros are negative zeros. (Background of skipped tiles is above: less than all others.)"""
+        """The sums (K, T, *plane) as unsigned integers, in memory of the processor. Of exclusive classes, which are not above 0, they have
+        the order of how far the sums are below it: zeros are negative zeros. (Background of skipped tiles is above: less than all others.)"""
         unsigned = {2: np.uint16, 4: np.uint32}[self.sums.itemsize]
         signed = {2: torch.int16, 4: torch.int32}[self.sums.itemsize]
-        return np.asarray(self.sums.view(signed).numpy().view(unsigned))
+        return np.moveaxis(self.sums.view(signed).numpy().view(unsigned), 1 + self.cut.axis, 1)
 
-    def depths(self, number: int, first: int, spare: Array) -> Array:
-        """Bits of class `number` in as many rows from row `first` of the volume on as `spare` (T, *plane) has; that is filled where they do
-        not lie in one piece."""
-        ring, runs = np.moveaxis(self.bits[number], self.cut.axis, 0), _wrap(first, first + len(spare), self.thickness)
+    def depths(self, first: int, shape: tuple[int, ...]) -> Callable[[int], Array]:
+        """A function from the number of a class to its bits, flat, in the T rows from row `first` of the volume on; `shape` is (T, *plane).
+        What it gave before is overwritten."""
+        runs, bits = [slice(*run) for run in _wrap(first, first + shape[0], self.thickness)], self.bits
         if len(runs) == 1 and self.cut.axis == 0:
-            return np.asarray(ring[slice(*runs[0])])
-        np.concatenate([ring[slice(*run)] for run in runs], out=spare)
-        return spare
+            return lambda number: bits[number, runs[0]].reshape(-1)
+        spare = np.empty(shape, bits.dtype)
+        return lambda number: np.concatenate([bits[number, run] for run in runs], out=spare).reshape(-1)
 
     def release(self, stop: int) -> None:
         """Rows below `stop` are not needed any more."""

@@ -199,7 +199,8 @@ class _Export:
                 self.file.write(values.softmax(0) if self.exclusive else values.sigmoid(), self.cut.axis, span)
             self._decide(values, span)
         self.done = max(self.done, stop)
-        self.rolling.release(min(final, grid.needed(self.done)))
+        if final < self.cut.shape[self.cut.axis]:
+            self.rolling.release(min(final, grid.needed(self.done)))
 
     def _decide(self, values: Iterable[Tensor], span: slice) -> None:
         """Labels of the output rows `span` from `values`, (R, *plane) for each class in turn."""

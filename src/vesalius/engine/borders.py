@@ -68,36 +68,41 @@ class Borders:
         if not self.cells:
             return
         counts, hits = self.counts[: self.cells], self.hits.part(0, self.used)
-        order, back, runs = arranged(self._kind(), counts, hits)
+        kind, mixed = self._kind()
+        order, back, runs = arranged(kind, counts, hits)
         numbers, start = hits.number.take(back), 0
         for values in hits.corners:
             values[:] = values.take(back)
         values = torch.from_numpy(hits.corners.view(np.int32 if self.sums.itemsize == 4 else np.int16)).view(self.sums)
-        for cells, lengths in zip(np.split(order, runs[:, 0].cumsum()[:-1]), runs.tolist(), strict=True):
+        for number, (cells, lengths) in enumerate(zip(np.split(order, runs[:, 0].cumsum()[:-1]), runs.tolist(), strict=True)):
             if len(cells):
+                slots = [len(one.where) if number == mixed else int(one.count[place[cells[0]]]) for one, place in self._along()]
                 stop = start + sum(lengths)
                 several = torch.split(values[:, start:stop], [length for length in lengths if length], 1)
-                self._label(cells, several, torch.from_numpy(numbers[start:stop]))
+                self._label(cells, several, torch.from_numpy(numbers[start:stop]), slots)
                 start = stop
         self.cells = self.used = 0
 
-    def _kind(self) -> Array:
-        """A number for each cell: equal where they hold equally many output voxels along each axis, and for all that are few of their kind."""
+    def _along(self) -> Iterable[tuple[Line, Array]]:
+        """Each axis and the places of the cells along it."""
+        return zip(self.lines, self.places, strict=True)
+
+    def _kind(self) -> tuple[Array, int]:
+        """A number for each cell: equal where they hold equally many output voxels along each axis. Those that are few of their kind, or
+        have many candidates, share a number, the second that is given."""
         kind = np.zeros(self.cells, np.uint16)
-        for one, place in zip(self.lines, self.places, strict=True):
+        for one, place in self._along():
             kind *= np.uint16(one.kinds)
             kind += one.kind.take(place[: self.cells])
         size = np.bincount(kind)
         kind = np.where(size < FEW, len(size), np.arange(len(size))).astype(np.uint16).take(kind)
         kind[self.counts[: self.cells] > MANY] = len(size)
-        return kind
+        return kind, len(size)
 
-    def _label(self, cells: Array, corners: Iterable[Tensor], numbers: Tensor) -> None:
+    def _label(self, cells: Array, corners: Iterable[Tensor], numbers: Tensor, slots: list[int]) -> None:
         """Labels of `cells`, all of one kind; `corners` are those of their first, second ... candidates, (corners, C or fewer) each, and
         `numbers` the classes of all these hits."""
-        places = [place.take(cells) for place in self.places]
-        slots = [int(one.count.take(place).max()) for one, place in zip(self.lines, places, strict=True)]
-        where = [torch.from_numpy(place) for place in places]
+        where = [torch.from_numpy(place.take(cells)) for place in self.places]
         shape = [1 + one.reach for one in self.lines]
         hit = largest((values.float().view(*shape, -1) for values in corners), self._shares(where, slots))
         hit = hit.long().add_(torch.arange(len(cells)))
@@ -134,9 +139,9 @@ def arranged(kind: Array, counts: Array, hits: Hits) -> tuple[Array, Array, Arra
     held = np.bincount(row + counts - 1, minlength=(int(kind.max()) + 1) * int(most)).reshape(-1, most)
     runs = held[:, ::-1].cumsum(1)[:, ::-1]
     start, first = (runs.cumsum() - runs.ravel()).reshape(runs.shape), runs[:, :1].cumsum(0) - runs[:, :1]
-    position = np.empty(len(order), np.int32)
+    position, cell = np.empty(len(order), np.int32), hits.cell.astype(np.intp)
     position[order] = np.arange(len(order), dtype=np.int32)
-    place = (start - first).astype(np.int32).ravel().take(row.take(hits.cell) + hits.rank) + position.take(hits.cell)
+    place = (start - first).astype(np.int32).ravel().take(row.take(cell) + hits.rank) + position.take(cell)
     back = np.empty(len(place), np.int64)
     back[place] = np.arange(len(place))
     return order, back, runs

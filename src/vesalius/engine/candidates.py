@@ -1,17 +1,17 @@
 """The largest of many classes on a finer grid, of which only those are interpolated that can be the largest.
 
-Linear interpolation weighs the corners of a cell of the coarse grid with numbers that are not negative and add up to one. Two things follow.
-A class that leads at every corner of a cell leads throughout it: the cell has its number, and nothing of it is interpolated. And a class
-lies between its least and its largest corner: in the other cells, the borders, a class whose largest corner is below the least corner of
-another is nowhere the largest. What is left are the candidates of that cell, and they alone are interpolated (`engine/borders.py`). The
-labels are those of all classes interpolated, bit for bit where sums are kept in 16 bits: two of these that differ, differ by more than
-float32 rounds.
+Linear interpolation weighs the corners of a cell of the coarse grid with numbers that are not negative and add up to one. Two things
+follow. A class that leads at every corner of a cell leads throughout it: the cell has its number, and nothing of it is interpolated. And
+a class lies between its least and its largest corner: in the other cells, the borders, a class whose largest corner is below the least
+corner of another is nowhere the largest. What is left are the candidates of that cell, and they alone are interpolated
+(`engine/borders.py`). The labels are those of all classes interpolated, bit for bit where sums are kept in 16 bits: two of these that
+differ, differ by more than float32 rounds.
 
-To find candidates takes the order of sums alone, and floating-point numbers of one sign have the order of their bits: they are compared
-as integers, as depths below 0 (`Rolling.depths`), of which the largest logit has the least.
+To find candidates takes the order of sums alone, and floating-point numbers of one sign have the order of their bits: these are compared
+as unsigned integers (`Rolling.bits`), of which the largest logit has the least. "Depth" is short for how far a sum is below 0.
 
-Shapes: a block is (T, *plane), T rows of the coarse grid along the streaming axis, laid out flat, N voxels; the cell between a voxel and the
-next along every axis has the place of that voxel, and the cells of the last voxels are closed.
+Shapes: a block is (T, *plane), T rows of the coarse grid along the streaming axis, laid out flat, N voxels; the cell between a voxel and
+the next along every axis has the place of that voxel, and the cells of the last voxels are closed.
 """
 
 import math
@@ -86,6 +86,7 @@ class Winners:
             leading = leading.take(self.lines[axis].cell, axis)
         self.labels[rows] = leading.take(cell[rows] - first, 0)
 
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """Of a block of N voxels: `leading` (N,) the number of the largest class at each, `can` (K, N) which classes are candidates of which
@@ -120,7 +121,7 @@ def candidates(depths: Depths, opened: Array, steps: list[int], *, classes: int)
 
 
 def _leading(depths: Depths, steps: list[int], *, classes: int) -> tuple[Array, Array]:
-    """The number of the largest class at each voxel, the first of equals; and at each cell the least of the largest depths of the classes."""
+    """The number of the largest class at each voxel, the first of equals; and of every cell the least of the largest depths of classes."""
     least = depths(0).copy()
     both = np.zeros((2, len(least)), least.dtype)
     bound = _pooled(least, both, steps, np.maximum).copy()

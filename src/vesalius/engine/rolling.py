@@ -73,8 +73,9 @@ class Rolling:
 
     @cached_property
     def bits(self) -> Array:
-        """The sums (K, T, *plane) as unsigned integers, in memory of the processor. Of exclusive classes, which are not above 0, they have
-        the order of how far the sums are below it: zeros are negative zeros. (Background of skipped tiles is above: less than all others.)"""
+        """The sums (K, T, *plane) as unsigned integers, in memory of the processor. Sums of exclusive classes are not above 0, and these
+        have the order of how far they are below it: zeros are negative zeros. Background where tiles are skipped is above 0: its bits are
+        less than those of all other classes."""
         unsigned = {2: np.uint16, 4: np.uint32}[self.sums.itemsize]
         signed = {2: torch.int16, 4: torch.int32}[self.sums.itemsize]
         return np.moveaxis(self.sums.view(signed).numpy().view(unsigned), 1 + self.cut.axis, 1)

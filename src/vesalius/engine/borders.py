@@ -9,7 +9,7 @@ Shapes: C border cells, H hits, (corners, H) with 2 corners or 1 per axis, (slot
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ class Borders:
         self.hits = Hits(np.empty(HITS, np.int32), np.empty(HITS, np.uint8), np.empty(HITS, np.uint8), corners)
         self.cells = self.used = 0  # cells and hits that wait
 
-    def add(self, places: tuple[Array, ...], counts: Array) -> tuple[int, Hits]:
+    def add(self, places: Sequence[Array], counts: Array) -> tuple[int, Hits]:
         """The number of the first of the cells at `places` (axes, C), and room to be filled with their candidates, `counts` (C,) of each:
         2 at least, and `HITS` at most in all."""
         number = int(counts.sum(dtype=np.int64))
@@ -79,7 +79,7 @@ class Borders:
                 slots = [len(one.where) if number == mixed else int(one.count[place[cells[0]]]) for one, place in self._along()]
                 stop = start + sum(lengths)
                 several = torch.split(values[:, start:stop], [length for length in lengths if length], 1)
-                self._label(cells, several, torch.from_numpy(numbers[start:stop]), slots)
+                self._label(cells, several, torch.from_numpy(numbers[start:stop]), slots=slots)
                 start = stop
         self.cells = self.used = 0
 
@@ -99,7 +99,7 @@ class Borders:
         kind[self.counts[: self.cells] > MANY] = len(size)
         return kind, len(size)
 
-    def _label(self, cells: Array, corners: Iterable[Tensor], numbers: Tensor, slots: list[int]) -> None:
+    def _label(self, cells: Array, corners: Iterable[Tensor], numbers: Tensor, *, slots: list[int]) -> None:
         """Labels of `cells`, all of one kind; `corners` are those of their first, second ... candidates, (corners, C or fewer) each, and
         `numbers` the classes of all these hits."""
         where = [torch.from_numpy(place.take(cells)) for place in self.places]

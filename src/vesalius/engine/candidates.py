@@ -70,7 +70,7 @@ class Winners:
             cells = (part.start + np.flatnonzero(found.counts[part])).astype(np.int32)
             row, *places = _unraveled(cells, shape)
             start, room = self.borders.add([row + first, *places], found.counts.take(cells))
-            handed(found, part, depths, steps, (start, cells), room)
+            handed(found, part, room, depths=depths, steps=steps, cells=(start, cells))
 
     def _opened(self, first: int, stop: int, shape: tuple[int, ...]) -> Array:
         """Which cells of a block hold output voxels and are of it."""
@@ -109,13 +109,13 @@ def candidates(depths: Depths, opened: Array, steps: list[int], *, classes: int)
     """Which classes can be the largest in which of the `opened` cells (N,); `depths(number)` are those of a class, unsigned integers (N,),
     and `steps` the distances between corners."""
     leading, bound = _leading(depths, steps, classes=classes)
-    low, high = (_pooled(leading, np.zeros((2, len(leading)), np.uint8), steps, extreme) for extreme in (np.minimum, np.maximum))
+    low, high = (_pooled(leading, np.zeros((2, len(leading)), np.uint8), steps, extreme=extreme) for extreme in (np.minimum, np.maximum))
     bound += 1
     bound[~(opened & (low != high))] = 0  # nothing is below that
     both = np.empty((2, len(bound)), bound.dtype)
     can, counts = np.empty((classes, len(opened)), bool), np.zeros(len(opened), np.uint8 if classes < 256 else np.uint16)
     for number, here in enumerate(can):
-        np.less(_pooled(depths(number), both, steps, np.minimum), bound, out=here)
+        np.less(_pooled(depths(number), both, steps, extreme=np.minimum), bound, out=here)
         np.add(counts, here.view(np.uint8), out=counts)
     return Found(leading, can, counts)
 
@@ -124,18 +124,18 @@ def _leading(depths: Depths, steps: list[int], *, classes: int) -> tuple[Array, 
     """The number of the largest class at each voxel, the first of equals; and of every cell the least of the largest depths of classes."""
     least = depths(0).copy()
     both = np.zeros((2, len(least)), least.dtype)
-    bound = _pooled(least, both, steps, np.maximum).copy()
+    bound = _pooled(least, both, steps, extreme=np.maximum).copy()
     leading, ahead = np.zeros((2, len(least)), np.uint8)
     for number in range(1, classes):
         now = depths(number)
         np.less(now, least, out=ahead.view(bool))
         np.minimum(now, least, out=least)
         np.maximum(leading, np.multiply(ahead, np.uint8(number), out=ahead), out=leading)
-        np.minimum(bound, _pooled(now, both, steps, np.maximum), out=bound)
+        np.minimum(bound, _pooled(now, both, steps, extreme=np.maximum), out=bound)
     return leading, bound
 
 
-def handed(found: Found, part: slice, depths: Depths, steps: list[int], cells: tuple[int, Array], room: Hits) -> None:
+def handed(found: Found, part: slice, room: Hits, *, depths: Depths, steps: list[int], cells: tuple[int, Array]) -> None:
     """Fill `room` with the candidates of the border `cells` (number of the first, places in the block) in `part` of the block."""
     column, seen, done = np.empty(part.stop - part.start, np.int32), np.zeros(part.stop - part.start, np.uint8), 0
     column[cells[1] - part.start] = np.arange(cells[0], cells[0] + len(cells[1]), dtype=np.int32)
@@ -154,7 +154,7 @@ def handed(found: Found, part: slice, depths: Depths, steps: list[int], cells: t
         done += len(here)
 
 
-def _pooled(now: Array, spare: Array, steps: list[int], extreme: np.ufunc) -> Array:
+def _pooled(now: Array, spare: Array, steps: list[int], *, extreme: np.ufunc) -> Array:
     """The least (or largest) corner of every cell, in one of the two `spare` arrays; `now` itself where there are no steps."""
     out, other = spare
     for step in steps:

@@ -39,14 +39,12 @@ class Fields:
 def ours(options):
     import torch
 
-    from vesalius.core.memory import keep_freed_memory
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
 
     source = Fields(options.classes[0], options.grid)
     tiling = Tiling(tuple(-(-side // 2) for side in options.grid), overlap=0)  # every voxel once, as the others get it
     torch.set_num_threads(1)
-    keep_freed_memory()  # as the commands do
     return lambda: stream_labels(lambda tiles: tiles, source, tuple(options.shape), tiling=tiling, exclusive=True)[0]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from vesalius.core.space import Array
 from vesalius.engine.lines import Line
 
-HITS = 2**18  # that wait at the most: some 10 MB, if there are so many
+HITS = 2**17  # that wait at the most: some 5 MB, if there are so many
 FEW = 2**10  # cells of a kind that are not worth calls of their own
 MANY = 4  # candidates; cells with more are taken together whatever their kind
 Shares = list[tuple[Tensor, Tensor] | None]

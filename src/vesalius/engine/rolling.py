@@ -4,8 +4,8 @@
 """
 
 import math
-from collections.abc import Iterable
-from functools import reduce
+from collections.abc import Callable, Iterable
+from functools import cached_property, reduce
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from vesalius.engine.tiles import Cut, Index
 
 AIR = 10.0  # logit of the background where a tile is skipped: softmax 0.999 among 25 classes
 LIMIT = 6e4  # half precision ends at 65504
-CHUNK = 2**18  # elements of a tile that are added at once on a CPU: 1 MB, so that they stay in its cache
+CHUNK = 2**17  # elements of a tile that are added at once on a CPU: 512 KB, so that they stay in its cache with what is made of them
 WORK = {"cpu": 2**20, "cuda": 2**24}  # output voxels of one class that are decided at once
 LANES = 16  # rows that are interpolated together: float32 numbers in the widest vector register
 EVEN, CODES_PER_UNIT = 128, 8  # of log odds in 8 bits
@@ -35,8 +35,9 @@ class Rolling:
         self.cut, self.exclusive = cut, exclusive
         self.thickness = cut.thickness
         sides = [self.thickness if a == cut.axis else n for a, n in enumerate(cut.shape)]
-        self.sums = torch.zeros(classes, *sides, dtype=getattr(torch, cut.tiling.precision), device=device)
+        self.sums = torch.full((classes, *sides), -0.0, dtype=getattr(torch, cut.tiling.precision), device=device)
         self.shares = [torch.from_numpy(share).to(device) for share in cut.shares]
+        self.alone = [((share == 1) | (share == 0)).all(1) for share in cut.shares]  # tiles that no other overlaps
         self.released = 0
 
     def add(self, index: Index, logits: Tensor) -> None:
@@ -44,6 +45,7 @@ class Rolling:
         logits = logits.to(self.sums.device)
         rest = math.prod(logits.shape[2:]) * len(logits)
         step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
+        alone = all(ones[number] for ones, number in zip(self.alone, index, strict=True))
         for inside, place in self._segments(index):
             shift = place[0].start - inside[0].start
             for first in range(inside[0].start, inside[0].stop, step):
@@ -51,8 +53,8 @@ class Rolling:
                 part = [slice(first, stop), *inside[1:]]
                 place[0] = slice(first + shift, stop + shift)
                 target = self.sums[_every(place)]
-                weighted = self._weighted(logits[_every(part)], self._weight(index, part))
-                target.copy_(weighted.to(self.sums.dtype).add_(target.contiguous()))  # three whole passes; += runs along short rows
+                weighted = self._weighted(logits[_every(part)], None if alone else self._weight(index, part))
+                target.copy_(weighted if alone else weighted.add_(target.contiguous()))  # whole passes; += runs along short rows
 
     def add_air(self, index: Index) -> None:
         """Tile `index` as background without the network."""
@@ -69,32 +71,45 @@ class Rolling:
         axis = self.cut.axis
         return self.sums[number].index_select(axis, indices % self.thickness).movedim(axis, 0).float()
 
-    def block(self, number: int, first: int, out: Tensor) -> None:
-        """Fill float32 `out` (T, *plane) with the T rows of class `number` from row `first` of the volume on."""
-        ring, done = self.sums[number].movedim(self.cut.axis, 0), 0
-        for start, stop in _wrap(first, first + len(out), self.thickness):
-            out[done : done + stop - start].copy_(ring[start:stop])
-            done += stop - start
+    @cached_property
+    def bits(self) -> Array:
+        """The sums (K, T, *plane) as unsigned integers, in memory of the processor. Sums of exclusive classes are not above 0, and these
+        have the order of how far they are below it: zeros are negative zeros. Background where tiles are skipped is above 0: its bits are
+        less than those of all other classes."""
+        unsigned = {2: np.uint16, 4: np.uint32}[self.sums.itemsize]
+        signed = {2: torch.int16, 4: torch.int32}[self.sums.itemsize]
+        return np.moveaxis(self.sums.view(signed).numpy().view(unsigned), 1 + self.cut.axis, 1)
+
+    def depths(self, first: int, shape: tuple[int, ...]) -> Callable[[int], Array]:
+        """A function from the number of a class to its bits, flat, in the T rows from row `first` of the volume on; `shape` is (T, *plane).
+        What it gave before is overwritten."""
+        runs, bits = [slice(*run) for run in _wrap(first, first + shape[0], self.thickness)], self.bits
+        if len(runs) == 1 and self.cut.axis == 0:
+            return lambda number: bits[number, runs[0]].reshape(-1)
+        spare = np.empty(shape, bits.dtype)
+        return lambda number: np.concatenate([bits[number, run] for run in runs], out=spare).reshape(-1)
 
     def release(self, stop: int) -> None:
         """Rows below `stop` are not needed any more."""
         for first, last in _wrap(self.released, stop, self.thickness):
-            self.sums.narrow(1 + self.cut.axis, first, last - first).zero_()
+            self.sums.narrow(1 + self.cut.axis, first, last - first).fill_(-0.0)
         self.released = max(stop, self.released)
 
-    def _weighted(self, logits: Tensor, weight: Tensor) -> Tensor:
-        """Float32 copy of `logits` (K, *box) times `weight` (*box), checked."""
+    def _weighted(self, logits: Tensor, weight: Tensor | None) -> Tensor:
+        """Copy of `logits` (K, *box) times `weight` (*box), or 1, in the precision of the sums, checked."""
         if logits.stride(-1) != 1:
             logits = logits.contiguous()  # channels last: one transposing copy is cheaper than strided sums
         logits = logits.float()
-        weighted = (logits - logits.amax(0)).mul_(weight) if self.exclusive else logits * weight
-        low, high = (weighted.amin(), weighted.new_zeros(())) if self.exclusive else torch.aminmax(weighted)  # the largest is 0
+        below = logits.amax(0) - logits if self.exclusive else -logits
+        if weight is not None:
+            below.mul_(weight)
+        low, high = (below.new_zeros(()), below.amax()) if self.exclusive else torch.aminmax(below)  # the largest is at 0
         if not (low.item() > -LIMIT and high.item() < LIMIT):
             raise VesaliusError(
                 f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
                 "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
             )
-        return weighted
+        return below.to(self.sums.dtype).neg_()  # -0 where it is the largest, see `bits`
 
     def _segments(self, index: Index) -> list[tuple[list[slice], list[slice]]]:
         """Where tile `index` lies in the ring: boxes within the tile and the same boxes within the ring, one or two."""

@@ -23,7 +23,8 @@ from torch import Tensor
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
-from vesalius.engine.candidates import Winners, line, pays
+from vesalius.engine.candidates import Winners, pays
+from vesalius.engine.lines import line
 from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
@@ -109,6 +110,7 @@ def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, *, prog
             done += len(piece.tiles) + len(piece.air)
             if progress is not None:
                 progress(done, target.cut.count)
+            del piece  # and what is read next need not lie beside it
     assert export is not None
     return export.labels
 
@@ -197,7 +199,8 @@ class _Export:
                 self.file.write(values.softmax(0) if self.exclusive else values.sigmoid(), self.cut.axis, span)
             self._decide(values, span)
         self.done = max(self.done, stop)
-        self.rolling.release(min(final, grid.needed(self.done)))
+        if final < self.cut.shape[self.cut.axis]:
+            self.rolling.release(min(final, grid.needed(self.done)))
 
     def _decide(self, values: Iterable[Tensor], span: slice) -> None:
         """Labels of the output rows `span` from `values`, (R, *plane) for each class in turn."""

@@ -38,10 +38,10 @@ NOTES = {
     "docs/explanation/scale.md, what a start costs. The first result takes less than torch alone, as the command spares the interpreter "
     "its search for garbage while torch is imported and at the end.",
     "logits": "Of each peak some 220 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
-<<<<<<< HEAD
-    "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: with 25 classes 135 ms are 12 for making the tiles, 30 for adding "
-    "them up, 37 for finding the candidates of every cell and 45 for the 40 % of cells that have several; these logits are rough, and the "
-    "finer the grid, the less of it is border.",
+    "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: once memory is warm, "
+    "of 97 ms with 25 classes 8 make the tiles, 16 add them up, 17 find the candidates of every cell and 52 interpolate them in the 40 % "
+    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else runs. "
+    "These logits are rough, and the finer the grid, the less of it is border.",
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: beside nearest masks it took 9.6 ms a picture over 60 of them, 5.7 over 600. Earlier "
     "rows had 60 (5.2 times beside nearest); 500 gave 2.64 (2.63 ... 2.65). Why not 5 in small patches beside nearest: of some 0.9 ms a "
@@ -50,14 +50,6 @@ NOTES = {
     "thirds of that corners, whose first waits for memory. Tried without gain: copying what a block looks at into a box first (corners in "
     "half the time, the copy takes the rest), and matrix products along short sides (up to twice as long when scaling; blur a fifth "
     "faster, a hundredth of a sample).",
-=======
-    "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: once memory is warm, "
-    "of 97 ms with 25 classes 8 make the tiles, 16 add them up, 17 find the candidates of every cell and 52 interpolate them in the 40 % "
-    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else runs. "
-    "These logits are rough, and the finer the grid, the less of it is border.",
-    "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
-    "much is the start of many small operations.",
->>>>>>> h1
     "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not "
     "(rows of Dice, docs/explanation/speed.md): then, and all overlapping alike, the ratio is mostly that of bf16 to fp32, and of fewer "
     "operations on the way up. Why not 4 with tiles of 64 voxels: see there. The weights are "

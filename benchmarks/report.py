@@ -40,8 +40,8 @@ NOTES = {
     "logits": "Of each peak some 220 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: once memory is warm, "
     "of 97 ms with 25 classes 8 make the tiles, 16 add them up, 17 find the candidates of every cell and 52 interpolate them in the 40 % "
-    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else runs. "
-    "These logits are rough, and the finer the grid, the less of it is border.",
+    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else "
+    "runs. These logits are rough, and the finer the grid, the less of it is border.",
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: beside nearest masks it took 9.6 ms a picture over 60 of them, 5.7 over 600. Earlier "
     "rows had 60 (5.2 times beside nearest); 500 gave 2.64 (2.63 ... 2.65). Why not 5 in small patches beside nearest: of some 0.9 ms a "

@@ -36,9 +36,9 @@ NOTES = {
     "docs/explanation/scale.md, what a start costs.",
     "logits": "Of each peak some 220 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: once memory is warm, "
-    "of 97 ms with 25 classes 8 make the tiles, 16 add them up, 17 find the candidates of every cell and 52 interpolate them in the 40 % "
-    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else runs. "
-    "These logits are rough, and the finer the grid, the less of it is border.",
+    "of 106 ms with 25 classes 8 make the tiles, 17 add them up, 18 find the candidates of every cell and 58 interpolate them in the 40 % "
+    "of cells that have several; a fresh process, as here, also touches its memory for the first time. These logits are rough, and the "
+    "finer the grid, the less of it is border.",
     "augment": "Why not more: of a rotated volume sampled in runs, eight corners taken one by one are most of the time; of the small patch "
     "much is the start of many small operations.",
     "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not "

@@ -21,10 +21,11 @@ USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "infe
 LONG = ("levers", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
-    "rbm_speed": "Where 5 is missed, scikit-learn is given float32 and batches of 100, its fastest: its products alone then take "
-    "half of its epoch, ours take half of ours. Its batch by default is 10, and numbers of numpy are float64. The "
+    "rbm_speed": "Five times is reached beside scikit-learn's default batch of 10 with every batch of ours, and beside its batches of 100 "
+    "in float32, its fastest, with batches of 1000: its products alone then take half of its epoch, and with batches of 256 or 500 ours "
+    "take half of ours. Numbers of numpy are float64. The "
     "pseudo-likelihoods are not equal: centred, with momentum and a rate that falls to 0, ours is ahead after as many "
-    "epochs on these radiographs.",
+    "epochs on these radiographs, but for batches of 1000 beside batches of 10.",
     "training": "Why not 3 at 40 x 56 x 40: the step of 2 patches is 54 GFLOP of convolutions (58 layer by layer), and 208 to 223 "
     "GFLOP/s is what this processor reaches in a matrix product in bf16: 0.24 to 0.26 s at best, with nothing else in the step, where "
     "plain fp32 takes 0.80 s. See docs/explanation/speed.md.",
@@ -39,9 +40,9 @@ NOTES = {
     "its search for garbage while torch is imported and at the end.",
     "logits": "Of each peak some 220 MiB are interpreter and torch. nnU-Net keeps its logits in half precision, which is where its "
     "labels differ; MONAI keeps them in float32. Why not 5 at 80 to 120: once memory is warm, "
-    "of 97 ms with 25 classes 8 make the tiles, 16 add them up, 17 find the candidates of every cell and 52 interpolate them in the 40 % "
-    "of cells that have several; a fresh process, as here, touches its memory for the first time, and shares the cache with what else "
-    "runs. These logits are rough, and the finer the grid, the less of it is border.",
+    "of 106 ms with 25 classes 8 make the tiles, 17 add them up, 18 find the candidates of every cell and 58 interpolate them in the 40 % "
+    "of cells that have several; a fresh process, as here, also touches its memory for the first time. These logits are rough, and the "
+    "finer the grid, the less of it is border.",
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: beside nearest masks it took 9.6 ms a picture over 60 of them, 5.7 over 600. Earlier "
     "rows had 60 (5.2 times beside nearest); 500 gave 2.64 (2.63 ... 2.65). Why not 5 in small patches beside nearest: of some 0.9 ms a "

@@ -45,7 +45,7 @@ NOTES = {
     "finer the grid, the less of it is border.",
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: beside nearest masks it took 9.6 ms a picture over 60 of them, 5.7 over 600. Earlier "
-    "rows had 60 (5.2 times beside nearest); 500 gave 2.64 (2.63 ... 2.65). Why not 5 in small patches beside nearest: of some 0.9 ms a "
+    "rows had 60 (5.2 times beside nearest; `--samples` sets how many). Why not 5 in small patches beside nearest: of some 0.9 ms a "
     "sample 0.3 are the fifth that is rotated (1.4 ms each, 0.6 of them for taking eight corners), 0.3 grey values, 0.13 draws and 0.12 "
     "samples that are only scaled, and much of each is the start of small operations. Of the cube nearly half is the rotated fifth, two "
     "thirds of that corners, whose first waits for memory. Tried without gain: copying what a block looks at into a box first (corners in "

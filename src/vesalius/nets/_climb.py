@@ -218,5 +218,5 @@ def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> T
     blocks = [convolve(x, kernel, padding=[n // 2 for n in seen(up, conv)]) for kernel in made]
     if not learning:
         return place(out, edge, steps=up.stride, blocks=blocks)
-    whole: Tensor = Placed.apply(up.stride, out, edge, *blocks)  # type: ignore[no-untyped-call]
-    return whole
+    placed: Callable[..., Tensor] = Placed.apply
+    return placed(up.stride, out, edge, *blocks)

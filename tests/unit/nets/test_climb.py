@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vesalius.nets import _blocks
 from vesalius.nets._blocks import ConvBlock, Up
-from vesalius.nets._climb import SEEN, Kept, climbed, edges, joined, pays, seen
+from vesalius.nets._climb import SEEN, Kept, Near, Rising, climbed, edges, joined, pays, seen
 from vesalius.nets.unet import UNet
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -74,7 +74,11 @@ def test_a_network_in_bf16_goes_up_as_it_did(learning: bool, monkeypatch: pytest
     net, image = UNet(3, 1, 2, channels=(16, 32)), noise((2, 1, 24, 24, 16), 4, torch.float32).detach()
     net = net.to(memory_format=torch.channels_last_3d)
     met: list[bool] = []
-    watched = lambda *maps, **words: met.append(True) or climbed(*maps, **words)  # noqa: E731
+
+    def watched(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> Tensor:
+        met.append(True)
+        return climbed(x, skip, up=up, conv=conv, kept=kept)
+
     monkeypatch.setattr(_blocks, "climbed", watched)
 
     def run(low: bool) -> Tensor:

@@ -18,13 +18,15 @@ $(BIN)/python:
 	  { echo "vesalius needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+KERNELS := $(wildcard src/vesalius/core/kernels/*.[ch] src/vesalius/core/kernels/build.py)
+
 # One stamp per set of packages: a second call costs nothing, a changed list of dependencies installs again.
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(KERNELS) | $(BIN)/python
 	@echo "Installing vesalius into $(VENV) (torch is large; this happens once)"
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) $(KERNELS) | $(BIN)/python
 	@echo "Installing vesalius with the extra '$*' into $(VENV)"
 	@$(PIP) --editable '.[$*]'
 	@touch $@
@@ -44,7 +46,7 @@ lint: $(VENV)/.installed-lint
 # The tools that vesalius is compared with, in an environment of their own with vesalius in it, so that both sides run on the same torch.
 # torch comes first and pinned: asked for by name alone it would bring gigabytes for a GPU.
 PEERS ?= .venv-peers
-$(PEERS)/.installed: benchmarks/peers.txt $(CONSTRAINTS) pyproject.toml
+$(PEERS)/.installed: benchmarks/peers.txt $(CONSTRAINTS) pyproject.toml $(KERNELS)
 	@echo "Installing vesalius and the tools that it is compared with into $(PEERS) (once; about 2 GB)"
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) "$$(sed -n '/^torch==/p' $(CONSTRAINTS))"

@@ -82,6 +82,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def without_kernels() -> bool:
+    """Whether `$VESALIUS_KERNELS` is "off": torch alone then computes what the kernels would (core/kernels)."""
+    return os.environ.get("VESALIUS_KERNELS") == "off"
+
+
 def share_processors() -> None:
     """Let idle compute threads sleep instead of spin, unless the user has said otherwise; before torch is imported.
 

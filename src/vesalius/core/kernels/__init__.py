@@ -1,0 +1,88 @@
+"""The inner loops of what takes a processor longest, in C beside the same formulas in torch.
+
+Torch goes over memory once for each step of a formula; these go once in all. They are compiled when vesalius is installed, where there is a
+C compiler, and nothing else depends on them: without them every caller takes its way through torch, which stays the judge of the kernels in
+the tests (docs/decisions/015-kernels-where-there-is-a-compiler.md). `python -m vesalius.core.kernels.build` compiles them again.
+
+A kernel takes addresses of memory and plain numbers; whoever calls it sees to types, layout and lengths.
+"""
+
+import ctypes
+import hashlib
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from vesalius.core.settings import without_kernels
+
+FOLDER = Path(__file__).parent
+KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
+NEEDS = {  # what a processor must have for each of the libraries, fastest first, in the words of Linux
+    "avx512bf16": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512_bf16", "fma", "f16c"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c"},
+    "avx2": {"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe", "abm"},
+    "plain": set[str](),
+}
+Kernel = Callable[..., None]
+
+
+def sources(folder: Path = FOLDER) -> list[Path]:
+    """Every file of C."""
+    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
+
+
+def print_of(folder: Path = FOLDER) -> str:
+    """What tells one state of the sources from another."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources(folder))).hexdigest()[:16]
+
+
+@cache
+def features() -> frozenset[str]:
+    """What this processor can do, in the words of Linux; nothing elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), []))
+
+
+@cache
+def library() -> tuple[str, ctypes.CDLL] | None:
+    """The fastest library that this processor can run and its name; None where there is none of these sources, or where
+    VESALIUS_KERNELS=off says to do without."""
+    if not sys.platform.startswith("linux") or without_kernels():
+        return None
+    for name, needs in NEEDS.items():
+        path = FOLDER / f"kernels_{name}.so"
+        if not (path.is_file() and needs <= features()):
+            continue
+        try:
+            found = ctypes.CDLL(str(path))
+            made_of = ctypes.c_char_p.in_dll(found, "kernels_made_of").value
+        except (OSError, ValueError):
+            continue
+        if made_of == print_of().encode():
+            return name, found
+    return None
+
+
+def in_use() -> str:
+    """The name of the library in use, "none" without one."""
+    found = library()
+    return "none" if found is None else found[0]
+
+
+@cache
+def kernel(name: str, kinds: str) -> Kernel | None:
+    """The kernel of that name, whose arguments are of these `kinds`: p an address, i a whole number of 64 bits, f and d floating point of
+    32 and 64; None where it cannot be had."""
+    found = library()
+    if found is None:
+        return None
+    try:
+        function = getattr(found[1], name)
+    except AttributeError:  # not for this processor
+        return None
+    function.argtypes, function.restype = [KINDS[kind] for kind in kinds], None
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,37 @@
+#include "parallel.h"
+#include <pthread.h>
+
+enum { MOST = 64 };
+
+const char *kernels_made_of = MADE_OF; /* which sources this library is of */
+
+typedef struct {
+    Share share;
+    void *of;
+    int64_t first, end;
+} Part;
+
+static void *run(void *given) {
+    Part *part = given;
+    part->share(part->of, part->first, part->end);
+    return 0;
+}
+
+void in_shares(Share share, void *of, int64_t count, int64_t threads) {
+    pthread_t ids[MOST];
+    Part parts[MOST];
+    int started[MOST];
+    if (threads > MOST) threads = MOST;
+    if (threads > count) threads = count;
+    for (int64_t k = 1; k < threads; k++) {
+        parts[k] = (Part){share, of, count * k / threads, count * (k + 1) / threads};
+        started[k] = pthread_create(&ids[k], 0, run, &parts[k]) == 0;
+    }
+    share(of, 0, threads > 1 ? count / threads : count);
+    for (int64_t k = 1; k < threads; k++) {
+        if (started[k])
+            pthread_join(ids[k], 0);
+        else
+            run(&parts[k]); /* no thread was to be had */
+    }
+}

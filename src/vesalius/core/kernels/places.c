@@ -15,6 +15,7 @@ enum { LANES = 16, BLOCKS = 16, RUN = LANES * BLOCKS, WIDEST = 2048 }; /* sides 
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef double Pairs __attribute__((vector_size(4 * LANES))); /* eight pairs of floats */
 
 /* One tensor of a sample: masks are `nearest`, of `size` bytes a voxel; images are linear and float. `step` is from channel to channel. */
 typedef struct {
@@ -32,7 +33,7 @@ typedef struct {
     int64_t source[3], patch[3], plane, row; /* sides, and voxels from plane to plane and from row to row of the source */
     double linear[3][3], middle[3];
     const float *field;
-    float worth[3];
+    float worth[3], last[3]; /* `last`: the greatest place that has a voxel behind the one before it */
     int axes, fading;
     int64_t looks;
     const Form *forms;
@@ -44,6 +45,7 @@ typedef struct {
     int32_t low[WIDEST + LANES], nearest[WIDEST + LANES];
     float share[WIDEST + LANES], kept[WIDEST + LANES];
     int64_t first, end; /* of the source, what is looked at */
+    int beyond;         /* whether any looks outside */
 } Line;
 
 /* Where a run of columns looks: `index` of the first of its corners, shares of the others by axis, and so on. */
@@ -67,41 +69,45 @@ static int all(Ints where) {
 #endif
 }
 
-/* The voxels at `at` and those behind them, of which the first `count` matter. */
-static void pairs(const float *from, Ints at, int64_t count, Floats *near, Floats *far) {
+/* Eight voxels and those behind each of them. */
+static Pairs eight(const float *from, const int32_t *at) {
+    double pair[LANES / 2];
+    for (int k = 0; k < LANES / 2; k++) memcpy(&pair[k], from + at[k], sizeof pair[k]);
+    return (Pairs){pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], pair[6], pair[7]};
+}
+
+/* The former and the latter of all pairs. */
+static Floats former(Floats low, Floats high) {
+    return __builtin_shuffle(low, high, (Ints){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
+}
+
+static Floats latter(Floats low, Floats high) {
+    return __builtin_shuffle(low, high, (Ints){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
+}
+
+/* The first eight values, each twice, and the last eight. */
+static Floats low_twice(Floats of) { return __builtin_shuffle(of, (Ints){0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7}); }
+
+static Floats high_twice(Floats of) { return __builtin_shuffle(of, (Ints){8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15}); }
+
+/* The first `count` of a register at most, zeros behind. */
+static Floats loaded(const float *from, int64_t count) {
 #ifdef __AVX512F__
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    __m512 first = (__m512)_mm512_i32gather_epi64(_mm512_castsi512_si256((__m512i)at), from, 4), second = first;
-    if (count > 8) second = (__m512)_mm512_i32gather_epi64(_mm512_extracti64x4_epi64((__m512i)at, 1), from, 4);
-    *near = (Floats)_mm512_permutex2var_ps(first, even, second);
-    *far = (Floats)_mm512_permutex2var_ps(first, _mm512_add_epi32(even, _mm512_set1_epi32(1)), second);
+    return (Floats)_mm512_maskz_loadu_ps(count >= LANES ? 0xffff : (1 << count) - 1, from);
 #else
-    (void)count;
-    for (int k = 0; k < LANES; k++) {
-        (*near)[k] = from[at[k]];
-        (*far)[k] = from[at[k] + 1];
-    }
+    Floats found = {0};
+    memcpy(&found, from, least(count, LANES) * sizeof(float));
+    return found;
 #endif
 }
 
-static Floats loaded(const float *from, int64_t count) {
-    Floats found = {0};
-    if (count >= LANES)
-        memcpy(&found, from, sizeof found);
-    else
-        memcpy(&found, from, count * sizeof(float));
-    return found;
-}
-
 static void stored(float *out, Floats values, int64_t count) {
-    if (count >= LANES)
-        memcpy(out, &values, sizeof values);
-    else
-        memcpy(out, &values, count * sizeof(float));
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(out, count >= LANES ? 0xffff : (1 << count) - 1, (__m512)values);
+#else
+    memcpy(out, &values, least(count, LANES) * sizeof(float));
+#endif
 }
-
-/* The greatest place that has a voxel behind the one before it. */
-static float top(int64_t side) { return nextafterf((float)(side - 1), 0); }
 
 /* Moves places along one axis into the source and lessens what they count by the way; marks those half a voxel out and more. */
 static void hold(Floats *place, float last, Floats *kept, Ints *out) {
@@ -117,14 +123,13 @@ static void hold(Floats *place, float last, Floats *kept, Ints *out) {
 
 /* One block of a run from its places along each axis. */
 static void note(const Sample *of, Run *run, int block, Floats *place) {
-    float last[3] = {top(of->source[0]), top(of->source[1]), top(of->source[2])};
     const Floats ties = {0}; /* adding and taking 1.5 * 2^23 rounds to whole numbers, halves to even */
     Floats kept = ties + 1;
     Ints inside = {0}, out = inside;
     inside = ~inside;
-    for (int axis = 0; axis < 3; axis++) inside &= (place[axis] >= 0) & (place[axis] <= last[axis]);
+    for (int axis = 0; axis < 3; axis++) inside &= (place[axis] >= 0) & (place[axis] <= of->last[axis]);
     if (!all(inside)) {
-        for (int axis = 0; axis < 3; axis++) hold(&place[axis], last[axis], &kept, &out);
+        for (int axis = 0; axis < 3; axis++) hold(&place[axis], of->last[axis], &kept, &out);
         run->beyond = 1;
     }
     int32_t steps[3] = {of->plane, of->row, 1};
@@ -166,51 +171,55 @@ static void look(const Sample *of, const int64_t *at, int64_t first, int64_t cou
     }
 }
 
+/* Eight pairs mixed from their four rows, or from two where there is one plane. */
+static Floats mixed_pairs(const Sample *of, const float *from, const int32_t *at, Floats plane, Floats row) {
+    const int64_t further = of->source[1] > 1 ? of->row : 0;
+    Floats near = (Floats)eight(from, at), next = (Floats)eight(from + further, at);
+    near += row * (next - near);
+    if (of->source[0] == 1) return near;
+    from += of->plane;
+    Floats behind = (Floats)eight(from, at), last = (Floats)eight(from + further, at);
+    behind += row * (last - behind);
+    return near + plane * (behind - near);
+}
+
 /* What a run shows of one channel, linear between the corners; an axis of one voxel has no further corners. */
 static void between(const Sample *of, const Run *run, const float *from, float *out, int64_t count) {
-    const int64_t row = of->source[1] > 1 ? of->row : 0;
     for (int64_t k = 0; k < count; k += LANES) {
         const int block = k / LANES;
-        const Ints index = run->index[block];
-        Floats near, far, next, shown;
-        pairs(from, index, count - k, &near, &far);
-        shown = near + run->share[2][block] * (far - near);
-        pairs(from + row, index, count - k, &near, &far);
-        next = near + run->share[2][block] * (far - near);
-        shown += run->share[1][block] * (next - shown);
-        if (of->source[0] > 1) {
-            Floats behind;
-            pairs(from + of->plane, index, count - k, &near, &far);
-            behind = near + run->share[2][block] * (far - near);
-            pairs(from + of->plane + row, index, count - k, &near, &far);
-            next = near + run->share[2][block] * (far - near);
-            behind += run->share[1][block] * (next - behind);
-            shown += run->share[0][block] * (behind - shown);
-        }
+        const int32_t *at = (const int32_t *)&run->index[block];
+        const Floats plane = run->share[0][block], row = run->share[1][block];
+        Floats low = mixed_pairs(of, from, at, low_twice(plane), low_twice(row)), high = low;
+        if (count - k > LANES / 2) high = mixed_pairs(of, from, at + LANES / 2, high_twice(plane), high_twice(row));
+        const Floats near = former(low, high), far = latter(low, high);
+        Floats shown = near + run->share[2][block] * (far - near);
         if (run->beyond && of->fading) shown = chosen(run->kept[block] > 0, shown * run->kept[block], (Floats){0});
         stored(out + k, shown, count - k);
     }
 }
 
-/* Voxels of any type by number, 0 where that is below 0. */
+/* Voxels of any type by number; 0 where that is below 0, if any is. */
 #define TAKE(NAME, TYPE)                                                                                                                 \
-    static void NAME(const TYPE *from, const int32_t *at, TYPE *out, int64_t count) {                                                    \
-        for (int64_t k = 0; k < count; k++) out[k] = at[k] < 0 ? 0 : from[at[k]];                                                        \
+    static void NAME(const TYPE *restrict from, const int32_t *restrict at, TYPE *restrict out, int64_t count, int beyond) {             \
+        if (beyond)                                                                                                                      \
+            for (int64_t k = 0; k < count; k++) out[k] = at[k] < 0 ? 0 : from[at[k]];                                                    \
+        else                                                                                                                             \
+            for (int64_t k = 0; k < count; k++) out[k] = from[at[k]];                                                                    \
     }
 TAKE(take_1, uint8_t)
 TAKE(take_2, uint16_t)
 TAKE(take_4, uint32_t)
 TAKE(take_8, uint64_t)
 
-static void take(const void *from, const int32_t *at, void *out, int64_t count, int64_t size) {
+static void take(const void *from, const int32_t *at, void *out, int64_t count, int64_t size, int beyond) {
     if (size == 1)
-        take_1(from, at, out, count);
+        take_1(from, at, out, count, beyond);
     else if (size == 2)
-        take_2(from, at, out, count);
+        take_2(from, at, out, count, beyond);
     else if (size == 4)
-        take_4(from, at, out, count);
+        take_4(from, at, out, count, beyond);
     else
-        take_8(from, at, out, count);
+        take_8(from, at, out, count, beyond);
 }
 
 static void in_space(void *given, int64_t first, int64_t end) {
@@ -228,7 +237,7 @@ static void in_space(void *given, int64_t first, int64_t end) {
                     const char *from = of->ends[k].source + channel * form.step * form.size;
                     char *out = of->ends[k].out + (channel * voxels + row * columns + column) * form.size;
                     if (form.nearest)
-                        take(from, (const int32_t *)run.nearest, out, count, form.size);
+                        take(from, (const int32_t *)run.nearest, out, count, form.size, run.beyond);
                     else
                         between(of, &run, (const float *)from, (float *)out, count);
                 }
@@ -247,7 +256,7 @@ typedef struct {
 static void lay(Line *line, const Sample *of, int axis) {
     const int64_t side = of->source[axis], new = of->patch[axis];
     line->first = side;
-    line->end = 0;
+    line->end = line->beyond = 0;
     for (int64_t k = 0; k < new; k++) {
         const double place = (k - (new - 1) / 2.0) * of->linear[axis][axis] + of->middle[axis];
         const double held = !(place >= 0) ? 0 : place <= side - 1 ? place : side - 1;
@@ -256,6 +265,7 @@ static void lay(Line *line, const Sample *of, int axis) {
         line->share[k] = held - low;
         line->kept[k] = of->fading ? (away < 1 ? 1 - away : 0) : 1;
         line->nearest[k] = away <= 0.5 ? (int32_t)rint(held) : -1;
+        line->beyond |= away > 0.5;
         line->first = least(line->first, low);
         if (low + 2 > line->end) line->end = least(low + 2, side);
     }
@@ -275,21 +285,38 @@ static void mixed(const Lined *given, const float *from, const int64_t *at, floa
     const float *next = near + (y > 0 ? of->row : 0), *behind = near + (z > 0 ? of->plane : 0);
     const float *last = behind + (next - near);
     const int64_t count = line[2].end - line[2].first;
-    if (z > 0)
-        for (int64_t k = 0; k < count; k++)
-            out[k] = weights[0] * near[k] + weights[1] * next[k] + weights[2] * behind[k] + weights[3] * last[k];
-    else
-        for (int64_t k = 0; k < count; k++) out[k] = weights[0] * near[k] + weights[1] * next[k];
+    for (int64_t k = 0; k < count; k += LANES) {
+        Floats shown = weights[0] * loaded(near + k, count - k);
+        if (y > 0) shown += weights[1] * loaded(next + k, count - k);
+        if (z > 0) shown += weights[2] * loaded(behind + k, count - k);
+        if (y > 0 && z > 0) shown += weights[3] * loaded(last + k, count - k);
+        memcpy(out + k, &shown, sizeof shown);
+    }
+}
+
+/* Sixteen voxels of a row and those behind them. */
+static void ahead(const float *from, const int32_t *at, int32_t first, Floats *near, Floats *far) {
+    const int32_t low = at[0] < at[LANES - 1] ? at[0] : at[LANES - 1], high = at[0] + at[LANES - 1] - low;
+#ifdef __AVX512F__
+    if (high - low < 2 * LANES - 1) { /* they lie in two registers */
+        const __m512i number = _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(low));
+        const __m512 here = _mm512_loadu_ps(from + low - first), there = _mm512_loadu_ps(from + low - first + LANES);
+        *near = (Floats)_mm512_permutex2var_ps(here, number, there);
+        *far = (Floats)_mm512_permutex2var_ps(here, _mm512_add_epi32(number, _mm512_set1_epi32(1)), there);
+        return;
+    }
+#endif
+    (void)high;
+    const Floats one = (Floats)eight(from - first, at), two = (Floats)eight(from - first, at + LANES / 2);
+    *near = former(one, two);
+    *far = latter(one, two);
 }
 
 /* One mixed row as its columns show it. */
 static void spread(const Line *line, const float *mixed, float *out, int64_t count, int fading) {
     for (int64_t k = 0; k < count; k += LANES) {
-        Ints low;
-        memcpy(&low, line->low + k, sizeof low);
-        low -= (int32_t)line->first;
         Floats near, far, shown;
-        pairs(mixed, low, count - k, &near, &far);
+        ahead(mixed, line->low + k, line->first, &near, &far);
         shown = near + loaded(line->share + k, LANES) * (far - near);
         if (fading) shown *= loaded(line->kept + k, LANES);
         stored(out + k, shown, count - k);
@@ -308,7 +335,7 @@ static void show_row(const Lined *given, int64_t look, int64_t channel, const in
         if (plane < 0 || row < 0)
             memset(out, 0, columns * form.size);
         else
-            take(from + (plane * of->plane + row * of->row) * form.size, line[2].nearest, out, columns, form.size);
+            take(from + (plane * of->plane + row * of->row) * form.size, line[2].nearest, out, columns, form.size, line[2].beyond);
     } else if (line[0].kept[at[0]] * line[1].kept[at[1]] == 0) {
         memset(out, 0, columns * form.size);
     } else {
@@ -429,6 +456,7 @@ void places(const int64_t *numbers, const double *spacing, int64_t axes, int64_t
     Sample of = {.axes = axes, .fading = fading, .looks = looks, .plane = numbers[6], .row = numbers[7]};
     memcpy(of.source, numbers, sizeof of.source);
     memcpy(of.patch, numbers + 3, sizeof of.patch);
+    for (int axis = 0; axis < 3; axis++) of.last[axis] = nextafterf((float)(of.source[axis] - 1), 0);
     of.forms = (const Form *)(numbers + 8);
     const int64_t *each = numbers + 8 + 4 * looks;
     for (int64_t k = 0; k < samples; k++, each += 2 + 2 * looks) {

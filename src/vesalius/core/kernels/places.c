@@ -15,6 +15,7 @@ enum { LANES = 16, BLOCKS = 16, RUN = LANES * BLOCKS, WIDEST = 2048 }; /* sides 
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
 typedef double Pairs __attribute__((vector_size(4 * LANES))); /* eight pairs of floats */
 
 /* One tensor of a sample: masks are `nearest`, of `size` bytes a voxel; images are linear and float. `step` is from channel to channel. */
@@ -109,6 +110,13 @@ static void stored(float *out, Floats values, int64_t count) {
 #endif
 }
 
+/* Which are 0 ... `last`: as whole numbers the bits of these rise with them, and those of all below 0 and of none are greater. */
+static Ints within(Floats place, float last) {
+    uint32_t bits;
+    memcpy(&bits, &last, sizeof bits);
+    return (Bits)place <= bits;
+}
+
 /* Moves places along one axis into the source and lessens what they count by the way; marks those half a voxel out and more. */
 static void hold(Floats *place, float last, Floats *kept, Ints *out) {
     const Floats none = {0};
@@ -127,7 +135,7 @@ static void note(const Sample *of, Run *run, int block, Floats *place) {
     Floats kept = ties + 1;
     Ints inside = {0}, out = inside;
     inside = ~inside;
-    for (int axis = 0; axis < 3; axis++) inside &= (place[axis] >= 0) & (place[axis] <= of->last[axis]);
+    for (int axis = 0; axis < 3; axis++) inside &= within(place[axis], of->last[axis]);
     if (!all(inside)) {
         for (int axis = 0; axis < 3; axis++) hold(&place[axis], of->last[axis], &kept, &out);
         run->beyond = 1;
@@ -201,10 +209,11 @@ static void between(const Sample *of, const Run *run, const float *from, float *
 /* Voxels of any type by number; 0 where that is below 0, if any is. */
 #define TAKE(NAME, TYPE)                                                                                                                 \
     static void NAME(const TYPE *restrict from, const int32_t *restrict at, TYPE *restrict out, int64_t count, int beyond) {             \
-        if (beyond)                                                                                                                      \
-            for (int64_t k = 0; k < count; k++) out[k] = at[k] < 0 ? 0 : from[at[k]];                                                    \
-        else                                                                                                                             \
-            for (int64_t k = 0; k < count; k++) out[k] = from[at[k]];                                                                    \
+        if (beyond) {                                                                                                                    \
+            _Pragma("GCC unroll 8") for (int64_t k = 0; k < count; k++) out[k] = at[k] < 0 ? 0 : from[at[k]];                            \
+        } else {                                                                                                                         \
+            _Pragma("GCC unroll 8") for (int64_t k = 0; k < count; k++) out[k] = from[at[k]];                                            \
+        }                                                                                                                                \
     }
 TAKE(take_1, uint8_t)
 TAKE(take_2, uint16_t)

@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-enum { LANES = 16, BLOCKS = 16, RUN = LANES * BLOCKS, WIDEST = 2048 }; /* sides that go along the axes */
+enum { LANES = 16, BLOCKS = 16, RUN = LANES * BLOCKS, WIDEST = 2048, LINE = 64, PLANES = 3, ROWS = 8 };
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
@@ -36,6 +36,7 @@ typedef struct {
     const float *field;
     float worth[3], last[3]; /* `last`: the greatest place that has a voxel behind the one before it */
     int axes, fading;
+    int64_t ahead; /* voxels of the source from what is looked at to what will be soon */
     int64_t looks;
     const Form *forms;
     const Ends *ends;
@@ -68,6 +69,17 @@ static int all(Ints where) {
     for (int k = 0; k < LANES; k++) every &= where[k];
     return every;
 #endif
+}
+
+/* Asks memory for a voxel that will be looked at soon, when it is the turn of what lies `ahead`; nothing happens where none is there. A
+   row runs across the lines of memory of a source that is larger than the caches, which no processor foresees. */
+static void ask(const Sample *of, uintptr_t voxel, int64_t size) {
+    __builtin_prefetch((const void *)(voxel + (uintptr_t)(of->ahead * size)));
+}
+
+/* The same of `count` voxels in a row. */
+static void ask_row(const Sample *of, const void *voxels, int64_t count, int64_t size) {
+    for (int64_t k = 0; k < count * size; k += LINE) ask(of, (uintptr_t)voxels + k, size);
 }
 
 /* Eight voxels and those behind each of them. */
@@ -196,6 +208,7 @@ static void between(const Sample *of, const Run *run, const float *from, float *
     for (int64_t k = 0; k < count; k += LANES) {
         const int block = k / LANES;
         const int32_t *at = (const int32_t *)&run->index[block];
+        for (int lane = 0; lane < LANES; lane += 2) ask(of, (uintptr_t)(from + at[lane]), sizeof *from);
         const Floats plane = run->share[0][block], row = run->share[1][block];
         Floats low = mixed_pairs(of, from, at, low_twice(plane), low_twice(row)), high = low;
         if (count - k > LANES / 2) high = mixed_pairs(of, from, at + LANES / 2, high_twice(plane), high_twice(row));
@@ -231,28 +244,38 @@ static void take(const void *from, const int32_t *at, void *out, int64_t count, 
         take_8(from, at, out, count, beyond);
 }
 
-static void in_space(void *given, int64_t first, int64_t end) {
-    const Sample *of = given;
-    const int64_t columns = of->patch[2], voxels = of->patch[0] * of->patch[1] * columns;
+/* What a run shows of one channel of a mask. */
+static void nearest(const Sample *of, const Run *run, const char *from, char *out, int64_t count, int64_t size) {
+    const int32_t *at = (const int32_t *)run->nearest;
+    for (int64_t k = 0; k < count; k += LANES / 2) ask(of, (uintptr_t)from + at[k] * size, size);
+    take(from, at, out, count, size, run->beyond);
+}
+
+/* One run of columns of an output row in all looks. */
+static void show_run(const Sample *of, const int64_t *at, int64_t column, int64_t count) {
+    const int64_t voxels = of->patch[0] * of->patch[1] * of->patch[2];
+    const int64_t start = (at[0] * of->patch[1] + at[1]) * of->patch[2] + column;
     Run run;
-    for (int64_t row = first; row < end; row++) {
-        const int64_t at[2] = {row / of->patch[1], row % of->patch[1]};
-        for (int64_t column = 0; column < columns; column += RUN) {
-            const int64_t count = least(RUN, columns - column);
-            look(of, at, column, count, &run);
-            for (int64_t k = 0; k < of->looks; k++) {
-                const Form form = of->forms[k];
-                for (int64_t channel = 0; channel < form.channels; channel++) {
-                    const char *from = of->ends[k].source + channel * form.step * form.size;
-                    char *out = of->ends[k].out + (channel * voxels + row * columns + column) * form.size;
-                    if (form.nearest)
-                        take(from, (const int32_t *)run.nearest, out, count, form.size, run.beyond);
-                    else
-                        between(of, &run, (const float *)from, (float *)out, count);
-                }
-            }
+    look(of, at, column, count, &run);
+    for (int64_t k = 0; k < of->looks; k++) {
+        const Form form = of->forms[k];
+        for (int64_t channel = 0; channel < form.channels; channel++) {
+            const char *from = of->ends[k].source + channel * form.step * form.size;
+            char *out = of->ends[k].out + (channel * voxels + start) * form.size;
+            if (form.nearest)
+                nearest(of, &run, from, out, count, form.size);
+            else
+                between(of, &run, (const float *)from, (float *)out, count);
         }
     }
+}
+
+static void in_space(void *given, int64_t first, int64_t end) {
+    const Sample *of = given;
+    const int64_t rows = of->patch[1], columns = of->patch[2];
+    for (int64_t row = first; row < end; row++)
+        for (int64_t column = 0; column < columns; column += RUN)
+            show_run(of, (int64_t[]){row / rows, row % rows}, column, least(RUN, columns - column));
 }
 
 /* ---- along the axes ---- */
@@ -294,6 +317,7 @@ static void mixed(const Lined *given, const float *from, const int64_t *at, floa
     const float *next = near + (y > 0 ? of->row : 0), *behind = near + (z > 0 ? of->plane : 0);
     const float *last = behind + (next - near);
     const int64_t count = line[2].end - line[2].first;
+    ask_row(of, last, count, sizeof *last);
     for (int64_t k = 0; k < count; k += LANES) {
         Floats shown = weights[0] * loaded(near + k, count - k);
         if (y > 0) shown += weights[1] * loaded(next + k, count - k);
@@ -332,6 +356,12 @@ static void spread(const Line *line, const float *mixed, float *out, int64_t cou
     }
 }
 
+/* What a row of a mask shows. */
+static void take_row(const Sample *of, const char *from, const Line *line, char *out, int64_t size) {
+    ask_row(of, from + line->first * size, line->end - line->first, size);
+    take(from, line->nearest, out, of->patch[2], size, line->beyond);
+}
+
 static void show_row(const Lined *given, int64_t look, int64_t channel, const int64_t *at, float *room) {
     const Sample *of = given->of;
     const Line *line = given->lines;
@@ -344,7 +374,7 @@ static void show_row(const Lined *given, int64_t look, int64_t channel, const in
         if (plane < 0 || row < 0)
             memset(out, 0, columns * form.size);
         else
-            take(from + (plane * of->plane + row * of->row) * form.size, line[2].nearest, out, columns, form.size, line[2].beyond);
+            take_row(of, from + (plane * of->plane + row * of->row) * form.size, &line[2], out, form.size);
     } else if (line[0].kept[at[0]] * line[1].kept[at[1]] == 0) {
         memset(out, 0, columns * form.size);
     } else {
@@ -413,7 +443,7 @@ static void turned_over(void *given, int64_t first, int64_t end) {
 /* ---- one sample ---- */
 
 /* Of a homogeneous matrix (axes + 1, axes + 1) from output to input in millimetres, from the middle of the patch, at `spacing`. */
-static void place(Sample *of, const double *matrix, const double *spacing) {
+static void lead(Sample *of, const double *matrix, const double *spacing) {
     const int skip = 3 - of->axes, wide = of->axes + 1;
     memset(of->linear, 0, sizeof of->linear);
     of->linear[0][0] = 1;
@@ -423,6 +453,15 @@ static void place(Sample *of, const double *matrix, const double *spacing) {
         of->worth[a + skip] = 1 / spacing[a];
         for (int b = 0; b < of->axes; b++) of->linear[a + skip][b + skip] = matrix[a * wide + b] * spacing[b] / spacing[a];
     }
+}
+
+/* How far ahead memory is asked: some planes of the output, or some rows where there is one plane. */
+static void look_ahead(Sample *of) {
+    const int axis = of->patch[0] == 1;
+    const double by = axis ? ROWS : PLANES, steps[3] = {of->plane, of->row, 1};
+    double ahead = 0;
+    for (int a = 0; a < 3; a++) ahead += rint(by * of->linear[a][axis]) * steps[a];
+    of->ahead = fabs(ahead) < 1e15 ? ahead : 0;
 }
 
 static int straight(const Sample *of) {
@@ -472,7 +511,8 @@ void places(const int64_t *numbers, const double *spacing, int64_t axes, int64_t
         const double *matrix = (const double *)each[0];
         of.field = (const float *)each[1];
         of.ends = (const Ends *)(each + 2);
-        place(&of, matrix, spacing);
+        lead(&of, matrix, spacing);
+        look_ahead(&of);
         show(&of, matrix, threads);
     }
 }

@@ -13,7 +13,7 @@ from vesalius.core.kernels import kernel
 
 KINDS = "ppiiiii"  # of what the kernel takes
 SHARED = 2**16  # voxels of a patch from which several threads pay
-LARGEST = 2**31  # voxels of a source, whose numbers have 32 bits
+LARGEST, LONGEST = 2**31, 2**20  # voxels of a source and of a side: numbers have 32 bits, and places must leave some for fractions
 SIZES = (1, 2, 4, 8)  # bytes of what a mask holds
 
 
@@ -57,7 +57,7 @@ def _fits(one: Shown) -> bool:
     known = source.element_size() in SIZES and not source.is_complex() if one.nearest else source.dtype == torch.float32
     sides = source.shape[2:]
     return (known and source.dtype == out.dtype and source.device.type == "cpu" and out.is_contiguous()
-            and len(sides) in (2, 3) and sides[-1] > 1 and math.prod(sides) < LARGEST)  # fmt: skip
+            and len(sides) in (2, 3) and sides[-1] > 1 and max(sides) <= LONGEST and math.prod(sides) < LARGEST)  # fmt: skip
 
 
 def _dense(source: Tensor) -> Tensor:

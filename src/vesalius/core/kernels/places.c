@@ -89,19 +89,21 @@ static Pairs eight(const float *from, const int32_t *at) {
     return (Pairs){pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], pair[6], pair[7]};
 }
 
-/* The former and the latter of all pairs. */
-static Floats former(Floats low, Floats high) {
-    return __builtin_shuffle(low, high, (Ints){0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30});
-}
+#ifdef __clang__
+#define SHUFFLED(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
+#else
+#define SHUFFLED(A, B, ...) __builtin_shuffle(A, B, (Ints){__VA_ARGS__})
+#endif
 
-static Floats latter(Floats low, Floats high) {
-    return __builtin_shuffle(low, high, (Ints){1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31});
-}
+/* The former and the latter of all pairs. */
+static Floats former(Floats low, Floats high) { return SHUFFLED(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+
+static Floats latter(Floats low, Floats high) { return SHUFFLED(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
 
 /* The first eight values, each twice, and the last eight. */
-static Floats low_twice(Floats of) { return __builtin_shuffle(of, (Ints){0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7}); }
+static Floats low_twice(Floats of) { return SHUFFLED(of, of, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7); }
 
-static Floats high_twice(Floats of) { return __builtin_shuffle(of, (Ints){8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15}); }
+static Floats high_twice(Floats of) { return SHUFFLED(of, of, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15); }
 
 /* The first `count` of a register at most, zeros behind. */
 static Floats loaded(const float *from, int64_t count) {
@@ -122,7 +124,7 @@ static void stored(float *out, Floats values, int64_t count) {
 #endif
 }
 
-/* Which are 0 ... `last`: as whole numbers the bits of these rise with them, and those of all below 0 and of none are greater. */
+/* Which lie in 0 ... `last`: as whole numbers the bits of these rise with them, and those of all below 0 and of none are greater. */
 static Ints within(Floats place, float last) {
     uint32_t bits;
     memcpy(&bits, &last, sizeof bits);
@@ -136,7 +138,7 @@ static void hold(Floats *place, float last, Floats *kept, Ints *out) {
     held = chosen(*place >= 0, held, none);
     Floats away = *place - held;
     away = chosen(away < 0, -away, away);
-    *out |= away > 0.5f;
+    *out |= ~(away <= 0.5f);
     *kept *= chosen(away < 1, 1 - away, none);
     *place = held;
 }
@@ -417,25 +419,30 @@ static void turn(const void *from, void *out, int64_t count, int64_t size) {
         turn_8(from, out, count);
 }
 
+/* One output row of one channel. */
+static void turn_row(const Sample *of, const Form *form, const char *from, char *out, const int64_t *at) {
+    int64_t voxel[3] = {at[0], at[1], 0};
+    for (int axis = 0; axis < 3; axis++) {
+        if (axis < 2 && of->linear[axis][axis] < 0) voxel[axis] = of->patch[axis] - 1 - voxel[axis];
+        voxel[axis] += (of->source[axis] - of->patch[axis]) / 2;
+    }
+    from += (voxel[0] * of->plane + voxel[1] * of->row + voxel[2]) * form->size;
+    if (of->linear[2][2] < 0)
+        turn(from, out, of->patch[2], form->size);
+    else
+        memcpy(out, from, of->patch[2] * form->size);
+}
+
 static void turned_over(void *given, int64_t first, int64_t end) {
     const Sample *of = given;
-    const int64_t columns = of->patch[2], voxels = of->patch[0] * of->patch[1] * columns;
+    const int64_t rows = of->patch[1], all = of->patch[0] * rows;
     for (int64_t look = 0; look < of->looks; look++) {
-        const Form form = of->forms[look];
-        for (int64_t channel = 0; channel < form.channels; channel++) {
-            for (int64_t row = first; row < end; row++) {
-                int64_t at[3] = {row / of->patch[1], row % of->patch[1], 0};
-                for (int axis = 0; axis < 3; axis++) {
-                    if (axis < 2 && of->linear[axis][axis] < 0) at[axis] = of->patch[axis] - 1 - at[axis];
-                    at[axis] += (of->source[axis] - of->patch[axis]) / 2;
-                }
-                const char *from = of->ends[look].source + (channel * form.step + at[0] * of->plane + at[1] * of->row + at[2]) * form.size;
-                char *out = of->ends[look].out + (channel * voxels + row * columns) * form.size;
-                if (of->linear[2][2] < 0)
-                    turn(from, out, columns, form.size);
-                else
-                    memcpy(out, from, columns * form.size);
-            }
+        const Form *form = &of->forms[look];
+        for (int64_t channel = 0; channel < form->channels; channel++) {
+            const char *from = of->ends[look].source + channel * form->step * form->size;
+            char *out = of->ends[look].out + channel * all * of->patch[2] * form->size;
+            for (int64_t row = first; row < end; row++)
+                turn_row(of, form, from, out + row * of->patch[2] * form->size, (int64_t[]){row / rows, row % rows});
         }
     }
 }

@@ -23,6 +23,7 @@ MAPS = {  # of the middle of the patch: linear part by number of axes, and a shi
     "turned over": (lambda n: -torch.eye(n), 0.0),
     "closer": (lambda n: 0.6 * torch.eye(n), 0.3),
     "farther": (lambda n: torch.diag(torch.tensor([1.7, -1.4, 1.9][:n])), -1.2),
+    "at every other": (lambda n: 2.07 * torch.eye(n), 0.0),
     "far apart": (lambda n: 60.0 * torch.eye(n), 0.0),
     "on one place": (lambda n: 1e-6 * torch.eye(n), 0.5),
     "turned": (lambda n: torch.linalg.matrix_exp(torch.tensor(TURNS[n])), 0.7),
@@ -143,14 +144,16 @@ def test_layout_changes_no_bit(name):
     assert torch.equal(spread[0][2], wanted[0][0]) and torch.equal(spread[1][:, 1], wanted[1][:, 0])
 
 
-def test_nothing_reaches_beyond_what_it_fills():
+@pytest.mark.parametrize(("source", "patch"), [((5, 6, 33), (4, 5, 29)), ((5, 1, 33), (4, 1, 29)), ((1, 6, 33), (1, 5, 29)), ((6, 33), (5, 29))])
+@pytest.mark.parametrize("name", MAPS)
+def test_nothing_reaches_beyond_what_it_fills(source, patch, name):
     """Room around the answers stays as it was, and what lies around a sample in memory is not shown."""
-    for name in MAPS:
-        whole = torch.full((3, 1, 5, 6, 33), float("nan"))
-        whole[1] = torch.randn(1, 5, 6, 33, generator=torch.Generator().manual_seed(0))
-        room = torch.full((3, 1, 4, 5, 29), 7.0)
-        assert show([Shown(whole[1:2], room[1:2], nearest=False)], [matrix_of(name, 3)], [None], spacing=SPACING, outside="border")
-        assert torch.isfinite(room[1]).all() and (room[0] == 7).all() and (room[2] == 7).all()
+    whole = torch.full((3, 1, *source), float("nan"))
+    whole[1] = torch.randn(1, *source, generator=torch.Generator().manual_seed(0))
+    room = torch.full((3, 1, *patch), 7.0)
+    looks = [Shown(whole[1:2], room[1:2], nearest=False)]
+    assert show(looks, [matrix_of(name, len(patch))], [None], spacing=SPACING[: len(patch)], outside="border")
+    assert torch.isfinite(room[1]).all() and (room[0] == 7).all() and (room[2] == 7).all()
 
 
 def test_maps_that_are_no_numbers_show_something_inside():

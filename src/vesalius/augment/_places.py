@@ -41,7 +41,11 @@ def show(shown: Sequence[Shown], matrices: Sequence[Tensor], fields: Sequence[Te
     numbers = [*flat, *sides, *flat, *patch, math.prod(sides[-2:]), sides[-1]]
     for one, source in zip(shown, sources, strict=True):
         numbers += one.nearest, source.element_size(), source.shape[1], source.stride(1)
-    ends = [(end.data_ptr(), end.stride(0) * end.element_size()) for one, source in zip(shown, sources, strict=True) for end in (source, one.out)]
+    ends = [
+        (end.data_ptr(), end.stride(0) * end.element_size())
+        for one, source in zip(shown, sources, strict=True)
+        for end in (source, one.out)
+    ]
     start, step = matrix.data_ptr(), matrix.stride(0) * matrix.element_size()
     for row, field in enumerate(kept):
         numbers += start + row * step, 0 if field is None else field.data_ptr(), *(first + row * further for first, further in ends)

@@ -144,7 +144,9 @@ def test_layout_changes_no_bit(name):
     assert torch.equal(spread[0][2], wanted[0][0]) and torch.equal(spread[1][:, 1], wanted[1][:, 0])
 
 
-@pytest.mark.parametrize(("source", "patch"), [((5, 6, 33), (4, 5, 29)), ((5, 1, 33), (4, 1, 29)), ((1, 6, 33), (1, 5, 29)), ((6, 33), (5, 29))])
+@pytest.mark.parametrize(
+    ("source", "patch"), [((5, 6, 33), (4, 5, 29)), ((5, 1, 33), (4, 1, 29)), ((1, 6, 33), (1, 5, 29)), ((6, 33), (5, 29))]
+)
 @pytest.mark.parametrize("name", MAPS)
 def test_nothing_reaches_beyond_what_it_fills(source, patch, name):
     """Room around the answers stays as it was, and what lies around a sample in memory is not shown."""

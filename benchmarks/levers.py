@@ -10,7 +10,7 @@ sampling of rotated samples in runs (`grid_sample` there works on whole register
 
 import argparse
 import copy
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 
 from _side_by_side import OURS, in_turns, keep, rows
@@ -35,6 +35,7 @@ JOINED = "a transposed convolution and the convolution behind it are one"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
+PLACES = "what moves voxels goes through one kernel"
 SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
           "contrast without the slow kernels for two limits at once": "contrast",
           "low resolution goes along the axes, without a coarse grid": "low resolution",
@@ -81,6 +82,12 @@ def winners():
     from vesalius.engine import stream
 
     return stream, "pays", lambda old, new: False
+
+
+def places():
+    from vesalius.augment import _compose
+
+    return _compose, "show", lambda *_, **how: False
 
 
 def space():
@@ -204,7 +211,8 @@ def export(classes):
 
 
 def augmentation(size, name, swap, test):
-    """Samples of `benchmarks/augment.py` without the lever `name`; `test` shows that both give the same."""
+    """Samples of `benchmarks/augment.py` without the lever `name`; `test` shows that both give the same. Levers of the ways through torch
+    are measured where no kernel takes their place."""
 
     def rows_of(options):
         import augment
@@ -215,8 +223,9 @@ def augmentation(size, name, swap, test):
         def check(*_):
             return f"tests/unit/augment/{test}.py"
 
-        return compared(f"{name}: {number * each} samples, {size} {' x '.join(map(str, augment.SIZES[size]))}",
-                        lambda: [once(k) for k in range(number)], swap(), options, check)  # fmt: skip
+        with nullcontext() if name == PLACES else swapped(*places()):
+            return compared(f"{name}: {number * each} samples, {size} {' x '.join(map(str, augment.SIZES[size]))}",
+                            lambda: [once(k) for k in range(number)], swap(), options, check)  # fmt: skip
 
     return rows_of
 
@@ -309,6 +318,7 @@ WORKS = (
     *((WINNERS, export(classes)) for classes in (25, 100)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
+    *((PLACES, augmentation(size, PLACES, places, "test_places")) for size in ("hippocampus", "cube", "picture")),
     (" ".join(SHADES), shades),
     (BOXES, lesion),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
 from vesalius.augment._lines import Line, mix, take
+from vesalius.augment._places import Shown, show
 from vesalius.augment._sampling import Look, Places, sample
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.data.batch import Batch, Kind
@@ -140,6 +141,8 @@ class Composed:
         names = batch.of(Kind.IMAGE) + batch.of(Kind.MASK)
         moved, where = {name: _empty(batch[name], self.frame.shape) for name in names}, batch[names[0]].device
         alone, in_runs = self._alone(where), self._alone(where) and in_space(batch[names[0]])
+        if alone and self._shown(batch, moved, draws):
+            return moved
         turned = []
         for row, draw in enumerate(draws):
             looks = [Look(batch[name][row], moved[name][row], batch.kinds[name] == Kind.MASK) for name in names]
@@ -157,6 +160,14 @@ class Composed:
             for name in names:
                 _put(moved[name], rows, self._sampled(_take(batch[name], rows), grid, batch.kinds[name]))
         return moved
+
+    def _shown(self, batch: Batch, moved: dict[str, Tensor], draws: list[Draw]) -> bool:
+        """Whether a kernel has filled what is moved."""
+        shown = [Shown(batch[name], out, batch.kinds[name] == Kind.MASK) for name, out in moved.items()]
+        displaced = (self._displacement([draw], torch.device("cpu")) if draw.fields else None for draw in draws)
+        fields = [None if field is None else field[0] for field in displaced]
+        matrices = [draw.matrix for draw in draws]
+        return show(shown, matrices, fields, spacing=self.frame.spacing, outside=self.settings.outside)
 
     def _turn_over(self, looks: list[Look], axes: list[int]) -> None:
         """Mirror the centre of one sample."""

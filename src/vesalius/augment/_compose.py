@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
+from vesalius.augment._grey import changeable
 from vesalius.augment._lines import Line, mix, take
 from vesalius.augment._sampling import Look, Places, sample
 from vesalius.core.errors import UsageError, VesaliusError
@@ -234,10 +235,8 @@ class Composed:
 
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
         if self._alone(image.device):  # one sample after the other, copied back once
-            for one, drawn in zip(torch.split(image, 1), values, strict=True):
-                changed = one
-                for place, parameters in drawn.items():
-                    changed = self.intensity[place].apply(changed, stacked([parameters], image.device))
+            for one, drawn in zip(image, values, strict=True):
+                changed = self._changed(one, drawn)
                 if changed is not one:
                     one.copy_(changed)
             return
@@ -246,6 +245,14 @@ class Composed:
             if rows:
                 parameters = stacked([values[row][place] for row in rows], image.device)
                 _put(image, rows, transform.apply(_take(image, rows), parameters))
+
+    def _changed(self, sample: Tensor, drawn: dict[int, Parameters]) -> Tensor:
+        """What becomes of one sample (C, *S): itself, where all that was drawn for it is done where it lies."""
+        for place, parameters in drawn.items():
+            transform = self.intensity[place]
+            if not (changeable(sample) and transform.change(sample, parameters)):
+                sample = transform.apply(sample[None], stacked([parameters], sample.device))[0]
+        return sample
 
     def _together(self, rows: list[int], device: torch.device) -> list[list[int]]:
         """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import blur
 from vesalius.augment._random import per_channel, some_channels, uniform
 from vesalius.core.card import Card
 
@@ -36,6 +37,9 @@ class Blur(Intensity):
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         touched = some_channels(generator, frame.channels)[:, None]
         return {"sigma": uniform(generator, self.bounds, frame.channels, frame.ndim).mul_(touched)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return blur(sample, parameters["sigma"], radius=self.radius)
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         sigma = parameters["sigma"]

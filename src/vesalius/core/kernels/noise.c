@@ -1,0 +1,105 @@
+/* Gaussian noise, looked up by random bits, and the smooth gain of a coil. */
+#include "grey.h"
+
+#ifdef __SIZEOF_INT128__
+typedef unsigned __int128 Wide;
+
+/* PCG64 (O'Neill 2014, XSL-RR 128/64), as numpy has it: a step, then its output. */
+static const uint64_t FACTOR_HIGH = 2549297995355413924u, FACTOR_LOW = 4865540595714422341u;
+
+static inline uint64_t output_of(Wide state) {
+    uint64_t mixed = (uint64_t)(state >> 64) ^ (uint64_t)state;
+    unsigned turn = (unsigned)(state >> 122);
+    return mixed >> turn | mixed << (-turn & 63);
+}
+
+/* Adds `deviation` times normal numbers to `count` values: each is the entry of the `table` of 65,536 that 16 bits name, the lowest of a
+ * word first. `given` is the state of PCG64 and its increment, two words each, the lower first. */
+void grey_noise(float *values, const float *table, const uint64_t *given, int64_t count, float deviation) {
+    Wide factor = (Wide)FACTOR_HIGH << 64 | FACTOR_LOW;
+    Wide state = (Wide)given[1] << 64 | given[0], step = (Wide)given[3] << 64 | given[2];
+    int64_t k = 0;
+    for (; k + 4 <= count; k += 4) {
+        state = state * factor + step;
+        uint64_t word = output_of(state);
+        values[k] += deviation * table[word & 0xffff];
+        values[k + 1] += deviation * table[word >> 16 & 0xffff];
+        values[k + 2] += deviation * table[word >> 32 & 0xffff];
+        values[k + 3] += deviation * table[word >> 48];
+    }
+    uint64_t word = output_of(state * factor + step);
+    for (; k < count; k++, word >>= 16) values[k] += deviation * table[word & 0xffff];
+}
+#endif
+
+typedef struct {
+    const float *coefficients; /* of the powers of the places along planes, rows and columns, from -1 to 1, four along each */
+    int64_t deep, high;        /* how many there are along planes and rows: four, or one where all are the first */
+    int64_t planes, rows, columns;
+} Field;
+
+static float place_of(int64_t k, int64_t side) { return side > 1 ? (float)(2.0 * (double)k / (double)(side - 1) - 1.0) : -1.0f; }
+
+/* What remains of the polynomial in one row: a cubic in the place along it. */
+static void cubic_of(float cubic[4], const Field *field, int64_t plane, int64_t row) {
+    float deep = place_of(plane, field->planes), high = place_of(row, field->rows);
+    for (int k = 0; k < 4; k++) {
+        float total = 0;
+        for (int64_t a = field->deep - 1; a >= 0; a--) {
+            float part = 0;
+            for (int64_t b = field->high - 1; b >= 0; b--) part = part * high + field->coefficients[(a * field->high + b) * 4 + k];
+            total = total * deep + part;
+        }
+        cubic[k] = total;
+    }
+}
+
+static inline float value_of(const float cubic[4], float x) { return cubic[0] + x * (cubic[1] + x * (cubic[2] + x * cubic[3])); }
+
+/* The largest magnitude of the polynomial on the grid. */
+static float largest_of(const Field *field) {
+    float largest[TOGETHER] = {0}, most = 0, step = field->columns > 1 ? 2.0f / (float)(field->columns - 1) : 0;
+    for (int64_t line = 0; line < field->planes * field->rows; line++) {
+        float cubic[4];
+        cubic_of(cubic, field, line / field->rows, line % field->rows);
+        for (int64_t first = 0; first < field->columns; first += TOGETHER)
+            for (int k = 0; k < TOGETHER; k++) {
+                int64_t column = first + k < field->columns ? first + k : field->columns - 1;
+                float found = fabsf(value_of(cubic, (float)column * step - 1.0f));
+                largest[k] = found > largest[k] ? found : largest[k];
+            }
+    }
+    for (int k = 0; k < TOGETHER; k++) most = largest[k] > most ? largest[k] : most;
+    return most;
+}
+
+/* Every channel, counted from its least value, times the exponential of a polynomial whose largest magnitude is `strength`; `coefficients`
+ * as in `Field`. `lows` holds as many values as there are channels. */
+void grey_bias(float *sample, const float *coefficients, float *lows, float strength, int64_t deep, int64_t high, int64_t channels,
+               int64_t planes, int64_t rows, int64_t columns) {
+    Field field = {coefficients, deep, high, planes, rows, columns};
+    float largest = largest_of(&field), scale = strength / (largest > 1e-7f ? largest : 1e-7f) * 1.44269504f;
+    float step = columns > 1 ? 2.0f / (float)(columns - 1) : 0, gain[TOGETHER * 16];
+    int64_t count = planes * rows * columns, length = TOGETHER * 16;
+    for (int64_t channel = 0; channel < channels; channel++) {
+        Extent had = extent_of(sample + channel * count, count);
+        lows[channel] = isnan(had.sum) ? NAN : had.low;
+    }
+    for (int64_t line = 0; line < planes * rows; line++) {
+        float cubic[4];
+        cubic_of(cubic, &field, line / rows, line % rows);
+        for (int64_t first = 0; first < columns; first += length) {
+            int64_t end = columns - first < length ? columns - first : length;
+            for (int64_t k = 0; k < end; k++) {
+                float power = scale * value_of(cubic, (float)(first + k) * step - 1.0f);
+                power = power > -126.0f ? power < 126.0f ? power : 126.0f : -126.0f;
+                float whole = (power + 12582912.0f) - 12582912.0f;
+                gain[k] = two_to_the(whole, power - whole);
+            }
+            for (int64_t channel = 0; channel < channels; channel++) {
+                float *values = sample + channel * count + line * columns + first, low = lows[channel];
+                for (int64_t k = 0; k < end; k++) values[k] = low + (values[k] - low) * gain[k];
+            }
+        }
+    }
+}

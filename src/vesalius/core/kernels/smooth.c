@@ -8,29 +8,30 @@ typedef struct {
     int64_t planes, rows, columns;
 } Sides;
 
-/* `out` of `length` is what `rows[0]` ... `rows[2 * radius]` hold, weighed from the middle outwards, `TOGETHER` values at a time; the last
- * ones overlap those before them. */
+typedef float Values __attribute__((vector_size(4 * TOGETHER))); /* registers, however long they are */
+
+/* `out` of `length` is what `rows[0]` ... `rows[2 * radius]` hold, weighed from the middle outwards, from `first` on. */
+static inline void weigh_some(float *restrict out, const float *const *rows, const float *weights, int64_t first, int radius) {
+    Values sum, before, behind;
+    memcpy(&sum, rows[radius] + first, sizeof sum);
+    sum *= weights[0];
+    for (int step = 1; step <= radius; step++) {
+        memcpy(&before, rows[radius - step] + first, sizeof before);
+        memcpy(&behind, rows[radius + step] + first, sizeof behind);
+        sum += weights[step] * (before + behind);
+    }
+    memcpy(out + first, &sum, sizeof sum);
+}
+
+/* The same of all `length` values: the last ones that go together overlap those before them. */
 static inline void weigh_by(float *restrict out, const float *const *rows, const float *weights, int64_t length, int radius) {
-    const float *middle = rows[radius];
-    for (int64_t at = 0; at < length; at += TOGETHER) {
-        int64_t first = at + TOGETHER <= length || length < TOGETHER ? at : length - TOGETHER;
-        int count = length < TOGETHER ? (int)length : TOGETHER;
-        float sum[TOGETHER];
-        if (count == TOGETHER) {
-            for (int k = 0; k < TOGETHER; k++) sum[k] = weights[0] * middle[first + k];
-            for (int step = 1; step <= radius; step++) {
-                const float *before = rows[radius - step] + first, *behind = rows[radius + step] + first;
-                for (int k = 0; k < TOGETHER; k++) sum[k] += weights[step] * (before[k] + behind[k]);
-            }
-            for (int k = 0; k < TOGETHER; k++) out[first + k] = sum[k];
-        } else {
-            for (int k = 0; k < count; k++) {
-                float one = weights[0] * middle[first + k];
-                for (int step = 1; step <= radius; step++)
-                    one += weights[step] * (rows[radius - step][first + k] + rows[radius + step][first + k]);
-                out[first + k] = one;
-            }
-        }
+    int64_t first = 0;
+    for (; first + TOGETHER <= length; first += TOGETHER) weigh_some(out, rows, weights, first, radius);
+    if (first < length && length >= TOGETHER) weigh_some(out, rows, weights, length - TOGETHER, radius);
+    for (; first < length && length < TOGETHER; first++) {
+        float sum = weights[0] * rows[radius][first];
+        for (int step = 1; step <= radius; step++) sum += weights[step] * (rows[radius - step][first] + rows[radius + step][first]);
+        out[first] = sum;
     }
 }
 

@@ -18,6 +18,7 @@ from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
 from vesalius.augment._grey import changeable
+from vesalius.augment._homogeneous import still
 from vesalius.augment._lines import Line, mix, take
 from vesalius.augment._sampling import Look, Places, sample
 from vesalius.core.errors import UsageError, VesaliusError
@@ -76,12 +77,14 @@ class Composed:
 
     def draws(self, seeds: Sequence[int], channels: dict[str, int]) -> list[Draw]:
         """The same of several samples, each from its own generator."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        places = [self._drawn(self.spatial, generator, self.frame) for generator in generators]
-        bent = {place for place, transform in enumerate(self.spatial) if transform.reach(self.frame)}
-        fields = [{place: parameters for place, parameters in drawn.items() if place in bent} for drawn in places]
         frames = {name: Frame(number, self.frame.shape, self.frame.spacing) for name, number in channels.items()}
-        values = [{name: self._drawn(self.intensity, generator, frame) for name, frame in frames.items()} for generator in generators]
+        bent = {place for place, transform in enumerate(self.spatial) if transform.reach(self.frame)}
+        generator, places, values = torch.Generator(), [], []
+        for seed in seeds:
+            generator.manual_seed(seed)  # a generator of its own, for it forgets what was drawn before
+            places.append(self._drawn(self.spatial, generator, self.frame))
+            values.append({name: self._drawn(self.intensity, generator, frame) for name, frame in frames.items()})
+        fields = [{place: parameters for place, parameters in drawn.items() if place in bent} for drawn in places]
         return [Draw(*each) for each in zip(self._matrices(places), fields, values, strict=True)]
 
     @staticmethod
@@ -93,12 +96,15 @@ class Composed:
 
     def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
         """The composed changes of place of several samples (B, n + 1, n + 1)."""
-        total = np.tile(np.eye(self.frame.ndim + 1), (len(places), 1, 1))
+        total = still(len(places), self.frame.ndim)
         for place, transform in enumerate(self.spatial):
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
-                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
-                total[rows] = (torch.from_numpy(total[rows]) @ changes).numpy(force=True)
+                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame).numpy(force=True)
+                if len(rows) == len(places):
+                    total = total @ changes
+                else:
+                    total[rows] = total[rows] @ changes
         return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:

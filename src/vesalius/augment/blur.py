@@ -35,8 +35,10 @@ class Blur(Intensity):
         return {"blur_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        touched = some_channels(generator, frame.channels)[:, None]
-        return {"sigma": uniform(generator, self.bounds, frame.channels, frame.ndim).mul_(touched)}
+        touched = some_channels(generator, frame.channels)
+        sigma = uniform(generator, self.bounds, frame.channels, frame.ndim)
+        sigma.numpy()[~touched] = 0
+        return {"sigma": sigma}
 
     def change(self, sample: Tensor, parameters: Parameters) -> bool:
         return blur(sample, parameters["sigma"], radius=self.radius)

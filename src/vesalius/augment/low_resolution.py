@@ -39,8 +39,10 @@ class LowResolution(Intensity):
         return {"low_resolution_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels).numpy()
-        return {"factor": torch.from_numpy(np.where(changed[:, None] & np.array(frame.fine), factor[:, None], np.float32(1)))}
+        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels)
+        factors = np.ones((frame.channels, frame.ndim), np.float32)
+        np.copyto(factors, factor[:, None], where=changed[:, None] & np.array(frame.fine))
+        return {"factor": torch.from_numpy(factors)}
 
     def change(self, sample: Tensor, parameters: Parameters) -> bool:
         factors = parameters["factor"].tolist()

@@ -101,10 +101,7 @@ class Composed:
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
                 changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame).numpy(force=True)
-                if len(rows) == len(places):
-                    total = total @ changes
-                else:
-                    total[rows] = total[rows] @ changes
+                total[rows] = total[rows] @ changes
         return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:

@@ -36,18 +36,16 @@ def gamma(sample: Tensor, powers: Tensor, *, inverted: bool) -> bool:
     bend, powers = kernel("grey_gamma", "ppiii"), _numbers(powers)
     if bend is None:
         return False
-    bend(sample.data_ptr(), powers.data_ptr(), len(sample), sample[0].numel(), inverted)
+    bend(sample.data_ptr(), powers.data_ptr(), len(sample), sample.numel() // len(sample), inverted)
     return True
 
 
 def noise(sample: Tensor, table: Tensor, *, seed: int, deviation: float) -> bool:
     """Add `deviation` times entries of the `table` (65,536,), each named by 16 bits of numpy's PCG64."""
-    add = kernel("grey_noise", "pppif")
+    add = kernel("grey_noise", "ppiif")
     if add is None:
         return False
-    state = np.random.PCG64(seed).state["state"]
-    bits = b"".join(state[name].to_bytes(16, "little") for name in ("state", "inc"))
-    add(sample.data_ptr(), table.data_ptr(), bits, sample.numel(), deviation)
+    add(sample.data_ptr(), table.data_ptr(), seed, sample.numel(), deviation)
     return True
 
 
@@ -91,7 +89,7 @@ def _each(name: str, sample: Tensor, numbers: Tensor) -> bool:
     change, numbers = kernel(name, "ppii"), _numbers(numbers)
     if change is None:
         return False
-    change(sample.data_ptr(), numbers.data_ptr(), len(sample), sample[0].numel())
+    change(sample.data_ptr(), numbers.data_ptr(), len(sample), sample.numel() // len(sample))
     return True
 
 

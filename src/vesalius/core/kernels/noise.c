@@ -13,22 +13,61 @@ static inline uint64_t output_of(Wide state) {
     return mixed >> turn | mixed << (-turn & 63);
 }
 
-/* Adds `deviation` times normal numbers to `count` values: each is the entry of the `table` of 65,536 that 16 bits name, the lowest of a
- * word first. `given` is the state of PCG64 and its increment, two words each, the lower first. */
-void grey_noise(float *values, const float *table, const uint64_t *given, int64_t count, float deviation) {
-    Wide factor = (Wide)FACTOR_HIGH << 64 | FACTOR_LOW;
-    Wide state = (Wide)given[1] << 64 | given[0], step = (Wide)given[3] << 64 | given[2];
-    int64_t k = 0;
-    for (; k + 4 <= count; k += 4) {
-        state = state * factor + step;
-        uint64_t word = output_of(state);
-        values[k] += deviation * table[word & 0xffff];
-        values[k + 1] += deviation * table[word >> 16 & 0xffff];
-        values[k + 2] += deviation * table[word >> 32 & 0xffff];
-        values[k + 3] += deviation * table[word >> 48];
+static uint32_t hashed(uint32_t value, uint32_t *constant, uint32_t factor) {
+    value ^= *constant;
+    *constant *= factor;
+    value *= *constant;
+    return value ^ value >> 16;
+}
+
+/* The 256 bits that numpy's SeedSequence (after O'Neill's seed_seq_fe, 2015) makes of `seed`: where PCG64 starts, and its stream. */
+static void spread_seed(uint64_t seed, Wide words[2]) {
+    uint32_t constant = 0x43b0d7e5, pool[4] = {(uint32_t)seed, (uint32_t)(seed >> 32), 0, 0};
+    for (int k = 0; k < 4; k++) pool[k] = hashed(pool[k], &constant, 0x931e8875);
+    for (int from = 0; from < 4; from++)
+        for (int to = 0; to < 4; to++) {
+            if (from == to) continue;
+            uint32_t mixed = 0xca01f9ddu * pool[to] - 0x4973f715u * hashed(pool[from], &constant, 0x931e8875);
+            pool[to] = mixed ^ mixed >> 16;
+        }
+    uint64_t made[4];
+    constant = 0x8b51f9dd;
+    for (int k = 0; k < 4; k++) {
+        uint64_t low = hashed(pool[2 * k % 4], &constant, 0x58f38ded);
+        made[k] = (uint64_t)hashed(pool[(2 * k + 1) % 4], &constant, 0x58f38ded) << 32 | low;
     }
-    uint64_t word = output_of(state * factor + step);
-    for (; k < count; k++, word >>= 16) values[k] += deviation * table[word & 0xffff];
+    for (int k = 0; k < 2; k++) words[k] = (Wide)made[2 * k] << 64 | made[2 * k + 1];
+}
+
+/* Four values, each plus `deviation` times the entry of `table` that 16 bits of `word` name, the lowest first. */
+static inline void add_four(float *values, const float *table, uint64_t word, float deviation) {
+    values[0] += deviation * table[word & 0xffff];
+    values[1] += deviation * table[word >> 16 & 0xffff];
+    values[2] += deviation * table[word >> 32 & 0xffff];
+    values[3] += deviation * table[word >> 48];
+}
+
+/* Adds `deviation` times normal numbers to `count` values, entries of a `table` of 65,536 that PCG64 of `seed` names. Two states go along by
+ * two steps at once, so that neither waits for the other. */
+void grey_noise(float *values, const float *table, int64_t seed, int64_t count, float deviation) {
+    Wide words[2], factor = (Wide)FACTOR_HIGH << 64 | FACTOR_LOW;
+    spread_seed((uint64_t)seed, words);
+    Wide step = words[1] << 1 | 1, start = (step + words[0]) * factor + step;
+    Wide odd = start * factor + step, even = odd * factor + step, twice = factor * factor, leap = (factor + 1) * step;
+    for (int64_t k = 0; k < 65536; k += 16) __builtin_prefetch(table + k, 0, 2); /* one after another they come sooner than by chance */
+    int64_t k = 0;
+    for (; k + 8 <= count; k += 8) {
+        add_four(values + k, table, output_of(odd), deviation);
+        add_four(values + k + 4, table, output_of(even), deviation);
+        odd = odd * twice + leap, even = even * twice + leap;
+    }
+    for (; k < count; k += 4, odd = even) {
+        float rest[4] = {0};
+        int64_t left = count - k < 4 ? count - k : 4;
+        memcpy(rest, values + k, (size_t)left * sizeof *rest);
+        add_four(rest, table, output_of(odd), deviation);
+        memcpy(values + k, rest, (size_t)left * sizeof *rest);
+    }
 }
 #endif
 

@@ -74,8 +74,8 @@ def coarsen(sample: Tensor, sizes: Sequence[Sequence[int]]) -> bool:
 
 
 def bias(sample: Tensor, coefficients: Tensor, *, strength: float) -> bool:
-    """Multiply what is above the least value of each channel by the exponential of a polynomial, `coefficients` (4, ...) of the powers of the
-    places from -1 to 1, whose largest magnitude is `strength`."""
+    """Multiply what is above the least value of each channel by the exponential of a polynomial whose largest magnitude is `strength`;
+    `coefficients` (4, ...) are those of the powers of places from -1 to 1."""
     bend, coefficients = kernel("grey_bias", "pppfiiiiii"), _numbers(coefficients)
     if bend is None or coefficients.shape != (4,) * (sample.ndim - 1):
         return False

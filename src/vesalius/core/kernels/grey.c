@@ -57,6 +57,8 @@ typedef struct {
     double sum, square, sum_now, square_now; /* of values from 0 to 1 and of their curve */
 } Moments;
 
+enum { SOME = 128 }; /* values that are added up in single precision in fewer sums */
+
 typedef struct {
     float start, slope, power; /* `(value - start) * slope` goes from 0 to 1 */
 } Curve;
@@ -79,7 +81,7 @@ static inline __m512 to_the_powers(__m512 x, __m512 power) {
     return _mm512_maskz_scalef_ps(seen, raised, near);
 }
 
-/* As many values as fill whole registers, as `bend_run` has it; the number of them. */
+/* `bend_run` of as many values as fill whole registers; the number of them. */
 static int64_t bend_registers(float *run, int64_t length, Curve curve, Moments *all) {
     __m512 start = _mm512_set1_ps(curve.start), slope = _mm512_set1_ps(curve.slope), power = _mm512_set1_ps(curve.power);
     __m512 sum = _mm512_setzero_ps(), square = sum, sum_now = sum, square_now = sum;
@@ -103,12 +105,11 @@ static int64_t bend_registers(float *run, int64_t length, Curve curve, Moments *
 }
 #endif
 
-/* The curve of values in their place, and their moments. */
-static void bend_run(float *run, int64_t length, Curve curve, Moments *all) {
+/* The same where the compiler knows of shorter registers or of none, whose few sums would lose more. */
+static void bend_some(float *run, int64_t length, Curve curve, Moments *all) {
     float sum = 0, square = 0, sum_now = 0, square_now = 0;
-    int64_t done = bend_registers(run, length, curve, all);
 #pragma omp simd reduction(+ : sum, square, sum_now, square_now)
-    for (int64_t k = done; k < length; k++) {
+    for (int64_t k = 0; k < length; k++) {
         float above = (run[k] - curve.start) * curve.slope, now = to_the_power(above, curve.power);
         sum += above;
         square += above * above;
@@ -117,6 +118,12 @@ static void bend_run(float *run, int64_t length, Curve curve, Moments *all) {
         run[k] = now;
     }
     all->sum += sum, all->square += square, all->sum_now += sum_now, all->square_now += square_now;
+}
+
+/* The curve of values in their place, and their moments. */
+static void bend_run(float *run, int64_t length, Curve curve, Moments *all) {
+    for (int64_t k = bend_registers(run, length, curve, all); k < length; k += SOME)
+        bend_some(run + k, length - k < SOME ? length - k : SOME, curve, all);
 }
 
 static double deviation(double sum, double square, double count) {

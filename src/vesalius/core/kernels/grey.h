@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { TOGETHER = 16, RUN = 2048 }; /* values that go through a step at once; that are added up in single precision */
+enum { TOGETHER = 16, RUN = 2048 }; /* values that go through a step at once; that are added up in single precision, in 16 sums or more */
 
 typedef struct {
     float low, high;

@@ -77,6 +77,7 @@ def test_a_channel_of_one_value_comes_out_as_in_torch(built, name):
     torch.testing.assert_close(in_c(transform, values, parameters).double(), in_torch(transform, values, parameters), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # of numpy, in the formulas that judge
 @pytest.mark.parametrize("strange", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_finite_spreads_as_in_torch(built, name, strange):

@@ -142,6 +142,11 @@ class Intensity(Transform):
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         """What becomes of `image` (B, C, *S), float32 or float64, under parameters stacked along B. `image` stays as it is."""
 
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        """Change one `sample` (C, *S), float32 on the CPU, where it lies, to what `apply` makes of it under its own parameters, and say so;
+        False, with `sample` as it is, where there is no quicker way than `apply`."""
+        return False
+
 
 def stacked(draws: list[Parameters], device: torch.device | None = None) -> Parameters:
     """Parameters of several samples, each stacked along a first axis B and put on `device`."""

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
+from vesalius.augment._grey import changeable
+from vesalius.augment._homogeneous import still
 from vesalius.augment._lines import Line, mix, take
 from vesalius.augment._places import Shown, show
 from vesalius.augment._sampling import Look, Places, sample
@@ -76,12 +78,14 @@ class Composed:
 
     def draws(self, seeds: Sequence[int], channels: dict[str, int]) -> list[Draw]:
         """The same of several samples, each from its own generator."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        places = [self._drawn(self.spatial, generator, self.frame) for generator in generators]
-        bent = {place for place, transform in enumerate(self.spatial) if transform.reach(self.frame)}
-        fields = [{place: parameters for place, parameters in drawn.items() if place in bent} for drawn in places]
         frames = {name: Frame(number, self.frame.shape, self.frame.spacing) for name, number in channels.items()}
-        values = [{name: self._drawn(self.intensity, generator, frame) for name, frame in frames.items()} for generator in generators]
+        bent = {place for place, transform in enumerate(self.spatial) if transform.reach(self.frame)}
+        generator, places, values = torch.Generator(), [], []
+        for seed in seeds:
+            generator.manual_seed(seed)  # a generator of its own, for it forgets what was drawn before
+            places.append(self._drawn(self.spatial, generator, self.frame))
+            values.append({name: self._drawn(self.intensity, generator, frame) for name, frame in frames.items()})
+        fields = [{place: parameters for place, parameters in drawn.items() if place in bent} for drawn in places]
         return [Draw(*each) for each in zip(self._matrices(places), fields, values, strict=True)]
 
     @staticmethod
@@ -93,12 +97,12 @@ class Composed:
 
     def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
         """The composed changes of place of several samples (B, n + 1, n + 1)."""
-        total = np.tile(np.eye(self.frame.ndim + 1), (len(places), 1, 1))
+        total = still(len(places), self.frame.ndim)
         for place, transform in enumerate(self.spatial):
             rows = [row for row, drawn in enumerate(places) if place in drawn]
             if rows:
-                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame)
-                total[rows] = (torch.from_numpy(total[rows]) @ changes).numpy(force=True)
+                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame).numpy(force=True)
+                total[rows] = total[rows] @ changes
         return torch.from_numpy(total)
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
@@ -245,10 +249,8 @@ class Composed:
 
     def _change_values(self, image: Tensor, values: list[dict[int, Parameters]]) -> None:
         if self._alone(image.device):  # one sample after the other, copied back once
-            for one, drawn in zip(torch.split(image, 1), values, strict=True):
-                changed = one
-                for place, parameters in drawn.items():
-                    changed = self.intensity[place].apply(changed, stacked([parameters], image.device))
+            for one, drawn in zip(image, values, strict=True):
+                changed = self._changed(one, drawn)
                 if changed is not one:
                     one.copy_(changed)
             return
@@ -257,6 +259,14 @@ class Composed:
             if rows:
                 parameters = stacked([values[row][place] for row in rows], image.device)
                 _put(image, rows, transform.apply(_take(image, rows), parameters))
+
+    def _changed(self, sample: Tensor, drawn: dict[int, Parameters]) -> Tensor:
+        """What becomes of one sample (C, *S): itself, where all that was drawn for it is done where it lies."""
+        for place, parameters in drawn.items():
+            transform = self.intensity[place]
+            if not (changeable(sample) and transform.change(sample, parameters)):
+                sample = transform.apply(sample[None], stacked([parameters], sample.device))[0]
+        return sample
 
     def _together(self, rows: list[int], device: torch.device) -> list[list[int]]:
         """Rows that are computed in one go: each alone on the CPU, so that it cannot depend on the others; all elsewhere."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import bias
 from vesalius.augment._random import uniform
 from vesalius.core.card import Card
 
@@ -51,6 +52,9 @@ class BiasField(Intensity):
             if not 0 < sum(powers) <= DEGREE:
                 coefficients[powers] = 0
         return {"coefficients": coefficients, "strength": uniform(generator, (0.0, self.largest))}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return bias(sample, parameters["coefficients"], strength=float(parameters["strength"]))
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         low = image.flatten(2).amin(-1).reshape(*image.shape[:2], *(1,) * (image.ndim - 2))

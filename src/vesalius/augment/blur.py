@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import blur
 from vesalius.augment._random import per_channel, some_channels, uniform
 from vesalius.core.card import Card
 
@@ -34,8 +35,13 @@ class Blur(Intensity):
         return {"blur_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        touched = some_channels(generator, frame.channels)[:, None]
-        return {"sigma": uniform(generator, self.bounds, frame.channels, frame.ndim).mul_(touched)}
+        touched = some_channels(generator, frame.channels)
+        sigma = uniform(generator, self.bounds, frame.channels, frame.ndim)
+        sigma.numpy()[~touched] = 0
+        return {"sigma": sigma}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return blur(sample, parameters["sigma"], radius=self.radius)
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         sigma = parameters["sigma"]

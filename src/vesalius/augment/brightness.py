@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import scale
 from vesalius.augment._random import about_one, per_channel
 from vesalius.core.card import Card
 
@@ -33,6 +34,9 @@ class Brightness(Intensity):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"factor": about_one(generator, self.bounds, frame.channels)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return scale(sample, parameters["factor"])
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         return image * per_channel(parameters["factor"], image)

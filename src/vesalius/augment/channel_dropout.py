@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import scale
 from vesalius.augment._random import per_channel
 from vesalius.core.card import Card
 
@@ -35,6 +36,9 @@ class ChannelDropout(Intensity):
         if frame.channels > 1:
             kept[torch.randint(frame.channels, (), generator=generator)] = 0
         return {"kept": kept}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return scale(sample, parameters["kept"])
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         return image * per_channel(parameters["kept"], image)

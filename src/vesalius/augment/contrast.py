@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import contrast
 from vesalius.augment._random import about_one, per_channel
 from vesalius.core.card import Card
 
@@ -33,6 +34,9 @@ class Contrast(Intensity):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"factor": about_one(generator, self.bounds, frame.channels)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return contrast(sample, parameters["factor"])
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         factor = per_channel(parameters["factor"], image).flatten(2)

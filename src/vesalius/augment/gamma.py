@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
 from vesalius.augment._gamma import gamma_curve
+from vesalius.augment._grey import gamma
 from vesalius.augment._random import about_one
 from vesalius.core.card import Card
 
@@ -34,6 +35,9 @@ class Gamma(Intensity):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"gamma": about_one(generator, self.bounds, frame.channels)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return gamma(sample, parameters["gamma"], inverted=False)
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         return gamma_curve(image, parameters["gamma"])

@@ -1,5 +1,6 @@
 """Low resolution: some channels are sampled on a coarser grid (nearest voxel) and brought back by linear interpolation."""
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import coarsen
 from vesalius.augment._lines import Line, mix
 from vesalius.augment._random import some_channels, uniform
 from vesalius.core.card import Card
@@ -37,8 +39,14 @@ class LowResolution(Intensity):
         return {"low_resolution_probability": 1.0}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels).numpy()
-        return {"factor": torch.from_numpy(np.where(changed[:, None] & np.array(frame.fine), factor[:, None], np.float32(1)))}
+        factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels)
+        factors = np.ones((frame.channels, frame.ndim), np.float32)
+        np.copyto(factors, factor[:, None], where=changed[:, None] & np.array(frame.fine))
+        return {"factor": torch.from_numpy(factors)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        factors = parameters["factor"].tolist()
+        return coarsen(sample, [_size(sample.shape[1:], factor) for factor in factors])
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         if bool((parameters["factor"] == 1).all()):
@@ -50,9 +58,14 @@ class LowResolution(Intensity):
         return changed
 
 
+def _size(sides: Sequence[int], factor: Sequence[float]) -> list[int]:
+    """The sides of the coarser grid."""
+    return [max(1, round(side * part)) for side, part in zip(sides, factor, strict=True)]
+
+
 def _coarsen(channel: Tensor, out: Tensor, factor: list[float]) -> None:
     """Fill `out` with a channel as it looks on a grid that is `factor` times as fine along each axis."""
-    size = [max(1, round(side * f)) for side, f in zip(channel.shape, factor, strict=True)]
+    size = _size(channel.shape, factor)
     if channel.device.type == "cpu":
         mix(channel[None], [_line(side, new) for side, new in zip(channel.shape, size, strict=True)], out[None])
         return

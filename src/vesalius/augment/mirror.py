@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
+from vesalius.augment._homogeneous import diagonal
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 
@@ -22,7 +23,7 @@ class Mirror(Spatial):
     order: ClassVar[int] = 50
 
     def __init__(self, axes: tuple[bool, ...]) -> None:
-        self.axes = torch.tensor(axes)
+        self.axes = np.array(axes)
         self.probability = 1.0
 
     @classmethod
@@ -38,11 +39,8 @@ class Mirror(Spatial):
         return {"mirror": (True,) * ndim}
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
-        tossed = torch.rand(frame.ndim, generator=generator) < 0.5
-        return {"mirrored": tossed & self.axes}
+        tossed = torch.rand(frame.ndim, generator=generator).numpy() < 0.5
+        return {"mirrored": torch.from_numpy(tossed & self.axes)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        mirrored = parameters["mirrored"].numpy(force=True)
-        total, axes = np.tile(np.eye(frame.ndim + 1), (len(mirrored), 1, 1)), np.arange(frame.ndim)
-        total[:, axes, axes] -= 2 * mirrored
-        return torch.from_numpy(total)
+        return diagonal(1.0 - 2 * parameters["mirrored"].numpy(force=True), (True,) * frame.ndim)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Intensity, Parameters
+from vesalius.augment._grey import noise
 from vesalius.augment._random import per_channel, seed, uniform
 from vesalius.core.card import Card
 
@@ -42,6 +43,9 @@ class Noise(Intensity):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         return {"deviation": uniform(generator, (0.0, self.largest)), "seed": seed(generator)}
+
+    def change(self, sample: Tensor, parameters: Parameters) -> bool:
+        return noise(sample, quantiles(), seed=int(parameters["seed"]), deviation=float(parameters["deviation"]))
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         noise = torch.empty_like(image, memory_format=torch.contiguous_format)

@@ -4,6 +4,8 @@ Angles are uniform about each axis up to its own limit; 0 leaves an axis out (a 
 only). Coordinates turn by the product of the rotations in the order of the axes, so the image turns the other way.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
+from vesalius.augment._homogeneous import still
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 
@@ -25,6 +28,7 @@ class Rotation(Spatial):
 
     def __init__(self, degrees: tuple[float, ...], *, probability: float = 0.2) -> None:
         self.degrees = degrees
+        self.radians = np.radians(np.array(degrees, np.float32))
         self.probability = probability
 
     @classmethod
@@ -42,16 +46,22 @@ class Rotation(Spatial):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         tossed = torch.rand(len(self.degrees), generator=generator).numpy()
-        return {"radians": torch.from_numpy((2 * tossed - 1) * np.radians(np.array(self.degrees, np.float32)))}
+        return {"radians": torch.from_numpy((2 * tossed - 1) * self.radians)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        angles = parameters["radians"].double().numpy(force=True)
-        still = np.tile(np.eye(frame.ndim + 1), (len(angles), 1, 1))
-        total = still
-        for angle, (i, j) in zip(angles.T, PLANES[frame.ndim], strict=True):
-            turn = still.copy()
-            turn[:, i, i] = turn[:, j, j] = np.cos(angle)
-            turn[:, j, i] = np.sin(angle)
-            turn[:, i, j] = -turn[:, j, i]
-            total = total @ turn
+        angles = parameters["radians"].tolist()
+        total = still(len(angles), frame.ndim)
+        for one, turned in zip(total, angles, strict=True):
+            one[:-1, :-1] = turning(turned)
         return torch.from_numpy(total)
+
+
+def turning(angles: Sequence[float]) -> list[list[float]]:
+    """The product (n, n) of the rotations by `angles` about each axis: each one mixes two columns of those before it."""
+    ndim = next(ndim for ndim, planes in PLANES.items() if len(planes) == len(angles))
+    rows = [[float(i == j) for j in range(ndim)] for i in range(ndim)]
+    for angle, (i, j) in zip(angles, PLANES[ndim], strict=True):
+        cosine, sine = math.cos(angle), math.sin(angle)
+        for row in rows:
+            row[i], row[j] = row[i] * cosine + row[j] * sine, row[j] * cosine - row[i] * sine
+    return rows

@@ -2,11 +2,11 @@
 
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
+from vesalius.augment._homogeneous import diagonal
 from vesalius.augment._random import uniform
 from vesalius.core.card import Card
 
@@ -36,7 +36,4 @@ class Scale(Spatial):
         return {"factor": uniform(generator, self.bounds)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        factor = parameters["factor"].double().numpy(force=True)
-        total, axes = np.tile(np.eye(frame.ndim + 1), (len(factor), 1, 1)), np.flatnonzero(frame.fine)
-        total[:, axes, axes] = factor[:, None]
-        return torch.from_numpy(total)
+        return diagonal(parameters["factor"].numpy(force=True)[:, None], frame.fine)

@@ -130,7 +130,7 @@ def test_all_matrices_are_composed_into_their_product_in_order():
     product, _ = torch.eye(4, dtype=torch.float64), torch.rand(4, generator=generator)  # whether each of the four acts: all do
     for transform in composed.spatial:
         product = product @ transform.matrix(stacked([transform.parameters(generator, composed.frame)]), composed.frame)[0]
-    assert torch.equal(composed.draw(7, {"image": 1}).matrix, product)
+    torch.testing.assert_close(composed.draw(7, {"image": 1}).matrix, product, rtol=0, atol=1e-14)
 
 
 def test_one_resampling_equals_one_after_another_up_to_interpolation():

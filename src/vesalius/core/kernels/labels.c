@@ -1,6 +1,6 @@
 /* The largest of many classes on a finer grid: which of them can be it in a cell of the coarse grid is told by the bits of their sums, and
-   those alone are interpolated (engine/candidates.py says why). Sums are float16 (classes, x, y, z), z together in memory, not above 0 but
-   for class 0 where tiles were skipped; labels are uint8 (x, y, z). Along one axis sums may lie in a ring: row r at r modulo its size.
+   those alone are interpolated (engine/candidates.py says why). Sums are float16, not above 0 but for class 0 where tiles were skipped; they
+   lie in parts along x or y (engine/parts.py), z together in memory; labels are uint8 (x, y, z).
 
    Cells go along z in segments of 32, the output voxels of a segment in blocks of LANES that a register holds. */
 #include "lanes.h"
@@ -15,15 +15,20 @@ typedef struct {
     const int64_t *cell; /* of every output voxel */
     const float *share;  /* how much of the further corner it takes; none where voxels are picked */
     int64_t first, stop; /* output voxels that are wanted */
-    int64_t size;        /* coarse voxels that lie in memory */
-    int64_t step;        /* from one to the next, in sums */
+    int64_t low, size;   /* coarse voxels that lie in memory: the first, and how many; along z alone */
     int64_t out;         /* from one output voxel to the next, in labels */
 } Axis;
+
+/* Where rows along z begin: for each place along x (or y, if `along_y`) that of y (or x) 0, and steps to the next and to the next class. */
+typedef struct {
+    const int64_t *address, *step, *classes;
+    int64_t along_y;
+} Parts;
 
 typedef struct {
     int64_t first, count; /* output voxels */
     int64_t base;         /* first coarse voxel of the window */
-    int64_t span;         /* coarse voxels in a window that goes round the ring or beyond the row, 0 where it lies in one piece */
+    int64_t span;         /* coarse voxels of a window that would go beyond its row, else 0 */
     uint32_t cells;       /* which of the segment */
     int32_t place[LANES]; /* of the nearer corner in the window */
     float share[LANES];
@@ -36,12 +41,11 @@ typedef struct {
 } Segment;
 
 typedef struct {
-    const Half *sums;
+    Parts parts;
     uint8_t *labels;
-    const float *limits; /* of regions that may overlap, none where the largest is sought */
     Axis x, y, z;
-    int64_t classes, step; /* from one class to the next */
-    int64_t low, length;   /* coarse voxels along z that are needed: the first, and how many */
+    int64_t classes;
+    int64_t low, length; /* coarse voxels along z that are needed: the first, and how many */
     Segment *segments;
     Block *blocks;
     int64_t many; /* segments */
@@ -60,7 +64,8 @@ typedef struct {
 
 typedef struct {
     int64_t x, y, first_x, stop_x, first_y, stop_y;
-    int64_t corner[2][2]; /* where the rows of its corners begin */
+    const Half *corner[2][2]; /* where the rows of its corners begin */
+    int64_t step[2][2];       /* from one class to the next */
 } Cell;
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -78,12 +83,11 @@ static int64_t of_cell(const Axis *axis, int64_t cell, int64_t *first) {
     return low;
 }
 
-/* `count` halves from coarse voxel `from` on, round the ring. */
-static inline void unrolled(Half *to, const Half *row, int64_t from, int64_t count, int64_t size) {
-    from %= size;
-    int64_t here = smaller(count, size - from);
-    memcpy(to, row + from, here * sizeof(Half));
-    if (here < count) memcpy(to + here, row, (count - here) * sizeof(Half));
+/* The row along z at `x` and `y` of class 0, and how far it is to that of the next. */
+static inline const Half *row_at(const Parts *parts, int64_t x, int64_t y, int64_t *step) {
+    int64_t place = parts->along_y ? y : x, other = parts->along_y ? x : y;
+    *step = parts->classes[place];
+    return (const Half *)(uintptr_t)(parts->address[place] + other * parts->step[place] * (int64_t)sizeof(Half));
 }
 
 /* --- along z: segments and blocks --- */
@@ -92,15 +96,15 @@ static void block_of(const Axis *z, Block *block, int64_t low, int64_t stop) {
     int64_t reach = z->share != 0, start = z->cell[block->first], last = start, count = 0;
     while (count < LANES && block->first + count < stop && z->cell[block->first + count] - start < LANES)
         last = z->cell[block->first + count++];
-    int64_t span = last - start + 1 + reach, base = start % z->size;
-    int whole = z->size >= LANES + reach && base + span <= z->size;
+    int64_t span = last - start + 1 + reach, base = start - z->low;
+    int whole = z->size >= LANES + reach;
     block->count = count;
     block->span = whole ? 0 : span;
-    block->base = whole ? smaller(base, z->size - LANES - reach) : start;
+    block->base = whole ? smaller(base, z->size - LANES - reach) : base;
     block->cells = 0;
     for (int64_t k = 0; k < LANES; k++) {
         int64_t voxel = block->first + smaller(k, count - 1), cell = z->cell[voxel];
-        block->place[k] = (int32_t)(whole ? cell % z->size - block->base : cell - start);
+        block->place[k] = (int32_t)(cell - z->low - block->base);
         block->share[k] = reach ? z->share[voxel] : 0;
         block->cells |= (uint32_t)1 << (cell - low);
     }
@@ -151,13 +155,10 @@ static void pooled(Half *restrict most, Half *restrict least, const Half *a, con
 
 /* The same of class `number` in the rows of cell row `x` at coarse row `y`. */
 static void pool(const Export *export, Depths *depths, int64_t number, int64_t x, int64_t y) {
-    const Axis *z = &export->z;
-    const Half *of = export->sums + number * export->step + y % export->y.size * export->y.step;
-    const Half *a = of + x % export->x.size * export->x.step, *b = export->x.share ? of + (x + 1) % export->x.size * export->x.step : a;
-    int64_t place = (number * 2 + (y & 1)) * depths->width, from = export->low % z->size, here = smaller(export->length, z->size - from);
-    Half *most = depths->most + place, *least = depths->least + place;
-    pooled(most, least, a + from, b + from, here, number == 0);
-    if (here < export->length) pooled(most + here, least + here, a, b, export->length - here, number == 0);
+    int64_t step, place = (number * 2 + (y & 1)) * depths->width;
+    const Half *a = row_at(&export->parts, x, y, &step) + export->low - export->z.low + number * step, *b = a;
+    if (export->x.share) b = row_at(&export->parts, x + 1, y, &step) + export->low - export->z.low + number * step;
+    pooled(depths->most + place, depths->least + place, a, b, export->length, number == 0);
 }
 
 /* The bound falls to the largest depth of a class at the corners of each cell. */
@@ -206,9 +207,9 @@ static int64_t candidates(const Export *export, const Depths *depths, const Segm
 /* --- labels --- */
 
 /* The halves of a window from which a block is made, in `spare` where they do not lie in one piece. */
-static inline const Half *window(const Export *export, const Block *block, const Half *row, Half *spare) {
+static inline const Half *window(const Block *block, const Half *row, Half *spare) {
     if (!block->span) return row + block->base;
-    unrolled(spare, row, block->base, block->span, export->z.size);
+    memcpy(spare, row + block->base, block->span * sizeof(Half));
     return spare;
 }
 
@@ -243,10 +244,9 @@ static inline __attribute__((always_inline)) void labelled(const Export *export,
     Reals shares = reals(block->share), best[2][2], corner[2][2];
     Half spare[2 * LANES + 1] = {0};
     for (int64_t k = 0; k < many; k++) {
-        const Half *of = export->sums + numbers[k] * export->step;
         for (int i = 0; i <= mix.x; i++)
             for (int j = 0; j <= mix.y; j++)
-                corner[i][j] = along(window(export, block, of + cell->corner[i][j], spare), places, shares, mix.z);
+                corner[i][j] = along(window(block, cell->corner[i][j] + numbers[k] * cell->step[i][j], spare), places, shares, mix.z);
         Wholes number = all((int32_t)numbers[k]);
         for (int i = 0; i < rows; i++) {
             Reals near = corner[0][0], far = corner[0][mix.y];
@@ -324,7 +324,7 @@ static int cell_of(const Export *export, int64_t x, int64_t y, Cell *cell) {
     cell->stop_y = of_cell(ay, y, &cell->first_y);
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 2; j++)
-            cell->corner[i][j] = (x + (i && ax->share)) % ax->size * ax->step + (y + (j && ay->share)) % ay->size * ay->step;
+            cell->corner[i][j] = row_at(&export->parts, x + (i && ax->share), y + (j && ay->share), &cell->step[i][j]);
     return cell->first_x < cell->stop_x && cell->first_y < cell->stop_y;
 }
 
@@ -365,9 +365,9 @@ static void columns(void *of, int64_t first, int64_t end) {
 
 /* Labels of the output voxels that `axes` (x, y, z) name: the number of the largest of `classes`, 256 at most, the first of equals.
    `done` is 0 where there was no memory. */
-void largest_of_classes(const void *sums, void *labels, const void *axes, int64_t classes, int64_t step, int64_t threads, void *done) {
+void largest_of_classes(const void *parts, void *labels, const void *axes, int64_t classes, int64_t threads, void *done) {
     const Axis *axis = axes;
-    Export export = {.sums = sums, .labels = labels, .x = axis[0], .y = axis[1], .z = axis[2], .classes = classes, .step = step};
+    Export export = {.parts = *(const Parts *)parts, .labels = labels, .x = axis[0], .y = axis[1], .z = axis[2], .classes = classes};
     int ready = along_z(&export);
     if (ready) in_shares(columns, &export, cells_along(&export.x) * cells_along(&export.y), threads);
     free(export.segments);

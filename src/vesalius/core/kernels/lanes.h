@@ -48,6 +48,9 @@ static inline void put_halves(Half *to, Reals values) {
     _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
 }
 
+/* To the precision of halves. */
+static inline Reals rounded(Reals values) { return _mm512_cvtph_ps(_mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT)); }
+
 static inline void put_bytes(uint8_t *to, Wholes values) { _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(values)); }
 
 /* A bit for each of 32 cells: whether the least of four is not above the bound. */
@@ -95,6 +98,8 @@ static inline int within(Reals values, float limit) {
 static inline void put_halves(Half *to, Reals values) {
     _mm_storeu_si128((__m128i *)to, _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
 }
+
+static inline Reals rounded(Reals values) { return _mm256_cvtph_ps(_mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT)); }
 
 static inline void put_bytes(uint8_t *to, Wholes values) {
     __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(values), _mm256_extracti128_si256(values, 1));

@@ -5,140 +5,134 @@
 #include "parallel.h"
 #include <stdlib.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
-
-/* Zeros instead of `size` bytes from `from` on; whole pages are given back to the system, which hands out empty ones. */
-static void emptied(char *from, int64_t size) {
-#ifdef __linux__
-    int64_t page = sysconf(_SC_PAGESIZE);
-    char *first = (char *)(((uintptr_t)from + page - 1) / page * page), *last = (char *)(((uintptr_t)from + size) / page * page);
-    if (last - first >= page && madvise(first, last - first, MADV_DONTNEED) == 0) {
-        memset(from, 0, first - from);
-        memset(last, 0, from + size - last);
-        return;
-    }
-#endif
-    memset(from, 0, size);
-}
-
-/* Zeros in a box of the sums: `sides` classes, x, y and z, that lie `steps` bytes apart, z together in runs of bytes; `back` gives pages back. */
-void empty_sums(void *sums, const void *sides_, const void *steps_, int64_t back) {
-    const int64_t *sides = sides_, *steps = steps_;
-    int64_t run = sides[3], planes = sides[2];
-    if (run == steps[2]) run *= planes, planes = 1;
-    for (int64_t k = 0; k < sides[0]; k++)
-        for (int64_t x = 0; x < sides[1]; x++)
-            for (int64_t y = 0; y < planes; y++) {
-                char *from = (char *)sums + k * steps[0] + x * steps[1] + y * steps[2];
-                if (back) emptied(from, run);
-                else memset(from, 0, run);
-            }
-}
-
 #ifdef HAS_LANES
-enum { RUN = 64, FLOAT = 0, BFLOAT = 1 };
+enum { FLOAT = 0, ROOM = 1 << 16, LONGEST = 1 << 12 }; /* numbers of all classes that are worked on at once, and voxels at the most */
 
 typedef struct {
-    char *sums;
+    Half *sums;
     const char *logits;
     const float *weights[3]; /* of x, y and z; none where no other tile is */
     int64_t classes, sides[3];
     int64_t sum_steps[3], logit_steps[4]; /* of classes, x and y, in numbers; and of z */
     int64_t kind, exclusive;
     float limit;
-    int32_t beyond; /* whether a number was: set by any thread */
+    int32_t beyond;      /* whether a number was: set by any thread */
+    int64_t wide, lines; /* numbers of a line along z, whole registers; and lines that are worked on at once */
 } Tile;
 
-/* `count` logits of one class, up to RUN, as float32; those behind them are zeros up to a whole register. */
-static inline void read_run(const Tile *tile, float *to, int64_t from, int64_t count) {
-    int64_t step = tile->logit_steps[3];
-    if (tile->kind == FLOAT && step == 1)
-        memcpy(to, (const float *)tile->logits + from, count * sizeof(float));
+/* Where a run of lines is worked on: `values` (classes, lines, wide), `most` and `weight` (lines, wide). */
+typedef struct {
+    float *values, *most, *weight;
+    int64_t run;
+} Room;
+
+static inline float widest(uint16_t bits) {
+    uint32_t wide = (uint32_t)bits << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+/* One line of logits of a class, as float32. */
+static inline void read_line(const Tile *tile, float *restrict to, int64_t from) {
+    int64_t count = tile->sides[2], step = tile->logit_steps[3];
+    const float *reals = (const float *)tile->logits + from;
+    const uint16_t *short_reals = (const uint16_t *)tile->logits + from;
+    if (tile->kind == FLOAT && step == 1) memcpy(to, reals, count * sizeof(float));
     else if (tile->kind == FLOAT)
-        for (int64_t k = 0; k < count; k++) to[k] = ((const float *)tile->logits)[from + k * step];
+        for (int64_t z = 0; z < count; z++) to[z] = reals[z * step];
+    else if (step == 1)
+        for (int64_t z = 0; z < count; z++) to[z] = widest(short_reals[z]);
     else
-        for (int64_t k = 0; k < count; k++) {
-            uint32_t bits = (uint32_t)((const uint16_t *)tile->logits)[from + k * step] << 16;
-            memcpy(to + k, &bits, sizeof bits);
-        }
-    for (int64_t k = count; k % LANES; k++) to[k] = 0;
+        for (int64_t z = 0; z < count; z++) to[z] = widest(short_reals[z * step]);
 }
 
-/* The same of all classes, where these lie together: voxel by voxel. */
-static inline void read_across(const Tile *tile, float *to, int64_t from, int64_t count) {
-    for (int64_t z = 0; z < count; z++, from += tile->logit_steps[3])
+/* One line of all classes, where these lie together: voxel by voxel. */
+static void read_across(const Tile *tile, float *to, int64_t run, int64_t from) {
+    for (int64_t z = 0; z < tile->sides[2]; z++, from += tile->logit_steps[3])
         if (tile->kind == FLOAT)
-            for (int64_t k = 0; k < tile->classes; k++) to[k * RUN + z] = ((const float *)tile->logits)[from + k];
+            for (int64_t k = 0; k < tile->classes; k++) to[k * run + z] = ((const float *)tile->logits)[from + k];
         else
-            for (int64_t k = 0; k < tile->classes; k++) {
-                uint32_t bits = (uint32_t)((const uint16_t *)tile->logits)[from + k] << 16;
-                memcpy(to + k * RUN + z, &bits, sizeof bits);
-            }
-    for (int64_t k = 0; k < tile->classes; k++)
-        for (int64_t z = count; z % LANES; z++) to[k * RUN + z] = 0;
+            for (int64_t k = 0; k < tile->classes; k++) to[k * run + z] = widest(((const uint16_t *)tile->logits)[from + k]);
 }
 
-/* Adds `values` to the `count` sums from `to` on, or puts them there. */
+/* Logits of the lines `y` ... `stop` at `x` into the room. */
+static void read_lines(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
+    int64_t lines = stop - y, from = x * tile->logit_steps[1] + y * tile->logit_steps[2];
+    int together = tile->logit_steps[0] == 1 && tile->logit_steps[3] != 1;
+    for (int64_t n = 0; n < lines && together; n++) read_across(tile, room->values + n * tile->wide, room->run, from + n * tile->logit_steps[2]);
+    for (int64_t k = 0; k < tile->classes && !together; k++)
+        for (int64_t n = 0; n < lines; n++)
+            read_line(tile, room->values + k * room->run + n * tile->wide, from + k * tile->logit_steps[0] + n * tile->logit_steps[2]);
+}
+
+/* The largest logit of every voxel, or zeros where classes do not exclude each other. */
+static void led(const Tile *tile, const Room *room, int64_t numbers) {
+    if (!tile->exclusive) return;
+    memcpy(room->most, room->values, numbers * sizeof(float));
+    for (int64_t k = 1; k < tile->classes; k++)
+        for (int64_t n = 0; n < numbers; n += LANES)
+            put(room->most + n, larger(reals(room->most + n), reals(room->values + k * room->run + n)));
+}
+
+static void weigh(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
+    if (!tile->weights[0]) return;
+    for (int64_t n = 0; n < stop - y; n++) {
+        float here = tile->weights[0][x] * tile->weights[1][y + n];
+        for (int64_t z = 0; z < tile->sides[2]; z++) room->weight[n * tile->wide + z] = here * tile->weights[2][z];
+    }
+}
+
+/* A register of values into `count` sums, or added to them. */
 static inline void add_lanes(Half *to, Reals values, int64_t count, int add) {
     Half spare[LANES] = {0}, *here = count < LANES ? spare : to;
     if (count < LANES && add) memcpy(spare, to, count * sizeof(Half));
-    if (add) {
-        Half rounded[LANES];
-        put_halves(rounded, values);
-        values = sum(widened(here), widened(rounded));
-    }
-    put_halves(here, values);
+    put_halves(here, add ? sum(widened(here), rounded(values)) : values);
     if (count < LANES) memcpy(to, spare, count * sizeof(Half));
 }
 
-/* A run of `count` voxels from `logits` on into `sums`, with `weights`. */
-static int run_of(const Tile *tile, float *room, int64_t logits, int64_t sums, const float *weights, int64_t count) {
-    Reals most[RUN / LANES], weight[RUN / LANES];
-    int64_t lanes = (count + LANES - 1) / LANES;
+/* One line of a class into its sums; whether all of it was within the limit. */
+static inline int line_of(const Tile *tile, const Room *room, const float *values, Half *to, int64_t place, const int add) {
     int good = 1;
-    if (tile->logit_steps[0] == 1 && tile->logit_steps[3] != 1) read_across(tile, room, logits, count);
-    else
-        for (int64_t k = 0; k < tile->classes; k++) read_run(tile, room + k * RUN, logits + k * tile->logit_steps[0], count);
-    for (int64_t n = 0; n < lanes; n++) {
-        most[n] = tile->exclusive ? reals(room + n * LANES) : every(0);
-        weight[n] = weights ? reals(weights + n * LANES) : every(1);
-        for (int64_t k = 1; k < tile->classes && tile->exclusive; k++) most[n] = larger(most[n], reals(room + k * RUN + n * LANES));
-    }
-    for (int64_t k = 0; k < tile->classes; k++)
-        for (int64_t n = 0; n < lanes; n++) {
-            Reals below = times(less(most[n], reals(room + k * RUN + n * LANES)), weight[n]);
-            good &= within(below, tile->limit);
-            Half *to = (Half *)tile->sums + sums + k * tile->sum_steps[0] + n * LANES;
-            add_lanes(to, less(every(-0.0f), below), count - n * LANES < LANES ? count - n * LANES : LANES, weights != 0);
-        }
-    return good;
-}
-
-/* One row along z. */
-static int row_of(const Tile *tile, float *room, int64_t x, int64_t y) {
-    int64_t logits = x * tile->logit_steps[1] + y * tile->logit_steps[2], sums = x * tile->sum_steps[1] + y * tile->sum_steps[2];
-    int good = 1;
-    float weights[RUN] = {0};
-    for (int64_t z = 0; z < tile->sides[2]; z += RUN) {
-        int64_t count = tile->sides[2] - z < RUN ? tile->sides[2] - z : RUN;
-        if (tile->weights[0]) {
-            float here = tile->weights[0][x] * tile->weights[1][y];
-            for (int64_t k = 0; k < count; k++) weights[k] = here * tile->weights[2][z + k];
-        }
-        good &= run_of(tile, room, logits + z * tile->logit_steps[3], sums + z, tile->weights[0] ? weights : 0, count);
+    for (int64_t z = 0; z < tile->sides[2]; z += LANES) {
+        Reals below = less(reals(room->most + place + z), reals(values + place + z));
+        if (add) below = times(below, reals(room->weight + place + z));
+        good &= within(below, tile->limit);
+        int64_t left = tile->sides[2] - z;
+        add_lanes(to + z, less(every(-0.0f), below), left < LANES ? left : LANES, add);
     }
     return good;
 }
 
-static void rows(void *of, int64_t first, int64_t end) {
+/* The lines `y` ... `stop` at `x`, of all classes. */
+static int lines_of(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
+    int good = 1;
+    read_lines(tile, room, x, y, stop);
+    led(tile, room, (stop - y) * tile->wide);
+    weigh(tile, room, x, y, stop);
+    for (int64_t k = 0; k < tile->classes; k++) {
+        Half *to = tile->sums + k * tile->sum_steps[0] + x * tile->sum_steps[1] + y * tile->sum_steps[2];
+        const float *values = room->values + k * room->run;
+        for (int64_t n = 0; n < stop - y; n++, to += tile->sum_steps[2])
+            good &= tile->weights[0] ? line_of(tile, room, values, to, n * tile->wide, 1) : line_of(tile, room, values, to, n * tile->wide, 0);
+    }
+    return good;
+}
+
+/* Runs of lines `first` ... `end`, of which each x has as many. */
+static void runs(void *of, int64_t first, int64_t end) {
     Tile *tile = of;
-    float *room = malloc(tile->classes * RUN * sizeof(float));
-    int good = room != 0;
-    for (int64_t k = first; k < end && good; k++) good = row_of(tile, room, k / tile->sides[1], k % tile->sides[1]);
-    free(room);
+    int64_t each = (tile->sides[1] + tile->lines - 1) / tile->lines;
+    Room room = {.run = tile->lines * tile->wide};
+    room.values = calloc((tile->classes + 2) * room.run, sizeof(float));
+    int good = room.values != 0;
+    room.most = room.values + tile->classes * room.run;
+    room.weight = room.most + room.run;
+    for (int64_t k = first; k < end && good; k++) {
+        int64_t y = k % each * tile->lines, stop = y + tile->lines;
+        good = lines_of(tile, &room, k / each, y, stop < tile->sides[1] ? stop : tile->sides[1]);
+    }
+    free(room.values);
     if (!good) __atomic_store_n(&tile->beyond, 1, __ATOMIC_RELAXED);
 }
 
@@ -146,7 +140,7 @@ static void rows(void *of, int64_t first, int64_t end) {
    whether classes exclude each other, each of 64 bits. `beyond` is 1 where a number is not finite or not below `limit`. */
 void add_tile(const void *tile_, double limit, int64_t threads, void *beyond) {
     const int64_t *words = tile_;
-    Tile tile = {.sums = (char *)words[0], .logits = (const char *)words[1], .classes = words[5], .kind = words[16],
+    Tile tile = {.sums = (Half *)words[0], .logits = (const char *)words[1], .classes = words[5], .kind = words[16],
                  .exclusive = words[17], .limit = (float)limit};
     for (int k = 0; k < 3; k++) {
         tile.weights[k] = (const float *)words[2 + k];
@@ -154,7 +148,11 @@ void add_tile(const void *tile_, double limit, int64_t threads, void *beyond) {
         tile.sum_steps[k] = words[9 + k];
     }
     for (int k = 0; k < 4; k++) tile.logit_steps[k] = words[12 + k];
-    in_shares(rows, &tile, tile.sides[0] * tile.sides[1], threads);
+    tile.wide = (tile.sides[2] + LANES - 1) / LANES * LANES;
+    int64_t numbers = ROOM / tile.classes < LONGEST ? ROOM / tile.classes : LONGEST;
+    tile.lines = numbers / tile.wide < 1 ? 1 : numbers / tile.wide;
+    if (tile.lines > tile.sides[1]) tile.lines = tile.sides[1];
+    in_shares(runs, &tile, tile.sides[0] * ((tile.sides[1] + tile.lines - 1) / tile.lines), threads);
     *(int64_t *)beyond = tile.beyond;
 }
 #endif

@@ -8,6 +8,7 @@ Shapes: three axes, those that a volume lacks in front with sides of 1. A part i
 in memory unless it is the last, so that what is not yet written takes no memory.
 """
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from vesalius.engine.lines import Line, line
 from vesalius.engine.rolling import AIR, LIMIT, beyond
 from vesalius.engine.tiles import Cut, Index
 
+HUGE = 2**21  # bytes of a page that a system can hand out at once: a hundredth of the calls
 Spans = list[tuple[int, int]]
 
 
@@ -106,7 +108,7 @@ class Parts:
         rows = 1 if self.axis == cells.AXES - 1 else sides[self.axis]
         plane = int(np.prod(sides)) // rows
         apart = plane + (96 - plane) % 64  # an odd number of lines of the cache
-        sums = torch.from_numpy(np.zeros((rows, self.classes, apart), np.float16))[:, :, :plane]
+        sums = torch.from_numpy(_zeros(rows * self.classes * apart)).view(rows, self.classes, apart)[:, :, :plane]
         if rows == 1 and self.axis == cells.AXES - 1:
             return Part(sums[0].unflatten(1, sides), spans)
         others = [side for axis, side in enumerate(sides) if axis != self.axis]
@@ -158,3 +160,14 @@ class Parts:
             places = np.arange(stop - first) * part.sums.stride(1 + self.across) - part.spans[other][0] * part.sums.stride(1 + other)
             address[first:stop] = part.sums.data_ptr() + part.sums.itemsize * places
         return cells.Rows(address, step, classes, self.across, low, size)
+
+
+def _zeros(count: int) -> Array:
+    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end."""
+    size = 2 * count
+    if size < 2 * HUGE:
+        return np.zeros(count, np.float16)
+    memory = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.float16, count)

@@ -44,6 +44,17 @@ static inline int within(Reals values, float limit) {
     return _mm512_cmp_ps_mask(_mm512_abs_ps(values), _mm512_set1_ps(limit), _CMP_LT_OQ) == 0xFFFF;
 }
 
+/* The first `count` of a register; the rest is zeros, and is not read. */
+static inline Reals some_reals(const float *from, int64_t count) { return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from); }
+
+static inline Reals some_widened(const Half *from, int64_t count) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), from));
+}
+
+static inline void put_some_halves(Half *to, Reals values, int64_t count) {
+    _mm256_mask_storeu_epi16(to, (__mmask16)((1u << count) - 1), _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
+}
+
 static inline void put_halves(Half *to, Reals values) {
     _mm256_storeu_si256((__m256i *)to, _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
 }
@@ -93,6 +104,24 @@ static inline Wholes above(Reals value, Reals limit) {
 static inline int within(Reals values, float limit) {
     Reals size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), values);
     return _mm256_movemask_ps(_mm256_cmp_ps(size, _mm256_set1_ps(limit), _CMP_LT_OQ)) == 0xFF;
+}
+
+static inline Reals some_reals(const float *from, int64_t count) {
+    float spare[LANES] = {0};
+    memcpy(spare, from, count * sizeof(float));
+    return reals(spare);
+}
+
+static inline Reals some_widened(const Half *from, int64_t count) {
+    Half spare[LANES] = {0};
+    memcpy(spare, from, count * sizeof(Half));
+    return widened(spare);
+}
+
+static inline void put_some_halves(Half *to, Reals values, int64_t count) {
+    Half spare[LANES];
+    _mm_storeu_si128((__m128i *)spare, _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
+    memcpy(to, spare, count * sizeof(Half));
 }
 
 static inline void put_halves(Half *to, Reals values) {

@@ -33,18 +33,20 @@ static inline float widest(uint16_t bits) {
     return value;
 }
 
-/* One line of logits of a class, as float32. */
+/* One line of logits of a class, as float32; what follows them in their last register is zeros. */
 static inline void read_line(const Tile *tile, float *restrict to, int64_t from) {
-    int64_t count = tile->sides[2], step = tile->logit_steps[3];
-    const float *reals = (const float *)tile->logits + from;
-    const uint16_t *short_reals = (const uint16_t *)tile->logits + from;
-    if (tile->kind == FLOAT && step == 1) memcpy(to, reals, count * sizeof(float));
-    else if (tile->kind == FLOAT)
-        for (int64_t z = 0; z < count; z++) to[z] = reals[z * step];
+    int64_t count = tile->sides[2], step = tile->logit_steps[3], z = 0;
+    const float *given = (const float *)tile->logits + from;
+    const uint16_t *short_given = (const uint16_t *)tile->logits + from;
+    if (tile->kind == FLOAT && step == 1) {
+        for (; z + LANES <= count; z += LANES) put(to + z, reals(given + z));
+        if (z < count) put(to + z, some_reals(given + z, count - z));
+    } else if (tile->kind == FLOAT)
+        for (; z < count; z++) to[z] = given[z * step];
     else if (step == 1)
-        for (int64_t z = 0; z < count; z++) to[z] = widest(short_reals[z]);
+        for (; z < count; z++) to[z] = widest(short_given[z]);
     else
-        for (int64_t z = 0; z < count; z++) to[z] = widest(short_reals[z * step]);
+        for (; z < count; z++) to[z] = widest(short_given[z * step]);
 }
 
 /* One line of all classes, where these lie together: voxel by voxel. */
@@ -56,23 +58,23 @@ static void read_across(const Tile *tile, float *to, int64_t run, int64_t from) 
             for (int64_t k = 0; k < tile->classes; k++) to[k * run + z] = widest(((const uint16_t *)tile->logits)[from + k]);
 }
 
-/* Logits of the lines `y` ... `stop` at `x` into the room. */
+/* The largest so far of each of `numbers`. */
+static inline void lead(float *most, const float *values, int64_t numbers) {
+    for (int64_t n = 0; n < numbers; n += LANES) put(most + n, larger(reals(most + n), reals(values + n)));
+}
+
+/* Logits of the lines `y` ... `stop` at `x` into the room, and the largest at each voxel; zeros where classes do not exclude each other. */
 static void read_lines(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
     int64_t lines = stop - y, from = x * tile->logit_steps[1] + y * tile->logit_steps[2];
     int together = tile->logit_steps[0] == 1 && tile->logit_steps[3] != 1;
     for (int64_t n = 0; n < lines && together; n++) read_across(tile, room->values + n * tile->wide, room->run, from + n * tile->logit_steps[2]);
-    for (int64_t k = 0; k < tile->classes && !together; k++)
-        for (int64_t n = 0; n < lines; n++)
-            read_line(tile, room->values + k * room->run + n * tile->wide, from + k * tile->logit_steps[0] + n * tile->logit_steps[2]);
-}
-
-/* The largest logit of every voxel, or zeros where classes do not exclude each other. */
-static void led(const Tile *tile, const Room *room, int64_t numbers) {
-    if (!tile->exclusive) return;
-    memcpy(room->most, room->values, numbers * sizeof(float));
-    for (int64_t k = 1; k < tile->classes; k++)
-        for (int64_t n = 0; n < numbers; n += LANES)
-            put(room->most + n, larger(reals(room->most + n), reals(room->values + k * room->run + n)));
+    for (int64_t k = 0; k < tile->classes; k++) {
+        float *values = room->values + k * room->run;
+        for (int64_t n = 0; n < lines && !together; n++)
+            read_line(tile, values + n * tile->wide, from + k * tile->logit_steps[0] + n * tile->logit_steps[2]);
+        if (tile->exclusive && k) lead(room->most, values, lines * tile->wide);
+        else if (tile->exclusive) memcpy(room->most, values, lines * tile->wide * sizeof(float));
+    }
 }
 
 static void weigh(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
@@ -83,23 +85,25 @@ static void weigh(const Tile *tile, const Room *room, int64_t x, int64_t y, int6
     }
 }
 
-/* A register of values into `count` sums, or added to them. */
-static inline void add_lanes(Half *to, Reals values, int64_t count, int add) {
-    Half spare[LANES] = {0}, *here = count < LANES ? spare : to;
-    if (count < LANES && add) memcpy(spare, to, count * sizeof(Half));
-    put_halves(here, add ? sum(widened(here), rounded(values)) : values);
-    if (count < LANES) memcpy(to, spare, count * sizeof(Half));
+/* How far a register of values is below the largest, negative: what is added to sums. */
+static inline Reals depth(const Tile *tile, const Room *room, const float *values, int64_t place, const int add, int *good) {
+    Reals below = less(reals(room->most + place), reals(values + place));
+    if (add) below = times(below, reals(room->weight + place));
+    *good &= within(below, tile->limit);
+    return less(every(-0.0f), below);
 }
 
 /* One line of a class into its sums; whether all of it was within the limit. */
 static inline int line_of(const Tile *tile, const Room *room, const float *values, Half *to, int64_t place, const int add) {
     int good = 1;
-    for (int64_t z = 0; z < tile->sides[2]; z += LANES) {
-        Reals below = less(reals(room->most + place + z), reals(values + place + z));
-        if (add) below = times(below, reals(room->weight + place + z));
-        good &= within(below, tile->limit);
-        int64_t left = tile->sides[2] - z;
-        add_lanes(to + z, less(every(-0.0f), below), left < LANES ? left : LANES, add);
+    int64_t z = 0, left = tile->sides[2] % LANES;
+    for (; z + LANES <= tile->sides[2]; z += LANES) {
+        Reals here = depth(tile, room, values, place + z, add, &good);
+        put_halves(to + z, add ? sum(widened(to + z), rounded(here)) : here);
+    }
+    if (left) {
+        Reals here = depth(tile, room, values, place + z, add, &good);
+        put_some_halves(to + z, add ? sum(some_widened(to + z, left), rounded(here)) : here, left);
     }
     return good;
 }
@@ -108,7 +112,6 @@ static inline int line_of(const Tile *tile, const Room *room, const float *value
 static int lines_of(const Tile *tile, const Room *room, int64_t x, int64_t y, int64_t stop) {
     int good = 1;
     read_lines(tile, room, x, y, stop);
-    led(tile, room, (stop - y) * tile->wide);
     weigh(tile, room, x, y, stop);
     for (int64_t k = 0; k < tile->classes; k++) {
         Half *to = tile->sums + k * tile->sum_steps[0] + x * tile->sum_steps[1] + y * tile->sum_steps[2];

@@ -15,18 +15,28 @@ from vesalius.core.space import Array
 class Line:
     """One axis. `cell` (new,): the cell that holds each output voxel. `count` (old,): how many output voxels each cell holds. `where`
     (slots, old): these; where a cell holds fewer than another its last is named again. `share` (slots, old): how much of the further
-    corner each takes, None where voxels are picked, not mixed. `kind` (old,): a small number, equal where counts are."""
+    corner each takes, None where voxels are picked, not mixed. `kind` (old,): a small number, equal where counts are. `part` (new,): the
+    share of every output voxel."""
 
     cell: Array
     count: Array
     where: Array
     share: Array | None
     kind: Array
+    part: Array
 
     @property
     def reach(self) -> int:
         """Steps from the first corner of a cell to its last."""
         return 0 if self.share is None else 1
+
+    def ready(self, final: int) -> int:
+        """How many output voxels can be made of the coarse voxels below `final`."""
+        return int(np.searchsorted(self.cell + self.reach, final, side="left"))
+
+    def needed(self, done: int) -> int:
+        """First coarse voxel that output voxels from `done` on still need."""
+        return int(self.cell[done]) if done < len(self.cell) else len(self.count)
 
     @property
     def kinds(self) -> int:
@@ -43,4 +53,4 @@ def line(old: int, new: int, *, nearest: bool) -> Line:
     count, kind = stop - first, np.unique(stop - first, return_inverse=True)[1].astype(np.uint16)
     where = np.minimum(first + np.arange(count.max())[:, None], stop - 1).clip(0)
     share = (place.clip(0, old - 1) - cell).astype(np.float32)
-    return Line(cell, count, where, None if picked else share[where], kind)
+    return Line(cell, count, where, None if picked else share[where], kind, share)

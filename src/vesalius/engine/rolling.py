@@ -105,10 +105,7 @@ class Rolling:
             below.mul_(weight)
         low, high = (below.new_zeros(()), below.amax()) if self.exclusive else torch.aminmax(below)  # the largest is at 0
         if not (low.item() > -LIMIT and high.item() < LIMIT):
-            raise VesaliusError(
-                f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
-                "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
-            )
+            raise beyond()
         return below.to(self.sums.dtype).neg_()  # -0 where it is the largest, see `bits`
 
     def _segments(self, index: Index) -> list[tuple[list[slice], list[slice]]]:
@@ -222,6 +219,14 @@ def argmax_with_odds(values: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 def coded(odds: Tensor) -> Tensor:
     """Log odds as uint8: 128 is even odds, an eighth of a unit a step, cut at about +-16."""
     return (odds.float() * CODES_PER_UNIT + EVEN).round().clamp(0, 255).to(torch.uint8)
+
+
+def beyond() -> VesaliusError:
+    """Of logits that no sum can hold."""
+    return VesaliusError(
+        f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
+        "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
+    )
 
 
 def _every(box: Iterable[slice]) -> tuple[slice, ...]:

@@ -23,10 +23,12 @@ from torch import Tensor
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
+from vesalius.engine import cells
 from vesalius.engine.candidates import Winners, pays
 from vesalius.engine.lines import line
+from vesalius.engine.parts import Parts
 from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
-from vesalius.engine.tiles import ArraySource, Cut, Index, Tiling, VolumeSource, ahead, buffer_bytes, pieces
+from vesalius.engine.tiles import ArraySource, Cut, Index, Piece, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
 Network = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
@@ -95,18 +97,18 @@ class _Target:
 
 def _run(predictor: "_Predictor", source: VolumeSource, target: _Target, *, progress: Progress | None) -> Array:
     """The labels of `target`."""
-    export: _Export | None = None
+    export: _Export | _Swift | None = None
     done = 0
     with torch.inference_mode():
         for piece in ahead(pieces(source, target.cut)):
             if piece.images is not None:
                 logits = predictor(piece.images)
-                export = export or _Export(target, logits.shape[1], predictor.device)
+                export = export or _export(target, logits.shape[1], predictor.device)
                 export.add(piece.tiles, logits)
                 del logits  # the next call of the network needs its room
             assert export is not None  # the first tile is never air
             export.add_air(piece.air)
-            export.flush(piece.final)
+            export.flush(piece)
             done += len(piece.tiles) + len(piece.air)
             if progress is not None:
                 progress(done, target.cut.count)
@@ -147,6 +149,40 @@ class _Predictor:
         return logits
 
 
+def _export(target: _Target, classes: int, device: torch.device) -> "_Export | _Swift":
+    """By the kernels where labels of exclusive classes are all that is wanted."""
+    alone = target.exclusive and target.beside is None and target.certainty is None
+    if alone and cells.suit(getattr(torch, target.cut.tiling.precision), device, len(target.shape)):
+        return _Swift(target, classes)
+    return _Export(target, classes, device)
+
+
+class _Swift:
+    """The output side of one volume where the kernels make the labels (`engine/parts.py`)."""
+
+    def __init__(self, target: _Target, classes: int) -> None:
+        _thresholds((), classes, exclusive=True)
+        self.labels: Array = np.empty((1, *target.shape), np.uint8)
+        self.cut, self.parts = target.cut, Parts(target.cut, classes, self.labels[0])
+
+    def add(self, tiles: list[Index], logits: Tensor) -> None:
+        """`logits` (b, K, *patch) of `tiles`."""
+        for index, tile in zip(tiles, logits, strict=True):
+            self.parts.add(index, tile)
+
+    def add_air(self, tiles: list[Index]) -> None:
+        """Background where `tiles` are."""
+        for index in tiles:
+            self.parts.add_air(index)
+
+    def flush(self, piece: Piece) -> None:
+        """Decide what is final after `piece`."""
+        if piece.final:
+            self.parts.end(piece.final)
+        elif piece.side:
+            self.parts.flush(piece.rows, piece.side)
+
+
 class _Export:
     """The output side of one volume: rolling sums in, decided rows out."""
 
@@ -185,8 +221,9 @@ class _Export:
         for index in tiles:
             self.rolling.add_air(index)
 
-    def flush(self, final: int) -> None:
-        """Decide every output row that the model rows below `final` support, and drop what no later one needs."""
+    def flush(self, piece: Piece) -> None:
+        """Decide every output row that the model rows below the final one support, and drop what no later one needs."""
+        final = piece.final
         grid, stop = self.grid, self.grid.ready(final)
         if self.winners is not None and stop > self.done:
             self.winners.decide(slice(self.done, stop))

@@ -182,6 +182,11 @@ class Cut:
         return min(range(len(self.shape)), key=lambda a: self._thickness(a) * math.prod(self.shape) // self.shape[a])
 
     @property
+    def across(self) -> int:
+        """The axis along which the tiles of a layer come in turn: the first that is not the streaming axis (of a line: that itself)."""
+        return next((axis for axis in range(len(self.shape)) if axis != self.axis), self.axis)
+
+    @property
     def count(self) -> int:
         """Number of tiles."""
         return math.prod(map(len, self.starts))
@@ -229,12 +234,15 @@ def buffer_bytes(shape: tuple[int, ...], classes: int, tiling: Tiling) -> int:
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Work for one call of the network: `images` (b, C, *patch) of `tiles`, tiles that are `air`, and the row below
-    which everything is final afterwards (0 where the layer goes on)."""
+    which everything is final afterwards (0 where the layer goes on). Where it goes on, the part of the layer is final that is below row
+    `rows` and, along the axis `cut.across`, below `side`."""
 
     tiles: list[Index]
     images: Array | None
     air: list[Index]
     final: int
+    rows: int = 0
+    side: int = 0
 
 
 def read(source: VolumeSource, cut: Cut, index: Index) -> Array:
@@ -257,7 +265,8 @@ def pieces(source: VolumeSource, cut: Cut) -> Iterator[Piece]:
         tiles: list[Index] = []
         images: list[Array] = []
         air: list[Index] = []
-        for index in cut.tiles(layer):
+        order = list(cut.tiles(layer))
+        for number, index in enumerate(order):
             tile = None if known and _masked(cut, index) else read(source, cut, index)
             if tile is None or (known and callable(cut.tiling.skip) and cut.tiling.skip(tile)):
                 air.append(index)
@@ -266,9 +275,14 @@ def pieces(source: VolumeSource, cut: Cut) -> Iterator[Piece]:
             tiles.append(index)
             images.append(tile)
             if len(tiles) == cut.tiling.batch:
-                yield Piece(tiles, _stacked(images), air, 0)
+                yield Piece(tiles, _stacked(images), air, 0, cut.final(layer), _side(cut, order[number + 1 :]))
                 tiles, images, air = [], [], []
         yield Piece(tiles, _stacked(images) if images else None, air, cut.final(layer))
+
+
+def _side(cut: Cut, left: list[Index]) -> int:
+    """Voxels along `cut.across` before the first of the tiles that are `left` in a layer; 0 where none is."""
+    return min((cut.rows(cut.across, index[cut.across])[0] for index in left), default=0)
 
 
 def _stacked(images: list[Array]) -> Array:

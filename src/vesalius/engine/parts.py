@@ -1,0 +1,173 @@
+"""The rows of a volume that are in the making, as `engine/rolling.py` has them, kept in parts for the kernels of `engine/cells.py`.
+
+A layer of tiles is cut into parts where its columns of tiles begin, along the axis in which these come in turn. Once a column is computed,
+the part before it can be decided and makes room, while the next column is computed: less than the layer is ever kept. A part begins anew
+for the next layer and takes over the rows that later ones need.
+
+Shapes: three axes, those that a volume lacks in front with sides of 1. A part is float16 (K, *box), the rows of the streaming axis outermost
+in memory unless it is the last, so that what is not yet written takes no memory.
+"""
+
+import mmap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vesalius.core.space import Array
+from vesalius.engine import cells
+from vesalius.engine.lines import Line, line
+from vesalius.engine.rolling import AIR, LIMIT, beyond
+from vesalius.engine.tiles import Cut, Index
+
+HUGE = 2**21  # bytes of a page that a system can hand out at once: a hundredth of the calls
+Spans = list[tuple[int, int]]
+
+
+@dataclass(eq=False)
+class Part:
+    """Sums (K, *box) of the voxels first ... stop of each axis."""
+
+    sums: Tensor
+    spans: Spans
+
+
+class Parts:
+    """Labels uint8 (*output) of exclusive classes, decided as soon as they can be."""
+
+    def __init__(self, cut: Cut, classes: int, labels: Array) -> None:
+        self.cut, self.classes = cut, classes
+        lacking = cells.AXES - len(cut.shape)
+        self.lacking, self.shape = lacking, (1,) * lacking + cut.shape
+        self.labels = labels.reshape((1,) * lacking + labels.shape)
+        self.axis = cut.axis + lacking
+        self.across = 1 if self.axis == 0 else 0
+        nearest = {axis + lacking for axis in cut.tiling.nearest}
+        self.lines: list[Line] = [line(old, new, nearest=axis in nearest)
+                                  for axis, (old, new) in enumerate(zip(self.shape, self.labels.shape, strict=True))]  # fmt: skip
+        self.shares = [torch.from_numpy(share) for share in cut.shares]
+        self.alone = [((share == 1) | (share == 0)).all(1) for share in self.shares]
+        self.bounds = self._bounds()
+        self.ends = [cut.rows(cut.axis, stop - 1)[1] for _, stop in cut.layers()]  # of the rows of each layer
+        self.parts = [self._part(number, 0) for number in range(len(self.bounds) - 1)]
+        self.layer, self.layers = 0, [0] * len(self.parts)  # which is computed, and which each part is for
+        self.done = self.side = 0  # output rows that are decided, and voxels across those that come next
+
+    def add(self, index: Index, logits: Tensor) -> None:
+        """`logits` (K, *patch) of tile `index`, by its share of each voxel."""
+        alone = all(ones[number] for ones, number in zip(self.alone, index, strict=True))
+        logits = logits[(slice(None), *[None] * self.lacking)]
+        for sums, inside in self._boxes(index):
+            weights = [] if alone else self._weights(index, inside)
+            if not cells.add(sums, logits[(slice(None), *inside)], weights, exclusive=True, limit=LIMIT):
+                raise beyond()
+
+    def add_air(self, index: Index) -> None:
+        """Tile `index` as background without the network."""
+        for sums, inside in self._boxes(index):
+            a, b, c = self._weights(index, inside)
+            sums[0] += (AIR * (a[:, None, None] * b[:, None] * c)).to(sums.dtype)
+
+    def end(self, rows: int) -> None:
+        """A layer is computed: decide what the rows below `rows` support."""
+        self._decide(rows, self.shape[self.across])
+        self.layer, self.done, self.side = self.layer + 1, self.lines[self.axis].ready(rows), 0
+
+    def flush(self, rows: int, side: int) -> None:
+        """So much of a layer is computed that nothing more comes to what is below `rows` along the streaming axis and below `side` along
+        `cut.across`. Of less than three axes, which are soon computed, that waits for the end."""
+        if not self.lacking:
+            self._decide(rows, side)
+
+    def _decide(self, rows: int, side: int) -> None:
+        """Labels of what these voxels support; parts that no later tile or voxel needs are let go."""
+        rest, across = self.lines[self.axis], self.lines[self.across]
+        stop, ready = rest.ready(rows), across.ready(side)
+        box = [slice(0, new) for new in self.labels.shape]
+        box[self.axis], box[self.across] = slice(self.done, stop), slice(self.side, ready)
+        cells.decide(self.labels, self._rows(), self.lines, box=box, classes=self.classes)
+        for number, end in enumerate(self.bounds[1:]):
+            if end <= min(side, across.needed(ready)) and self.layers[number] == self.layer:
+                self._begin(number, min(rows, rest.needed(stop)))
+        self.side = ready
+
+    def _bounds(self) -> list[int]:
+        """Where parts begin, and the end: a voxel before each column of tiles, for the cells between the columns."""
+        if self.lacking:
+            return [0, self.shape[self.across]]
+        starts = [max(0, start - self.lines[self.across].reach) for start in self.cut.starts[self.across]]
+        return [*sorted({0, *starts}), self.shape[self.across]]
+
+    def _part(self, number: int, layer: int, *, first: int = 0) -> Part:
+        """Empty sums of a part for a layer, from row `first` on. Classes do not lie powers of two apart: a cache is slow at that."""
+        spans = [(0, side) for side in self.shape]
+        spans[self.axis], spans[self.across] = (first, self.ends[layer]), (self.bounds[number], self.bounds[number + 1])
+        sides = [stop - start for start, stop in spans]
+        rows = 1 if self.axis == cells.AXES - 1 else sides[self.axis]
+        plane = int(np.prod(sides)) // rows
+        apart = plane + (96 - plane) % 64  # an odd number of lines of the cache
+        sums = torch.from_numpy(_zeros(rows * self.classes * apart)).view(rows, self.classes, apart)[:, :, :plane]
+        if rows == 1 and self.axis == cells.AXES - 1:
+            return Part(sums[0].unflatten(1, sides), spans)
+        others = [side for axis, side in enumerate(sides) if axis != self.axis]
+        return Part(sums.unflatten(2, others).movedim(0, 1 + self.axis), spans)
+
+    def _begin(self, number: int, needed: int) -> None:
+        """A part is for the next layer from now on, which takes over its rows from `needed` on; it goes where there is none."""
+        layer, old = self.layer + 1, self.parts[number]
+        self.layers[number] = layer
+        if layer == len(self.ends):
+            self.parts[number] = Part(old.sums[:0], old.spans)
+            return
+        stop = old.spans[self.axis][1]
+        new = self._part(number, layer, first=needed)
+        if stop > needed:
+            kept = old.sums.narrow(1 + self.axis, needed - old.spans[self.axis][0], stop - needed)
+            new.sums.narrow(1 + self.axis, 0, stop - needed).copy_(kept)
+        self.parts[number] = new
+
+    def _boxes(self, index: Index) -> Iterator[tuple[Tensor, list[slice]]]:
+        """Where tile `index` lies in each part: the sums there, and the same box within the tile."""
+        spans = [(0, 1)] * self.lacking + [self.cut.rows(axis, number) for axis, number in enumerate(index)]
+        starts = [0] * self.lacking + [self.cut.starts[axis][number] for axis, number in enumerate(index)]
+        for part in self.parts:
+            here = list(spans)
+            low, high = part.spans[self.across]
+            here[self.across] = max(spans[self.across][0], low), min(spans[self.across][1], high)
+            if here[self.across][0] >= here[self.across][1]:
+                continue
+            place = [slice(a - first, b - first) for (a, b), (first, _) in zip(here, part.spans, strict=True)]
+            yield part.sums[(slice(None), *place)], [slice(a - start, b - start) for (a, b), start in zip(here, starts, strict=True)]
+
+    def _weights(self, index: Index, inside: Sequence[slice]) -> list[Tensor]:
+        """What tile `index` counts along each axis in the box `inside` of it."""
+        own = zip(self.shares, index, inside[self.lacking :], strict=True)
+        return [torch.ones(1)] * self.lacking + [share[number, box] for share, number, box in own]
+
+    def _rows(self) -> cells.Rows:
+        """Where the rows along the last axis are."""
+        other = 1 - self.across
+        address, step, classes = np.zeros((3, self.shape[self.across]), np.int64)
+        low = size = 0
+        for part, layer in zip(self.parts, self.layers, strict=True):
+            if layer != self.layer:
+                continue
+            first, stop = part.spans[self.across]
+            low, size = part.spans[-1][0], part.spans[-1][1] - part.spans[-1][0]
+            step[first:stop], classes[first:stop] = part.sums.stride(1 + other), part.sums.stride(0)
+            places = np.arange(stop - first) * part.sums.stride(1 + self.across) - part.spans[other][0] * part.sums.stride(1 + other)
+            address[first:stop] = part.sums.data_ptr() + part.sums.itemsize * places
+        return cells.Rows(address, step, classes, self.across, low, size)
+
+
+def _zeros(count: int) -> Array:
+    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end."""
+    size = 2 * count
+    if size < 2 * HUGE:
+        return np.zeros(count, np.float16)
+    memory = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.float16, count)

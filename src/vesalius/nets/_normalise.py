@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from vesalius.core.kernels import kernel
 from vesalius.nets._together import LAYOUT, Norm, channels_together, tracing
@@ -52,25 +52,38 @@ def normalised_at_once(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool 
 
 
 class Normalised(torch.autograd.Function):
-    """`Normalised.apply(x, weight, bias, (eps, slope))`; there is no gradient of its gradient."""
+    """`Normalised.apply(x, weight, bias, (eps, slope))`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *how: Any) -> Tensor:
         weight, bias, numbers = how
         out = torch.empty_like(x)
         moments = there(x, out, (weight, bias), numbers)
-        ctx.slope = numbers[1]
+        ctx.numbers = numbers
         ctx.save_for_backward(x, weight, bias, moments)
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, moments = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted, of which the kernels know nothing
+            given = {k: one for k, one in enumerate((x, weight, bias)) if ctx.needs_input_grad[k]}
+            made = step_by_step(x, weight, bias, numbers=ctx.numbers)
+            found = dict(zip(given, torch.autograd.grad(made, [*given.values()], *grads, create_graph=True), strict=True))
+            return *(found.get(k) for k in range(3)), None
         grad = grads[0].contiguous(memory_format=LAYOUT[x.ndim])
-        out, slopes = back(x, grad, (weight, bias), (moments, ctx.slope))
+        out, slopes = back(x, grad, (weight, bias), (moments, ctx.numbers[1]))
         scale, shift = (None if one is None else slopes[k] for k, one in enumerate((weight, bias)))
         return out, scale, shift, None
+
+
+def step_by_step(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, numbers: tuple[float, float]) -> Tensor:
+    """The same formula in torch."""
+    variance, mean = torch.var_mean(x.float(), tuple(range(2, x.ndim)), correction=0, keepdim=True)
+    flat = (x.float() - mean) * torch.rsqrt(variance + numbers[0])
+    sides = (-1, *[1] * (x.ndim - 2))
+    scaled = flat if weight is None else flat * weight.view(sides)
+    return F.leaky_relu(scaled if bias is None else scaled + bias.view(sides), numbers[1]).to(x.dtype)
 
 
 Pair = tuple[Tensor | None, Tensor | None]

@@ -4,21 +4,12 @@ A sample is `voxels` times `channels` numbers in a row. It is read in tiles of 6
 the same channels again, so whatever the number of channels, a place of a tile belongs to one channel. Tiles go in blocks of 128 for each
 of the period; what is summed within a block is summed in single precision, blocks among each other in double precision and in their
 order, so that a result depends neither on the size of a map nor on the number of threads. */
+#include "halves.h"
 #include "parallel.h"
 #include <math.h>
-#include <string.h>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
 
-enum { WIDTH = 16, PARTS = 4, TILE = WIDTH * PARTS, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
+enum { PARTS = 4, TILE = WIDTH * PARTS, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
 enum { WORTH = 1 << 18 }; /* numbers that are worth another thread */
-
-typedef float Floats __attribute__((vector_size(WIDTH * 4)));
-typedef uint32_t Words __attribute__((vector_size(WIDTH * 4)));
-typedef int32_t Signs __attribute__((vector_size(WIDTH * 4)));
-typedef uint16_t Halves __attribute__((vector_size(WIDTH * 2)));
-#define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
     int64_t samples, voxels, channels;
@@ -38,29 +29,7 @@ typedef struct {
     int64_t sample; /* whose blocks are shared, where samples are not */
 } Work;
 
-/* ---- numbers in 16 bits ---- */
-
-INLINE Floats widened(const uint16_t *from) {
-#ifdef __AVX512F__
-    return (Floats)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
-#else
-    Halves half;
-    memcpy(&half, from, sizeof half);
-    return (Floats)(__builtin_convertvector(half, Words) << 16);
-#endif
-}
-
-/* To the nearest, ties to even; what is not a number stays none. */
-INLINE void narrowed(uint16_t *into, Floats value) {
-#ifdef __AVX512BF16__
-    __m256bh half = _mm512_cvtneps_pbh((__m512)value);
-#else
-    Words bits = (Words)value, rounded = bits + 0x7fff + ((bits >> 16) & 1), none = (Words)(value != value);
-    Halves half = __builtin_convertvector(((rounded & ~none) | (none & 0x7fc00000)) >> 16, Halves);
-#endif
-    memcpy(into, &half, sizeof half);
-}
-
+/* `of`, or where `value` is not above 0 `slope` times that. */
 INLINE Floats leaky(Floats value, Floats of, float slope) {
 #ifdef __AVX512F__
     return (Floats)_mm512_mask_mul_ps((__m512)of, _mm512_cmp_ps_mask((__m512)value, _mm512_setzero_ps(), _CMP_NGT_UQ), (__m512)of,
@@ -70,13 +39,6 @@ INLINE Floats leaky(Floats value, Floats of, float slope) {
     Signs above = value > 0;
     return (Floats)(((Signs)of & above) | ((Signs)less & ~above));
 #endif
-}
-
-static double single(uint16_t half) {
-    uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 /* ---- where things are ---- */

@@ -25,15 +25,38 @@ INLINE Floats widened(const uint16_t *from) {
 #endif
 }
 
-/* To the nearest, ties to even; what is not a number stays none. */
+/* To the nearest, ties to even, in the upper halves; what is not a number stays none. */
+INLINE Words rounded(Floats value) {
+    Words bits = (Words)value, none = (Words)(value != value);
+    return ((bits + 0x7fff + ((bits >> 16) & 1)) & ~none) | (none & 0x7fc00000);
+}
+
 INLINE void narrowed(uint16_t *into, Floats value) {
 #ifdef __AVX512BF16__
     __m256bh half = _mm512_cvtneps_pbh((__m512)value);
 #else
-    Words bits = (Words)value, rounded = bits + 0x7fff + ((bits >> 16) & 1), none = (Words)(value != value);
-    Halves half = __builtin_convertvector(((rounded & ~none) | (none & 0x7fc00000)) >> 16, Halves);
+    Halves half = __builtin_convertvector(rounded(value) >> 16, Halves);
 #endif
     memcpy(into, &half, sizeof half);
+}
+
+/* Twice as many: those at even places, and those at odd ones. */
+INLINE void widened_apart(const uint16_t *from, Floats *even, Floats *odd) {
+    Words both;
+    memcpy(&both, from, sizeof both);
+    *even = (Floats)(both << 16);
+    *odd = (Floats)(both & 0xffff0000);
+}
+
+INLINE void narrowed_together(uint16_t *into, Floats even, Floats odd) {
+#ifdef __AVX512BF16__
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                           18, 2, 17, 1, 16, 0);
+    _mm512_storeu_si512(into, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even)));
+#else
+    Words both = (rounded(even) >> 16) | (rounded(odd) & 0xffff0000);
+    memcpy(into, &both, sizeof both);
+#endif
 }
 
 INLINE Floats read(const float *from) {

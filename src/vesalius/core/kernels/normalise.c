@@ -3,7 +3,10 @@
 A sample is `voxels` times `channels` numbers in a row. It is read in tiles of 64 numbers; after `period` tiles the places of a tile mean
 the same channels again, so whatever the number of channels, a place of a tile belongs to one channel. Tiles go in blocks of 128 for each
 of the period; what is summed within a block is summed in single precision, blocks among each other in double precision and in their
-order, so that a result depends neither on the size of a map nor on the number of threads. */
+order, so that a result depends neither on the size of a map nor on the number of threads.
+
+Two numbers of 16 bits are read as one of 32 and taken apart in it, so sums and tables have of each 32 numbers first those at even places,
+then those at odd ones: `place_of` says where. */
 #include "halves.h"
 #include "parallel.h"
 #include <math.h>
@@ -80,33 +83,73 @@ static int64_t start_of(const Shape *of, int64_t sample, int64_t block, int64_t 
 /* The first number behind the last tile of a sample. */
 static int64_t rest_of(const Shape *of, int64_t sample) { return sample * of->voxels * of->channels + of->tiles * TILE; }
 
+/* Where the sums and tables have the number `k` of a sample. */
+static int64_t place_of(int64_t k) { return k - k % 32 + k % 32 / 2 + k % 2 * WIDTH; }
+
+static void sort_doubles(double *lane, int64_t lanes) {
+    double mixed[32];
+    for (int64_t from = 0; from < lanes; from += 32) {
+        for (int k = 0; k < 32; k++) mixed[place_of(k)] = lane[from + k];
+        memcpy(lane + from, mixed, sizeof mixed);
+    }
+}
+
+static void unsort_doubles(double *lane, int64_t lanes) {
+    double mixed[32];
+    for (int64_t from = 0; from < lanes; from += 32) {
+        for (int k = 0; k < 32; k++) mixed[k] = lane[from + place_of(k)];
+        memcpy(lane + from, mixed, sizeof mixed);
+    }
+}
+
+/* A table of which the first `channels` are known, in the order in which it is used. */
+static void finish_table(const Shape *of, float *table) {
+    float mixed[32];
+    for (int64_t k = of->channels; k < of->lanes; k++) table[k] = table[k - of->channels];
+    for (int64_t from = 0; from < of->lanes; from += 32) {
+        for (int k = 0; k < 32; k++) mixed[place_of(k)] = table[from + k];
+        memcpy(table + from, mixed, sizeof mixed);
+    }
+}
+
 /* `lane` (lanes) of each channel for what is one number a channel. */
 static void spread(const Shape *of, const double *channel, double *lane) {
     for (int64_t k = 0; k < of->lanes; k += of->channels) {
         int64_t left = of->lanes - k;
         memcpy(lane + k, channel, sizeof(double) * (left < of->channels ? left : of->channels));
     }
+    sort_doubles(lane, of->lanes);
 }
 
 /* The first `channels` of `lane` become the sums over all places of a channel. */
 static void gather(const Shape *of, double *lane) {
+    unsort_doubles(lane, of->lanes);
     for (int64_t from = of->channels; from < of->lanes; from += of->channels)
         for (int64_t c = 0; c < of->channels && from + c < of->lanes; c++) lane[c] += lane[from + c];
 }
 
 /* ---- there ---- */
 
+INLINE void widened_tile(const uint16_t *from, Floats *tile) {
+    for (int k = 0; k < PARTS; k += 2) widened_apart(from + k * WIDTH, tile + k, tile + k + 1);
+}
+
+INLINE void narrowed_tile(uint16_t *into, const Floats *tile) {
+    for (int k = 0; k < PARTS; k += 2) narrowed_together(into + k * WIDTH, tile[k], tile[k + 1]);
+}
+
 /* Sums of each place of a tile over `rows` tiles, and of the squared distances from their mean. */
 INLINE void moments_of_rows(const uint16_t *x, int64_t rows, int64_t step, float *sum, float *squares) {
-    Floats total[PARTS] = {0}, mean[PARTS], away[PARTS] = {0};
-    for (int64_t row = 0; row < rows; row++)
-        for (int k = 0; k < PARTS; k++) total[k] += widened(x + row * step + k * WIDTH);
+    Floats total[PARTS] = {0}, mean[PARTS], away[PARTS] = {0}, tile[PARTS];
+    for (int64_t row = 0; row < rows; row++) {
+        widened_tile(x + row * step, tile);
+        for (int k = 0; k < PARTS; k++) total[k] += tile[k];
+    }
     for (int k = 0; k < PARTS; k++) mean[k] = total[k] / (float)(rows ? rows : 1);
-    for (int64_t row = 0; row < rows; row++)
-        for (int k = 0; k < PARTS; k++) {
-            Floats off = widened(x + row * step + k * WIDTH) - mean[k];
-            away[k] += off * off;
-        }
+    for (int64_t row = 0; row < rows; row++) {
+        widened_tile(x + row * step, tile);
+        for (int k = 0; k < PARTS; k++) away[k] += (tile[k] - mean[k]) * (tile[k] - mean[k]);
+    }
     memcpy(sum, total, sizeof total);
     memcpy(squares, away, sizeof away);
 }
@@ -154,15 +197,15 @@ static void finish_moments(const Work *of) {
     const uint16_t *rest = of->x + rest_of(shape, of->sample);
     int64_t place = shape->tiles % shape->period * TILE;
     add_blocks(of, 0, sum);
-    for (int64_t k = 0; k < shape->rest; k++) sum[place + k] += single(rest[k]);
+    for (int64_t k = 0; k < shape->rest; k++) sum[place + place_of(k)] += single(rest[k]);
     gather(shape, sum);
     for (int64_t c = 0; c < shape->channels; c++) moments[c] = sum[c] / shape->voxels;
     spread(shape, moments, mean);
     add_blocks(of, 1, squares);
     add_between(of, mean, squares);
     for (int64_t k = 0; k < shape->rest; k++) {
-        double off = single(rest[k]) - mean[place + k];
-        squares[place + k] += off * off;
+        double off = single(rest[k]) - mean[place + place_of(k)];
+        squares[place + place_of(k)] += off * off;
     }
     gather(shape, squares);
     for (int64_t c = 0; c < shape->channels; c++) moments[shape->channels + c] = 1 / sqrt(squares[c] / shape->voxels + of->eps);
@@ -179,10 +222,7 @@ static void finish_tables(const Work *of) {
         scale[c] = (float)factor;
         shift[c] = (float)((of->bias ? of->bias[c] : 0) - (moments[c] - centre[c]) * factor);
     }
-    for (int64_t which = 0; which < 3; which++) {
-        float *table = table_of(of, of->sample, which);
-        for (int64_t k = shape->channels; k < shape->lanes; k++) table[k] = table[k - shape->channels];
-    }
+    for (int64_t which = 0; which < 3; which++) finish_table(shape, table_of(of, of->sample, which));
 }
 
 typedef struct {
@@ -196,10 +236,13 @@ INLINE void read_tables(const Work *of, int64_t turn, int64_t many, Tables *tabl
 }
 
 INLINE void normalise_tile(const uint16_t *x, uint16_t *out, const Tables *by, float slope) {
+    Floats tile[PARTS];
+    widened_tile(x, tile);
     for (int k = 0; k < PARTS; k++) {
-        Floats value = (widened(x + k * WIDTH) - by->centre[k]) * by->scale[k] + by->shift[k];
-        narrowed(out + k * WIDTH, leaky(value, value, slope));
+        Floats value = (tile[k] - by->centre[k]) * by->scale[k] + by->shift[k];
+        tile[k] = leaky(value, value, slope);
     }
+    narrowed_tile(out, tile);
 }
 
 static void normalise_rest(const Work *of) {
@@ -228,21 +271,26 @@ static void normalise_blocks(void *given, int64_t first, int64_t end) {
 
 /* ---- back ---- */
 
-/* The slope at the result of what the result is of, before it is scaled, and how far the input is from its centre. */
-INLINE Floats through(const uint16_t *x, const uint16_t *grad, const Tables *by, int k, float slope, Floats *off) {
-    *off = widened(x + k * WIDTH) - by->centre[k];
-    return leaky(*off * by->scale[k] + by->shift[k], widened(grad + k * WIDTH), slope);
+/* The slopes at the result before it was cut off, and how far the input is from its centre. */
+INLINE void through(const uint16_t *x, const uint16_t *grad, const Tables *by, float slope, Floats *off, Floats *inner) {
+    widened_tile(x, off);
+    widened_tile(grad, inner);
+    for (int k = 0; k < PARTS; k++) {
+        off[k] -= by->centre[k];
+        inner[k] = leaky(off[k] * by->scale[k] + by->shift[k], inner[k], slope);
+    }
 }
 
 INLINE void slopes_of_rows(const uint16_t *x, const uint16_t *grad, int64_t rows, int64_t step, const Tables *by, float slope, float *sums,
                            float *products) {
-    Floats sum[PARTS] = {0}, product[PARTS] = {0};
-    for (int64_t row = 0; row < rows; row++)
+    Floats sum[PARTS] = {0}, product[PARTS] = {0}, off[PARTS], inner[PARTS];
+    for (int64_t row = 0; row < rows; row++) {
+        through(x + row * step, grad + row * step, by, slope, off, inner);
         for (int k = 0; k < PARTS; k++) {
-            Floats off, inner = through(x + row * step, grad + row * step, by, k, slope, &off);
-            sum[k] += inner;
-            product[k] += inner * off;
+            sum[k] += inner[k];
+            product[k] += inner[k] * off[k];
         }
+    }
     memcpy(sums, sum, sizeof sum);
     memcpy(products, product, sizeof product);
 }
@@ -272,7 +320,7 @@ static void add_rest(const Work *of, double *sum, double *product) {
     memcpy(x, of->x + at, sizeof *x * shape->rest);
     memcpy(grad, of->grad + at, sizeof *grad * shape->rest);
     slopes_of_rows(x, grad, 1, TILE, &by, of->slope, sums, products);
-    for (int64_t k = 0; k < shape->rest; k++) {
+    for (int64_t k = 0; k < TILE; k++) { /* zeros where there is no number */
         sum[turn * TILE + k] += sums[k];
         product[turn * TILE + k] += products[k];
     }
@@ -298,17 +346,15 @@ static void finish_slopes(const Work *of) {
         linear[c] = (float)-away;
         constant[c] = (float)(away * behind - factor * sum[c] / shape->voxels);
     }
-    for (int64_t k = shape->channels; k < shape->lanes; k++) {
-        constant[k] = constant[k - shape->channels];
-        linear[k] = linear[k - shape->channels];
-    }
+    finish_table(shape, constant);
+    finish_table(shape, linear);
 }
 
 INLINE void slope_of_tile(const uint16_t *x, const uint16_t *grad, uint16_t *out, const Tables *by, float slope) {
-    for (int k = 0; k < PARTS; k++) {
-        Floats off, inner = through(x, grad, by, k, slope, &off);
-        narrowed(out + k * WIDTH, inner * by->scale[k] + (off * by->linear[k] + by->constant[k]));
-    }
+    Floats off[PARTS], inner[PARTS];
+    through(x, grad, by, slope, off, inner);
+    for (int k = 0; k < PARTS; k++) inner[k] = inner[k] * by->scale[k] + (off[k] * by->linear[k] + by->constant[k]);
+    narrowed_tile(out, inner);
 }
 
 static void slope_of_rest(const Work *of) {

@@ -17,14 +17,19 @@ from vesalius.data.labels import IGNORE
 
 def flat(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:
     """Logits (B, K, N), contiguous so that K is not the innermost axis (faster by far), and target (B, 1 or K, N)."""
-    expected = (logits.shape[0], 1 if exclusive else logits.shape[1], *logits.shape[2:])
-    if target.shape != expected:
-        layers = "one layer of class indices" if exclusive else "one layer of 0 / 1 per class"
-        raise VesaliusError(f"A loss on logits {tuple(logits.shape)} expects a target {expected} ({layers}); got {tuple(target.shape)}.")
+    require_shapes(logits, target, exclusive)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     if logits.ndim == 2:
         return wide[..., None], target[..., None]
     return wide.contiguous().flatten(2), target.contiguous().flatten(2)
+
+
+def require_shapes(logits: Tensor, target: Tensor, exclusive: bool) -> None:
+    """Raise a VesaliusError unless there is a target for every logit."""
+    expected = (logits.shape[0], 1 if exclusive else logits.shape[1], *logits.shape[2:])
+    if target.shape != expected:
+        layers = "one layer of class indices" if exclusive else "one layer of 0 / 1 per class"
+        raise VesaliusError(f"A loss on logits {tuple(logits.shape)} expects a target {expected} ({layers}); got {tuple(target.shape)}.")
 
 
 def membership(logits: Tensor, target: Tensor, exclusive: bool) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vesalius.core.card import Card
-from vesalius.losses._counts import dot, first_class, flat, membership
+from vesalius.data.labels import IGNORE
+from vesalius.losses._counts import dot, first_class, flat, membership, require_shapes
+from vesalius.losses._soft_counts import counted
 
 CARD = Card(
     entry="DiceCrossEntropy",
@@ -39,16 +41,21 @@ class DiceCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
         """{"dice": in 0..1, "cross_entropy": nats per voxel}, each a mean over samples."""
-        logits, target = flat(logits, target, self.exclusive)
-        inside, valid = membership(logits, target, self.exclusive)
-        weights = logits.new_ones(logits.shape[1]) if self.weights is None else self.weights.to(logits.dtype)
-        if self.exclusive:
-            log_p = logits.log_softmax(1)
-            p, total, share = log_p.exp(), -dot(log_p, inside), inside.sum(2)
-        else:
-            p, total, share = logits.sigmoid(), dot(F.softplus(logits * (1 - 2 * inside)), valid), valid.sum(2)
+        require_shapes(logits, target, self.exclusive)
+        both, predicted, actual, total = self._sums(logits, target)
+        weights = total.new_ones(total.shape[1]) if self.weights is None else self.weights.to(total.dtype)
+        share = actual if self.exclusive else (target != IGNORE).flatten(2).sum(2).to(total.dtype)
         entropy = ((total * weights).sum(1) / (share * weights).sum(1).clamp_min(SMOOTH)).mean()
-        return {"dice": self._dice((dot(p, inside), dot(p, valid), inside.sum(2)), weights), "cross_entropy": entropy}
+        return {"dice": self._dice((both, predicted, actual), weights), "cross_entropy": entropy}
+
+    def _sums(self, logits: Tensor, target: Tensor) -> Sequence[Tensor]:
+        """Each (B, K): probability inside a class, probability everywhere, its voxels, and cross entropy."""
+        if self.exclusive:
+            return counted(logits, target).unbind(1)
+        logits, target = flat(logits, target, exclusive=False)
+        inside, valid = membership(logits, target, exclusive=False)
+        p = logits.sigmoid()
+        return dot(p, inside), dot(p, valid), inside.sum(2), dot(F.softplus(logits * (1 - 2 * inside)), valid)
 
     def _dice(self, counts: tuple[Tensor, Tensor, Tensor], weights: Tensor) -> Tensor:
         start = first_class(self.exclusive, background=False)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, climbed, pays
+from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
 
 Sides = Sequence[int]
@@ -33,12 +34,15 @@ class Convolution3d(nn.Conv3d):
 
 
 def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False) -> Tensor | None:
-    """`x` (B, C, *S) normalised per sample, a sample at a time, then leaky with `slope`; None where torch's own way is as good. `own`:
-    nobody else needs what is in `x`.
+    """`x` (B, C, *S) normalised per sample, then leaky with `slope`; None where torch's own way is as good. `own`: nobody else needs what
+    is in `x`.
 
-    Torch's own writes channels that lie together apart, and the next convolution writes them together again: a sixth of a step of a U-Net
-    in bf16 (benchmarks/levers.py). In fp32, and in volumes of many voxels, sums over channels that lie together are not exact enough.
+    In bf16 by the kernels, or where there are none by torch, a sample at a time. Torch's own writes channels that lie together apart, and
+    the next convolution writes them together again: a sixth of a step of a U-Net in bf16 (benchmarks/levers.py). In fp32, and in volumes
+    of many voxels, torch's sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
+    if (made := normalised_at_once(x, layer, slope=slope, own=own)) is not None:
+        return made
     together = x.dtype == torch.bfloat16 and x[0, 0].numel() <= EXACT and channels_together(x)
     if together and not torch.is_grad_enabled() and not tracing():
         return normalised_widely(x, layer, slope=slope, own=own)

@@ -5,6 +5,7 @@ The sums between inputs and products, and those of the weights, are rounded to b
 twice as much is rounding as with torch (benchmarks/levers.py). Where the kernels are not, or no size was seen to gain, torch convolves.
 """
 
+from math import prod
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from vesalius.nets._together import LAYOUT, channels_together, tracing
 LANES = 16  # channels that are worked on together
 POINTS = 16  # products of a tile for each pair of channels
 SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
-LEAST = 1000  # tiles of 2 x 2 voxels for which transformed weights pay
+LEAST = 2  # tiles of 2 x 2 voxels for each channel, from which on this pays
+WHOLE = 2 / 3  # of the voxels of the tiles that must be in the map
 
 
 def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
@@ -39,8 +41,10 @@ def suits(x: Tensor, weight: Tensor) -> bool:
     """Whether `x` and the kernel `weight` (K, C, *sides) are of a kind and size for which this is faster."""
     if tracing() or x.dtype != torch.bfloat16 or weight.dtype != torch.float32 or weight.shape[2:] not in SIDES or x.shape[1] % LANES:
         return False
-    tiles = x.shape[0] * x[0, 0].numel() // 4
-    return weight.shape[0] % LANES == 0 and tiles >= LEAST and channels_together(x) and kernels() is not None
+    planes, (height, width) = prod(x.shape[:1] + x.shape[2:-2]), x.shape[-2:]
+    tiles = -(-height // 2) * -(-width // 2)
+    enough = planes * tiles >= LEAST * max(weight.shape[:2]) and height * width >= WHOLE * 4 * tiles
+    return enough and weight.shape[0] % LANES == 0 and channels_together(x) and kernels() is not None
 
 
 def sizes(x: Tensor) -> tuple[int, ...]:

@@ -6,10 +6,10 @@
    of them in a row are worked on together, through all planes: what their inputs give is kept for as many planes as the kernel sees. */
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include "parallel.h"
-#include <immintrin.h>
+#include "winograd.h"
 #include <stdlib.h>
 
-enum { LANES = 16, POINTS = 16, MOST = 28, PAIRS = LANES / 2 };
+enum { PAIRS = LANES / 2 };
 
 typedef struct {
     const uint16_t *x, *weights;
@@ -19,47 +19,25 @@ typedef struct {
     int64_t across, tiles, blocks;                /* tiles in a row, in a plane; how many shares a plane is worked on in */
 } Map;
 
-typedef struct {
-    const uint16_t *x; /* a plane */
-    int64_t height, width, channels;
-} Plane;
-
-/* Four values of a column, rows `y` ... `y` + 3 at `x`, 16 channels; 0 beyond the plane. Sums of them that tiles need along that axis. */
-static inline void column(const Plane *plane, int64_t y, int64_t x, __m512 *sums) {
-    __m512 rows[4];
-    for (int k = 0; k < 4; k++) {
-        int inside = x >= 0 && x < plane->width && y + k >= 0 && y + k < plane->height;
-        const uint16_t *from = plane->x + (inside ? ((y + k) * plane->width + x) * plane->channels : 0);
-        __m256i low = _mm256_maskz_loadu_epi16(inside ? 0xffff : 0, from);
-        rows[k] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16));
-    }
-    sums[0] = rows[0] - rows[2];
-    sums[1] = rows[1] + rows[2];
-    sums[2] = rows[2] - rows[1];
-    sums[3] = rows[1] - rows[3];
-}
-
 static inline void keep(uint16_t *to, __m512 value) { _mm256_store_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value)); }
 
-/* What `count` tiles from number `first` give, 16 channels of each: (16 points, blocks, count, 16). */
-static void transform(const Plane *plane, int64_t across, int64_t first, int64_t count, int64_t blocks, uint16_t *to) {
-    __m512 c[4][4];
-    for (int64_t t = 0; t < count; t++) {
-        int64_t y = 2 * ((first + t) / across) - 1, x = 2 * ((first + t) % across) - 1;
-        if (t == 0 || x < 0) {
-            column(plane, y, x, c[0]);
-            column(plane, y, x + 1, c[1]);
-        } else
-            for (int k = 0; k < 4; k++) c[0][k] = c[2][k], c[1][k] = c[3][k];
-        column(plane, y, x + 2, c[2]);
-        column(plane, y, x + 3, c[3]);
-        uint16_t *at = to + t * LANES;
-        int64_t step = blocks * count * LANES;
-        for (int k = 0; k < 4; k++) {
-            keep(at + (4 * k) * step, c[0][k] - c[2][k]);
-            keep(at + (4 * k + 1) * step, c[1][k] + c[2][k]);
-            keep(at + (4 * k + 2) * step, c[2][k] - c[1][k]);
-            keep(at + (4 * k + 3) * step, c[1][k] - c[3][k]);
+/* What `count` tiles from number `first` give, 16 channels of each: (16 points, count, 16), the points `step` apart. */
+static void transform(const Plane *plane, int64_t across, int64_t first, int64_t count, int64_t step, uint16_t *to) {
+    for (int64_t t = first, end; t < first + count; t = end) {
+        end = (t / across + 1) * across < first + count ? (t / across + 1) * across : first + count; /* of the tiles in this row */
+        Rows rows = rows_of(plane, t / across * 2 - 1);
+        int64_t x = t % across * 2;
+        __m512 c[4][4], sums[4];
+        column(&rows, x - 1, c[0]);
+        column(&rows, x, c[1]);
+        for (; t < end; t++, x += 2, to += LANES) {
+            column(&rows, x + 1, c[2]);
+            column(&rows, x + 2, c[3]);
+            for (int k = 0; k < 4; k++) {
+                sums_of(c[0][k], c[1][k], c[2][k], c[3][k], sums);
+                for (int j = 0; j < 4; j++) keep(to + (4 * k + j) * step, sums[j]);
+                c[0][k] = c[2][k], c[1][k] = c[3][k];
+            }
         }
     }
 }
@@ -71,8 +49,7 @@ static inline __attribute__((always_inline)) void multiply(__m512 *sums, const u
         __m512bh weights = (__m512bh)_mm512_load_si512(u + pair * 2 * LANES);
 #pragma GCC unroll 28
         for (int t = 0; t < count; t++) {
-            int two = *(const int *)(v + t * LANES + 2 * pair);
-            sums[t] = _mm512_dpbf16_ps(sums[t], weights, (__m512bh)_mm512_set1_epi32(two));
+            __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums[t]) : "v"(weights), "m"(*(const int *)(v + t * LANES + 2 * pair)));
         }
     }
 }
@@ -137,7 +114,7 @@ static void column_of_tiles(const Map *map, int64_t sample, int64_t first, int64
             for (int64_t b = 0; b < map->in; b++) {
                 const uint16_t *x = map->x + (sample * map->depth + ahead) * area * map->in * LANES + b * LANES;
                 Plane plane = {x, map->height, map->width, map->in * LANES};
-                transform(&plane, map->across, first, count, map->in, kept + ahead % map->taps * size + b * count * LANES);
+                transform(&plane, map->across, first, count, map->in * count * LANES, kept + ahead % map->taps * size + b * count * LANES);
             }
         int64_t z = ahead - reach;
         if (z < 0) continue;

@@ -4,11 +4,11 @@
    Tiles are counted as there. Some of them are worked on together, a few planes at a time. */
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include "parallel.h"
-#include <immintrin.h>
+#include "winograd.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { LANES = 16, POINTS = 16, MOST = 28, SQUARE = LANES * LANES, ROOM = 3 << 18, GROUPS = 16 };
+enum { SQUARE = LANES * LANES, ROOM = 6 << 18, GROUPS = 16 };
 
 typedef struct {
     const uint16_t *x, *grad;
@@ -17,28 +17,6 @@ typedef struct {
     int64_t across, tiles, blocks, units, groups, pairs, planes;
 } Map;
 
-typedef struct {
-    const uint16_t *x; /* a plane */
-    int64_t height, width, channels;
-} Plane;
-
-/* 16 channels at (y, x), 0 beyond the plane. */
-static inline __m512 voxel(const Plane *plane, int64_t y, int64_t x) {
-    int inside = x >= 0 && x < plane->width && y >= 0 && y < plane->height;
-    const uint16_t *from = plane->x + (inside ? (y * plane->width + x) * plane->channels : 0);
-    __m256i low = _mm256_maskz_loadu_epi16(inside ? 0xffff : 0, from);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(low), 16));
-}
-
-static inline void column(const Plane *plane, int64_t y, int64_t x, __m512 *sums) {
-    __m512 rows[4];
-    for (int k = 0; k < 4; k++) rows[k] = voxel(plane, y + k, x);
-    sums[0] = rows[0] - rows[2];
-    sums[1] = rows[1] + rows[2];
-    sums[2] = rows[2] - rows[1];
-    sums[3] = rows[1] - rows[3];
-}
-
 /* Values of two tiles side by side for each channel. */
 static inline void keep(uint16_t *to, __m512 one, __m512 two) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
@@ -46,54 +24,82 @@ static inline void keep(uint16_t *to, __m512 one, __m512 two) {
     _mm512_store_si512(to, _mm512_permutexvar_epi16(order, (__m512i)_mm512_cvtne2ps_pbh(two, one)));
 }
 
-/* What the inputs of tiles `first` ... `end` give, 16 channels of each: (16 points, blocks, pairs, 16, 2). */
-static void inputs(const Plane *plane, int64_t across, int64_t first, int64_t end, int64_t step, uint16_t *to) {
-    __m512 c[2][4][4];
-    for (int64_t t = first; t < end; t += 2, to += 2 * LANES) {
-        for (int k = 0; k < 2; k++) {
-            int64_t y = 2 * ((t + k) / across) - 1, x = 2 * ((t + k) % across) - 1;
-            if (t + k >= end)
-                memset(c[k], 0, sizeof c[k]);
-            else {
-                if (t + k == first || x < 0) {
-                    column(plane, y, x, c[k][0]);
-                    column(plane, y, x + 1, c[k][1]);
-                } else
-                    memcpy(c[k], c[1 - k][2], 2 * sizeof c[k][2]);
-                column(plane, y, x + 2, c[k][2]);
-                column(plane, y, x + 3, c[k][3]);
-            }
-        }
-        for (int k = 0; k < 4; k++) {
-            uint16_t *at = to + 4 * k * step;
-            keep(at, c[0][0][k] - c[0][2][k], c[1][0][k] - c[1][2][k]);
-            keep(at + step, c[0][1][k] + c[0][2][k], c[1][1][k] + c[1][2][k]);
-            keep(at + 2 * step, c[0][2][k] - c[0][1][k], c[1][2][k] - c[1][1][k]);
-            keep(at + 3 * step, c[0][1][k] - c[0][3][k], c[1][1][k] - c[1][3][k]);
-        }
+/* Sums of the columns of two tiles at all points, which are `step` apart. */
+static inline void keep_inputs(uint16_t *to, int64_t step, __m512 (*a)[4], __m512 (*b)[4], __m512 (*c)[4], __m512 (*d)[4]) {
+    for (int k = 0; k < 4; k++) {
+        __m512 one[4], two[4];
+        sums_of(a[0][k], a[1][k], b[0][k], b[1][k], one);
+        sums_of(c[0][k], c[1][k], d[0][k], d[1][k], two);
+        for (int j = 0; j < 4; j++) keep(to + (4 * k + j) * step, one[j], two[j]);
     }
 }
 
-/* The same of the gradients of the outputs; the sum of all of them is added to `bias`. */
-static void outputs(const Plane *plane, int64_t across, int64_t first, int64_t end, int64_t step, uint16_t *to, float *bias) {
-    __m512 total = _mm512_loadu_ps(bias);
+/* What the inputs of tiles `first` ... `end` give, 16 channels of each: (16 points, pairs, 16, 2), the points `step` apart. */
+static void inputs(const Plane *plane, int64_t across, int64_t first, int64_t end, int64_t step, uint16_t *to) {
+    __m512 c[6][4], d[4][4];
+    Rows rows;
     for (int64_t t = first; t < end; t += 2, to += 2 * LANES) {
-        __m512 left[2][4], right[2][4];
-        for (int k = 0; k < 2; k++) {
-            int64_t y = t + k < end ? 2 * ((t + k) / across) : plane->height, x = 2 * ((t + k) % across);
-            left[k][0] = voxel(plane, y, x), left[k][3] = voxel(plane, y + 1, x);
-            right[k][0] = voxel(plane, y, x + 1), right[k][3] = voxel(plane, y + 1, x + 1);
-            left[k][1] = left[k][0] + left[k][3], left[k][2] = left[k][0] - left[k][3];
-            right[k][1] = right[k][0] + right[k][3], right[k][2] = right[k][0] - right[k][3];
-            total += left[k][1] + right[k][1];
+        int64_t x = t % across * 2;
+        if (t == first || x == 0) {
+            rows = rows_of(plane, t / across * 2 - 1);
+            column(&rows, x - 1, c[0]);
+            column(&rows, x, c[1]);
         }
-        for (int k = 0; k < 4; k++) {
-            uint16_t *at = to + 4 * k * step;
-            keep(at, left[0][k], left[1][k]);
-            keep(at + step, left[0][k] + right[0][k], left[1][k] + right[1][k]);
-            keep(at + 2 * step, left[0][k] - right[0][k], left[1][k] - right[1][k]);
-            keep(at + 3 * step, right[0][k], right[1][k]);
+        column(&rows, x + 1, c[2]);
+        column(&rows, x + 2, c[3]);
+        if (t + 1 < end && x / 2 + 1 < across) {
+            column(&rows, x + 3, c[4]);
+            column(&rows, x + 4, c[5]);
+            keep_inputs(to, step, c, c + 2, c + 2, c + 4);
+            memcpy(c, c + 4, sizeof *c * 2);
+            continue;
         }
+        memset(d, 0, sizeof d);
+        if (t + 1 < end) { /* the second is the first of the next row */
+            rows = rows_of(plane, t / across * 2 + 1);
+            for (int k = 0; k < 4; k++) column(&rows, k - 1, d[k]);
+        }
+        keep_inputs(to, step, c, c + 2, d, d + 2);
+        memcpy(c, d + 2, sizeof *c * 2);
+    }
+}
+
+/* Sums of the gradients of the two outputs of a tile along an axis; the last without its sign, see `gather`. */
+static inline void outputs_of(__m512 a, __m512 b, __m512 *sums) {
+    sums[0] = a;
+    sums[1] = a + b;
+    sums[2] = a - b;
+    sums[3] = b;
+}
+
+/* The gradients of the four outputs of a tile for the points; their sum is returned. */
+static inline __m512 spread(const Rows *rows, int64_t x, __m512 *points) {
+    __m512 left[4], right[4], none = _mm512_setzero_ps();
+    int more = x + 1 < rows->width;
+    outputs_of(values(rows, 0, x), values(rows, 1, x), left);
+    outputs_of(more ? values(rows, 0, x + 1) : none, more ? values(rows, 1, x + 1) : none, right);
+    for (int k = 0; k < 4; k++) outputs_of(left[k], right[k], points + 4 * k);
+    return points[5];
+}
+
+/* The same as `inputs` for the gradients of the outputs; the sum of all of them is added to `bias`. */
+static void outputs(const Plane *plane, int64_t across, int64_t first, int64_t end, int64_t step, uint16_t *to, float *bias) {
+    __m512 total = _mm512_loadu_ps(bias), one[POINTS], two[POINTS];
+    Rows rows;
+    for (int64_t t = first; t < end; t += 2, to += 2 * LANES) {
+        int64_t x = t % across * 2;
+        if (t == first || x == 0) rows = rows_of(plane, t / across * 2);
+        total += spread(&rows, x, one);
+        memset(two, 0, sizeof two);
+        if (t + 1 < end) {
+            x += 2;
+            if (x / 2 == across) { /* the first of the next row */
+                rows = rows_of(plane, t / across * 2 + 2);
+                x = 0;
+            }
+            total += spread(&rows, x, two);
+        }
+        for (int p = 0; p < POINTS; p++) keep(to + p * step, one[p], two[p]);
     }
     _mm512_storeu_ps(bias, total);
 }
@@ -118,7 +124,7 @@ static void products(const uint16_t **v, const uint16_t **q, int64_t planes, int
 }
 
 typedef struct {
-    uint16_t *inputs, *outputs; /* planes in turn: (16 points, channels, pairs, 16, 2) each */
+    uint16_t *inputs, *outputs; /* (16 points, blocks, planes in turn, pairs, 16, 2) */
     float *sums, *bias;
     int64_t sample, first, end, made, made_end; /* tiles, and blocks of channels of the outputs */
 } Work;
@@ -135,8 +141,8 @@ static void chunk(const Map *map, const Work *work, int64_t from, int64_t end) {
                     for (int64_t z = from; z < end; z++) {
                         int64_t seen = z + tap - reach;
                         if (seen < 0 || seen >= map->depth) continue;
-                        v[planes] = work->inputs + ((seen % turn * POINTS + p) * map->in + c) * size;
-                        q[planes++] = work->outputs + (((z - from) * POINTS + p) * map->made + k) * size;
+                        v[planes] = work->inputs + ((p * map->in + c) * turn + seen % turn) * size;
+                        q[planes++] = work->outputs + ((p * map->made + k) * map->planes + z - from) * size;
                     }
                     float *to = work->sums + (((p * map->taps + tap) * map->in + c) * map->made + k) * SQUARE;
                     products(v, q, planes, (work->end - work->first + 1) / 2, to);
@@ -153,15 +159,15 @@ static void column_of_tiles(const Map *map, const Work *work) {
             for (int64_t c = 0; c < map->in; c++) {
                 const uint16_t *x = map->x + ((work->sample * map->depth + ready) * area * map->in + c) * LANES;
                 Plane plane = {x, map->height, map->width, map->in * LANES};
-                uint16_t *to = work->inputs + (ready % turn * POINTS * map->in + c) * size;
-                inputs(&plane, map->across, work->first, work->end, map->in * size, to);
+                uint16_t *to = work->inputs + (c * turn + ready % turn) * size;
+                inputs(&plane, map->across, work->first, work->end, map->in * turn * size, to);
             }
         for (int64_t z = from; z < end; z++)
             for (int64_t k = work->made; k < work->made_end; k++) {
                 const uint16_t *grad = map->grad + ((work->sample * map->depth + z) * area * map->made + k) * LANES;
                 Plane plane = {grad, map->height, map->width, map->made * LANES};
-                uint16_t *to = work->outputs + ((z - from) * POINTS * map->made + k) * size;
-                outputs(&plane, map->across, work->first, work->end, map->made * size, to, work->bias + k * LANES);
+                uint16_t *to = work->outputs + (k * map->planes + z - from) * size;
+                outputs(&plane, map->across, work->first, work->end, map->made * map->planes * size, to, work->bias + k * LANES);
             }
         chunk(map, work, from, end);
     }

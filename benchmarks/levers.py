@@ -293,9 +293,10 @@ def kernels(options):
     image = torch.randn(1, 96, 96, 96, generator=torch.Generator().manual_seed(0))
     frame, made = Frame(1, (96,) * 3, (1.0,) * 3), []
     settings = Augment(bias_field=0.3, bias_field_probability=1, channel_dropout_probability=1)
-    drawn = {"gamma": {"gamma": torch.tensor([1.3])}, "gamma_inverted": {"gamma": torch.tensor([1.3])}, "contrast": {"factor": torch.tensor([1.2])},
-             "brightness": {"factor": torch.tensor([1.2])}, "blur": {"sigma": torch.full((1, 3), 0.8)},
-             "low_resolution": {"factor": torch.full((1, 3), 0.75)}, "noise": {"deviation": torch.tensor(0.1), "seed": torch.tensor(3)}}  # fmt: skip
+    drawn = {"gamma": {"gamma": torch.tensor([1.3])}, "gamma_inverted": {"gamma": torch.tensor([1.3])},
+             "contrast": {"factor": torch.tensor([1.2])}, "brightness": {"factor": torch.tensor([1.2])},
+             "blur": {"sigma": torch.full((1, 3), 0.8)}, "low_resolution": {"factor": torch.full((1, 3), 0.75)},
+             "noise": {"deviation": torch.tensor(0.1), "seed": torch.tensor(3)}}  # fmt: skip
     drawn["bias_field"] = AUGMENT["bias_field"](0.3).parameters(torch.Generator().manual_seed(0), frame)
     for name, parameters in drawn.items():
         transform, sample = AUGMENT[name].from_settings(settings, frame), image.clone()

@@ -35,11 +35,11 @@ JOINED = "a transposed convolution and the convolution behind it are one"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
-GREY = "grey values are changed by kernels in C, where they lie"
 SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
           "contrast without the slow kernels for two limits at once": "contrast",
           "low resolution goes along the axes, without a coarse grid": "low resolution",
           "noise is looked up by random bits": "noise"}  # fmt: skip
+GREY = "grey values are changed by kernels in C, where they lie"
 
 
 def norm():
@@ -350,9 +350,9 @@ WORKS = (
     *((WINNERS, export(classes)) for classes in (25, 100)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
-    *((GREY, augmentation(size, GREY, grey, "test_grey")) for size in ("hippocampus", "cube", "picture")),
     (" ".join(SHADES), shades),
     (GREY, kernels),
+    *((GREY, augmentation(size, GREY, grey, "test_grey")) for size in ("hippocampus", "cube", "picture")),
     (BOXES, lesion),
 )  # fmt: skip
 

@@ -40,6 +40,7 @@ SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur
           "contrast without the slow kernels for two limits at once": "contrast",
           "low resolution goes along the axes, without a coarse grid": "low resolution",
           "noise is looked up by random bits": "noise"}  # fmt: skip
+GREY = "grey values are changed by kernels in C, where they lie"
 
 
 def norm():
@@ -94,6 +95,12 @@ def space():
     from vesalius.augment import _compose
 
     return _compose, "in_space", lambda tensor: False
+
+
+def grey():
+    from vesalius.augment import _grey
+
+    return _grey, "kernel", lambda name, kinds: None
 
 
 BOXES = "what a label map holds is found in one pass over it"
@@ -286,6 +293,40 @@ def shades(options):
     return made
 
 
+def kernels(options):
+    """What changes grey values in C, beside what stands in for it where there is no kernel."""
+    import torch
+
+    from vesalius.augment import AUGMENT, Augment, Frame, stacked
+
+    image = torch.randn(1, 96, 96, 96, generator=torch.Generator().manual_seed(0))
+    frame, made = Frame(1, (96,) * 3, (1.0,) * 3), []
+    settings = Augment(bias_field=0.3, bias_field_probability=1, channel_dropout_probability=1)
+    drawn = {"gamma": {"gamma": torch.tensor([1.3])}, "gamma_inverted": {"gamma": torch.tensor([1.3])},
+             "contrast": {"factor": torch.tensor([1.2])}, "brightness": {"factor": torch.tensor([1.2])},
+             "blur": {"sigma": torch.full((1, 3), 0.8)}, "low_resolution": {"factor": torch.full((1, 3), 0.75)},
+             "noise": {"deviation": torch.tensor(0.1), "seed": torch.tensor(3)}}  # fmt: skip
+    drawn["bias_field"] = AUGMENT["bias_field"](0.3).parameters(torch.Generator().manual_seed(0), frame)
+    for name, parameters in drawn.items():
+        transform, sample = AUGMENT[name].from_settings(settings, frame), image.clone()
+        judge = transform.apply(image[None], stacked([parameters]))[0]
+
+        def change(transform=transform, sample=sample, parameters=parameters):
+            sample.copy_(image)
+            if not transform.change(sample, parameters):
+                raise SystemExit("There are no kernels: python -m vesalius.core.kernels.build")
+            return sample
+
+        def apply(transform=transform, sample=sample, parameters=parameters):
+            sample.copy_(image)
+            return sample.copy_(transform.apply(sample[None], stacked([parameters]))[0])
+
+        turns, _ = in_turns({OURS: change, "without": apply}, rounds=options.rounds, calls=20)
+        made += rows(f"{GREY}: {name.replace('_', ' ')}, 96 x 96 x 96", turns,
+                     check={"without": f"at most {float((change() - judge).abs().max()):.1e} apart"})  # fmt: skip
+    return made
+
+
 def difference(net, image, mask, swap):
     """How far loss and gradient of the first step are from each other, with and without; and of each from double precision."""
     import torch
@@ -320,6 +361,8 @@ WORKS = (
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
     *((PLACES, augmentation(size, PLACES, places, "test_places")) for size in ("hippocampus", "cube", "picture")),
     (" ".join(SHADES), shades),
+    (GREY, kernels),
+    *((GREY, augmentation(size, GREY, grey, "test_grey")) for size in ("hippocampus", "cube", "picture")),
     (BOXES, lesion),
 )  # fmt: skip
 

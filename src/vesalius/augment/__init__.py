@@ -126,6 +126,11 @@ class Spatial(Transform):
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
         """Homogeneous float64 (B, n + 1, n + 1) that takes output to input coordinates, from stacked parameters."""
 
+    def rows(self, parameters: Parameters, frame: Frame) -> list[list[float]]:
+        """The rows of the matrix of one sample, from its own parameters; where there is a quicker way to them than `matrix`, that."""
+        found: list[list[float]] = self.matrix(stacked([parameters]), frame)[0].tolist()
+        return found
+
     def displacement(self, parameters: Parameters, frame: Frame) -> Tensor | None:
         """(B, n, *S) added after the matrix, in units of the finest voxel; None where there is none."""
         return None

@@ -18,7 +18,7 @@ from torch.nn.functional import grid_sample
 
 from vesalius.augment import AUGMENT, Augment, Frame, Intensity, Parameters, Spatial, Transform, stacked
 from vesalius.augment._grey import changeable
-from vesalius.augment._homogeneous import still
+from vesalius.augment._homogeneous import diagonal, product
 from vesalius.augment._lines import Line, mix, take
 from vesalius.augment._places import Shown, show
 from vesalius.augment._sampling import Look, Places, sample
@@ -97,13 +97,11 @@ class Composed:
 
     def _matrices(self, places: list[dict[int, Parameters]]) -> Tensor:
         """The composed changes of place of several samples (B, n + 1, n + 1)."""
-        total = still(len(places), self.frame.ndim)
-        for place, transform in enumerate(self.spatial):
-            rows = [row for row, drawn in enumerate(places) if place in drawn]
-            if rows:
-                changes = transform.matrix(stacked([places[row][place] for row in rows]), self.frame).numpy(force=True)
-                total[rows] = total[rows] @ changes
-        return torch.from_numpy(total)
+        found = []
+        for drawn in places:
+            changes = [self.spatial[place].rows(parameters, self.frame) for place, parameters in drawn.items()]
+            found.append(reduce(product, changes) if changes else diagonal((1.0,) * self.frame.ndim))
+        return torch.from_numpy(np.array(found, np.float64))
 
     def __call__(self, batch: Batch, seeds: list[int]) -> Batch:
         """IMAGE (B, C, *L) and MASK (B, K, *L), L at least the patch, as they look after all changes, at the patch's shape."""

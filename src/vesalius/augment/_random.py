@@ -19,14 +19,13 @@ def uniform(generator: torch.Generator, bounds: tuple[float, float], *size: int)
 def about_one(generator: torch.Generator, bounds: tuple[float, float], *size: int) -> Tensor:
     """Factors that are below 1 as often as above, uniform on either side (nnU-Net's draw for brightness, contrast, gamma)."""
     low, high = bounds
-    place, toss = torch.rand(2, *size, generator=generator).numpy()
-    below = place * (min(1.0, high) - low) + low
-    if high <= 1.0:
-        return torch.from_numpy(below)
-    above = place * (high - max(1.0, low)) + max(1.0, low)
-    if low < 1.0:
-        np.copyto(above, below, where=toss < 0.5)
-    return torch.from_numpy(above)
+    places, tosses = torch.rand(2, *size, generator=generator).flatten(1).tolist()
+    factors = np.empty(size, np.float32)
+    for number, (place, toss) in enumerate(zip(places, tosses, strict=True)):
+        below = high <= 1.0 or (low < 1.0 and toss < 0.5)
+        start, end = (low, min(1.0, high)) if below else (max(1.0, low), high)
+        factors.flat[number] = np.float32(place) * (end - start) + start
+    return torch.from_numpy(factors)
 
 
 def some_channels(generator: torch.Generator, channels: int, probability: float = 0.5) -> NDArray[np.bool_]:

@@ -37,7 +37,8 @@ class Blur(Intensity):
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         touched = some_channels(generator, frame.channels)
         sigma = uniform(generator, self.bounds, frame.channels, frame.ndim)
-        sigma.numpy()[~touched] = 0
+        numbers = sigma.numpy()
+        numbers *= touched[:, None]
         return {"sigma": sigma}
 
     def change(self, sample: Tensor, parameters: Parameters) -> bool:

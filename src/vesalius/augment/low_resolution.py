@@ -40,9 +40,9 @@ class LowResolution(Intensity):
 
     def parameters(self, generator: torch.Generator, frame: Frame) -> Parameters:
         factor, changed = uniform(generator, self.bounds, frame.channels).numpy(), some_channels(generator, frame.channels)
-        factors = np.ones((frame.channels, frame.ndim), np.float32)
-        np.copyto(factors, factor[:, None], where=changed[:, None] & np.array(frame.fine))
-        return {"factor": torch.from_numpy(factors)}
+        drawn = zip(factor.tolist(), changed.tolist(), strict=True)
+        factors = [[part if taken and fine else 1.0 for fine in frame.fine] for part, taken in drawn]
+        return {"factor": torch.from_numpy(np.array(factors, np.float32))}
 
     def change(self, sample: Tensor, parameters: Parameters) -> bool:
         factors = parameters["factor"].tolist()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
-from vesalius.augment._homogeneous import diagonal
+from vesalius.augment._homogeneous import Rows, diagonal, together
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 
@@ -43,4 +43,7 @@ class Mirror(Spatial):
         return {"mirrored": torch.from_numpy(tossed & self.axes)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        return diagonal(1.0 - 2 * parameters["mirrored"].numpy(force=True), (True,) * frame.ndim)
+        return together(self, parameters, frame)
+
+    def rows(self, parameters: Parameters, frame: Frame) -> Rows:
+        return diagonal([-1.0 if mirrored else 1.0 for mirrored in parameters["mirrored"].tolist()])

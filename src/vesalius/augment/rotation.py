@@ -5,7 +5,6 @@ only). Coordinates turn by the product of the rotations in the order of the axes
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
-from vesalius.augment._homogeneous import still
+from vesalius.augment._homogeneous import Rows, diagonal, together
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError
 
@@ -49,19 +48,12 @@ class Rotation(Spatial):
         return {"radians": torch.from_numpy((2 * tossed - 1) * self.radians)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        angles = parameters["radians"].tolist()
-        total = still(len(angles), frame.ndim)
-        for one, turned in zip(total, angles, strict=True):
-            one[:-1, :-1] = turning(turned)
-        return torch.from_numpy(total)
+        return together(self, parameters, frame)
 
-
-def turning(angles: Sequence[float]) -> list[list[float]]:
-    """The product (n, n) of the rotations by `angles` about each axis: each one mixes two columns of those before it."""
-    ndim = next(ndim for ndim, planes in PLANES.items() if len(planes) == len(angles))
-    rows = [[float(i == j) for j in range(ndim)] for i in range(ndim)]
-    for angle, (i, j) in zip(angles, PLANES[ndim], strict=True):
-        cosine, sine = math.cos(angle), math.sin(angle)
-        for row in rows:
-            row[i], row[j] = row[i] * cosine + row[j] * sine, row[j] * cosine - row[i] * sine
-    return rows
+    def rows(self, parameters: Parameters, frame: Frame) -> Rows:
+        total = diagonal((1.0,) * frame.ndim)
+        for angle, (i, j) in zip(parameters["radians"].tolist(), PLANES[frame.ndim], strict=True):
+            cosine, sine = math.cos(angle), math.sin(angle)
+            for row in total:  # a rotation mixes two columns of the product of those before it
+                row[i], row[j] = row[i] * cosine + row[j] * sine, row[j] * cosine - row[i] * sine
+        return total

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vesalius.augment import Augment, Frame, Parameters, Spatial
-from vesalius.augment._homogeneous import diagonal
+from vesalius.augment._homogeneous import Rows, diagonal, together
 from vesalius.augment._random import uniform
 from vesalius.core.card import Card
 
@@ -36,4 +36,8 @@ class Scale(Spatial):
         return {"factor": uniform(generator, self.bounds)}
 
     def matrix(self, parameters: Parameters, frame: Frame) -> Tensor:
-        return diagonal(parameters["factor"].numpy(force=True)[:, None], frame.fine)
+        return together(self, parameters, frame)
+
+    def rows(self, parameters: Parameters, frame: Frame) -> Rows:
+        factor = float(parameters["factor"])
+        return diagonal([factor if fine else 1.0 for fine in frame.fine])

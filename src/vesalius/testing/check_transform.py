@@ -118,6 +118,19 @@ def check_together(card: Card, ndim: int) -> None:
     assert float((together["mask"] != one_by_one["mask"]).float().mean()) < 1e-3
 
 
+def check_where_it_lies(card: Card, ndim: int) -> None:
+    """What changes a sample where it lies makes of it what `apply` does; what does not leaves it as it is."""
+    transform, frame = alone(build(card, ndim)), Frame(2, PATCHES[ndim], (1.0,) * ndim)
+    if not isinstance(transform, Intensity):
+        return
+    for seed in SEEDS:
+        sample = torch.randn(2, *frame.shape, generator=torch.Generator().manual_seed(seed))
+        parameters, before = transform.parameters(torch.Generator().manual_seed(seed), frame), sample.clone()
+        changed = transform.change(sample, parameters)
+        expected = transform.apply(before[None], stacked([parameters]))[0] if changed else before
+        torch.testing.assert_close(sample, expected, rtol=1e-5, atol=2e-5)
+
+
 def check_masks(card: Card, ndim: int) -> None:
     """A mask takes no value that it did not have (or 0, from outside); a change of values leaves it alone."""
     composed, batch = build(card, ndim), example(ndim)
@@ -151,6 +164,9 @@ def check_spatial(card: Card, ndim: int) -> None:
     assert matrix.shape == (20, ndim + 1, ndim + 1) and matrix.dtype == torch.float64
     assert torch.equal(matrix[:, -1], torch.eye(ndim + 1, dtype=torch.float64)[-1].expand(20, -1))
     assert bool((matrix.det().abs() > 1e-3).all())
+    for row, whole in enumerate(matrix):
+        one = torch.tensor(transform.rows({name: value[row] for name, value in drawn.items()}, frame), dtype=torch.float64)
+        torch.testing.assert_close(one, whole, rtol=0, atol=1e-12)
     field = transform.displacement(drawn, frame)
     assert (field is None) == (transform.reach(frame) == 0)
     if field is not None:
@@ -187,6 +203,7 @@ CHECKS = [
     check_seeds,
     check_batch_mates,
     check_together,
+    check_where_it_lies,
     check_masks,
     check_images_and_masks_move_together,
     check_spatial,

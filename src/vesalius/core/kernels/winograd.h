@@ -7,9 +7,21 @@
 enum { LANES = 16, POINTS = 16, MOST = 28 }; /* channels at once, points of a tile, tiles at once */
 
 typedef struct {
-    const uint16_t *x; /* a plane (height, width, channels), at a block of channels */
+    uint16_t *x; /* a plane (height, width, channels), at a block of channels */
     int64_t height, width, channels;
 } Plane;
+
+typedef struct {
+    uint16_t *at[2]; /* maps (B, D, H, W, 16 blocks) that lie beside each other as one; the second may be none */
+    int64_t blocks[2];
+} Maps;
+
+/* A block of channels of a plane, counted through all samples. */
+static inline Plane plane_of(const Maps *maps, int64_t plane, int64_t block, int64_t height, int64_t width) {
+    int second = block >= maps->blocks[0];
+    int64_t channels = maps->blocks[second] * LANES, start = block - second * maps->blocks[0];
+    return (Plane){maps->at[second] + plane * height * width * channels + start * LANES, height, width, channels};
+}
 
 typedef struct {
     const uint16_t *from[4]; /* four rows of a plane; 0 beyond it */

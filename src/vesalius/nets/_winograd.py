@@ -6,7 +6,7 @@ what comes out is rounded about twice as coarsely as torch's (benchmarks/levers.
 gain, torch convolves. Several maps can stand for one with the channels of all of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -49,7 +49,7 @@ def pays(shape: Sequence[int], channels: int) -> bool:
     """Whether maps of that `shape` (B, C, *S) have tiles enough, and these enough voxels."""
     height, width = shape[-2:]
     tiles = -(-height // 2) * -(-width // 2)
-    return prod(shape[:1] + shape[2:-2]) * tiles >= LEAST * channels and height * width >= WHOLE * 4 * tiles
+    return prod((shape[0], *shape[2:-2])) * tiles >= LEAST * channels and height * width >= WHOLE * 4 * tiles
 
 
 def both(maps: Sequence[Tensor | None]) -> list[int | None]:
@@ -82,7 +82,8 @@ def transformed(weight: Tensor, *, turned: bool) -> Tensor:
     taps = weights.shape[2] if weights.ndim == 5 else 1
     out = torch.empty(prod(ends) * taps * POINTS, dtype=torch.bfloat16)
     if turned:
-        first, ends = weights[(..., *(slice(side - 1, side) for side in weights.shape[2:]))], ends[::-1]
+        last = tuple(slice(side - 1, side) for side in weights.shape[2:])
+        first, ends = weights[(slice(None), slice(None), *last)], ends[::-1]
         strides = torch.cat((strides[:2].flip(0), -strides[2:]))
     made[0](first.data_ptr(), strides.data_ptr(), out.data_ptr(), *ends, taps)
     return out
@@ -155,5 +156,5 @@ def winograd(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> Tensor:
     """What `layer` gives of maps that it `suits`, with a gradient where one is wanted."""
     if not torch.is_grad_enabled():
         return convolved(maps, layer.weight, layer.bias)
-    out: Tensor = Convolved.apply(layer.weight, layer.bias, *maps)
-    return out
+    with_gradient: Callable[..., Tensor] = Convolved.apply
+    return with_gradient(layer.weight, layer.bias, *maps)

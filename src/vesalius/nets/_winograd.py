@@ -1,5 +1,5 @@
-"""Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are fewer than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in C,
-for processors that multiply bf16 but have no unit for whole matrices, where torch's own convolutions are faster.
+"""Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are less than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in
+C, for processors that multiply bf16 but have no unit for whole matrices, where torch's own convolutions are faster.
 
 The sums that stand between maps and products, of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that
 what comes out is rounded about twice as coarsely as torch's (benchmarks/levers.py). Where the kernels are not, or for sizes that do not

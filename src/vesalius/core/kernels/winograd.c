@@ -49,7 +49,7 @@ static inline __attribute__((always_inline)) void multiply(__m512 *sums, const u
         __m512bh weights = (__m512bh)_mm512_load_si512(u + pair * 2 * LANES);
 #pragma GCC unroll 28
         for (int t = 0; t < count; t++) {
-            __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums[t]) : "v"(weights), "m"(*(const int *)(v + t * LANES + 2 * pair)));
+            sums[t] = _mm512_dpbf16_ps(sums[t], weights, everywhere(v + t * LANES + 2 * pair));
         }
     }
 }

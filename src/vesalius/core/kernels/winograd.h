@@ -3,6 +3,7 @@
 #define WINOGRAD_H
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { LANES = 16, POINTS = 16, MOST = 28 }; /* channels at once, points of a tile, tiles at once */
 
@@ -59,6 +60,13 @@ static inline void column(const Rows *rows, int64_t x, __m512 *sums) {
         sums_of(values(rows, 0, x), values(rows, 1, x), values(rows, 2, x), values(rows, 3, x), sums);
     else
         for (int k = 0; k < 4; k++) sums[k] = _mm512_setzero_ps();
+}
+
+/* Two values of bf16 in each of 16 places. */
+static inline __m512bh everywhere(const uint16_t *two) {
+    int both;
+    memcpy(&both, two, sizeof both);
+    return (__m512bh)_mm512_set1_epi32(both);
 }
 
 #endif

@@ -6,7 +6,6 @@
 #include "parallel.h"
 #include "winograd.h"
 #include <stdlib.h>
-#include <string.h>
 
 enum { SQUARE = LANES * LANES, ROOM = 6 << 18, GROUPS = 16 };
 
@@ -115,8 +114,7 @@ static void products(const uint16_t **v, const uint16_t **q, int64_t planes, int
         for (int64_t pair = 0; pair < pairs; pair++, from += 2 * LANES, by += 2 * LANES) {
             __m512bh both = (__m512bh)_mm512_load_si512(by);
 #pragma GCC unroll 16
-            for (int c = 0; c < LANES; c++)
-                sums[c] = _mm512_dpbf16_ps(sums[c], both, (__m512bh)_mm512_set1_epi32(*(const int *)(from + 2 * c)));
+            for (int c = 0; c < LANES; c++) sums[c] = _mm512_dpbf16_ps(sums[c], both, everywhere(from + 2 * c));
         }
     }
 #pragma GCC unroll 16

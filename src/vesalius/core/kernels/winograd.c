@@ -48,9 +48,7 @@ static inline __attribute__((always_inline)) void multiply(__m512 *sums, const u
     for (int pair = 0; pair < PAIRS; pair++) {
         __m512bh weights = (__m512bh)_mm512_load_si512(u + pair * 2 * LANES);
 #pragma GCC unroll 28
-        for (int t = 0; t < count; t++) {
-            sums[t] = _mm512_dpbf16_ps(sums[t], weights, everywhere(v + t * LANES + 2 * pair));
-        }
+        for (int t = 0; t < count; t++) sums[t] = _mm512_dpbf16_ps(sums[t], weights, everywhere(v + t * LANES + 2 * pair));
     }
 }
 

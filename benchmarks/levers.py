@@ -32,6 +32,7 @@ MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
+FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
@@ -65,6 +66,13 @@ def joined():
     from vesalius.nets import _blocks
 
     return _blocks, "joins", lambda *maps: False
+
+
+def fewer():
+    """Where it is not, a transposed convolution and the one behind it are joined."""
+    from vesalius.nets import _blocks
+
+    return _blocks, "suits", lambda *of: False
 
 
 def raised():
@@ -176,6 +184,16 @@ def volume(name, swap, sides, patch):
             return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
 
         return compared(f"{name}: {' x '.join(map(str, sides))} voxels, 4 channels", inference.ours(of), swap(), options, check)
+
+    return rows_of
+
+
+def where_torch_convolves(work):
+    """`work` with all convolutions left to torch: what stands on them pays there."""
+
+    def rows_of(options):
+        with swapped(*fewer()):
+            return work(options)
 
     return rows_of
 
@@ -351,8 +369,10 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (RAISED, raised))),
-    (JOINED, volume(JOINED, joined, [96, 96, 80], [64] * 3)),
+    *((name, step(name, swap)) for name, swap in ((NORM, norm), (FEWER, fewer), (RAISED, raised))),
+    (FEWER, volume(FEWER, fewer, [96, 96, 80], [64] * 3)),
+    (JOINED, where_torch_convolves(step(JOINED, joined))),
+    (JOINED, where_torch_convolves(volume(JOINED, joined, [96, 96, 80], [64] * 3))),
     (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
     (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
     (MEMORY, memory),

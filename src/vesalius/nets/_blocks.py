@@ -13,7 +13,7 @@ from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
-from vesalius.nets._winograd import fits, winograd
+from vesalius.nets._winograd import suits, winograd
 
 Sides = Sequence[int]
 
@@ -25,7 +25,7 @@ class Convolution2d(nn.Conv2d):
     """As torch's, faster in bf16."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return winograd(x, self.weight, self.bias) if fits(x, self) else super().forward(x)
+        return winograd([x], self) if suits([x], self) else super().forward(x)
 
 
 class Convolution3d(nn.Conv3d):
@@ -35,8 +35,8 @@ class Convolution3d(nn.Conv3d):
     number, the step is lost, and no two runs are alike. Maps of that size are the smallest of a network, so nothing is slower."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if fits(x, self):
-            return winograd(x, self.weight, self.bias)
+        if suits([x], self):
+            return winograd([x], self)
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
@@ -201,17 +201,26 @@ class Up(nn.Module):
         self.kept = Kept()
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        return torch.cat((raised(x, self.up) if learning(x) else self.up(x), skip), 1)
+        return torch.cat((self.risen(x), skip), 1)
+
+    def risen(self, x: Tensor) -> Tensor:
+        """`x` without the skip."""
+        out: Tensor = raised(x, self.up) if learning(x) else self.up(x)
+        return out
 
     def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:
-        """The same through `block`, whose first convolution and the transposed one are made one where that pays."""
+        """The same through `block`, whose first convolution takes the two as they lie, or is made one with the transposed one, where
+        that pays."""
         first, *rest = [block] if isinstance(block, ConvBlock) else block.children()
         assert isinstance(first, ConvBlock)
         conv = first.convolution
-        if not (joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled())):
-            out: Tensor = block(self(x, skip))
-            return out
-        out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
+        if joins(x, skip) and suits([skip], conv):
+            maps = [self.risen(x), skip]
+            out = first.after(winograd(maps, conv)) if suits(maps, conv) else first(torch.cat(maps, 1))
+        elif joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled()):
+            out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
+        else:
+            out = first(self(x, skip))
         for layer in rest:
             out = layer(out)
         return out

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.nets._placing import put, taken
-from vesalius.nets._winograd import suits, winograd
 
 Steps = Sequence[int]
 Box = tuple[slice, ...]
@@ -213,15 +212,7 @@ def kernels(up: Rising, conv: Near, *, dtype: torch.dtype) -> tuple[list[Tensor]
         one, two = (weight.to(dtype) if learning else weight.float() for weight in (up.weight, near))
         made, edge = joined(one, two, seen(up, conv)), edges(up.bias.float(), near.float())
         inner = edge[tuple(side // 2 for side in edge.shape[:-1])]
-        return [kernel.to(dtype) for kernel in made], other, conv.bias + inner, edge - inner
-
-
-def _beside(skip: Tensor, near: Tensor, bias: Tensor, conv: Near) -> Tensor:
-    """What `conv` gives of the skip, by its own part of the kernel."""
-    if suits(skip, near):
-        return winograd(skip, near, bias)
-    out: Tensor = CONVOLVE[skip.ndim - 2](skip, near.to(skip.dtype), bias.to(skip.dtype), padding=conv.padding)
-    return out
+        return [kernel.to(dtype) for kernel in made], other.to(dtype), (conv.bias + inner).to(dtype), edge - inner
 
 
 def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> Tensor:
@@ -229,7 +220,7 @@ def climbed(x: Tensor, skip: Tensor, *, up: Rising, conv: Near, kept: Kept) -> T
     convolve, learning = CONVOLVE[x.ndim - 2], torch.is_grad_enabled()
     make = partial(kernels, up, conv, dtype=x.dtype)
     made, near, bias, edge = make() if learning else kept.get([up, conv], make)
-    out = _beside(skip, near, bias, conv)
+    out = convolve(skip, near, bias, padding=conv.padding)
     blocks = [convolve(x, kernel, padding=[n // 2 for n in seen(up, conv)]) for kernel in made]
     if not learning:
         return place(out, edge, steps=up.stride, blocks=blocks)

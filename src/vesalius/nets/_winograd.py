@@ -1,10 +1,12 @@
-"""Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are fewer than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in C,
-for processors that multiply bf16 but have no unit for whole matrices, where torch's own convolutions are faster.
+"""Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are less than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in
+C, for processors that multiply bf16 but have no unit for whole matrices, where torch's own convolutions are faster.
 
-The sums between inputs and products, and those of the weights, are rounded to bf16 as inputs and weights themselves are; of what comes out
-twice as much is rounding as with torch (benchmarks/levers.py). Where the kernels are not, or no size was seen to gain, torch convolves.
+The sums that stand between maps and products, of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that
+what comes out is rounded about twice as coarsely as torch's (benchmarks/levers.py). Where the kernels are not, or for sizes that do not
+gain, torch convolves. Several maps can stand for one with the channels of all of them.
 """
 
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -14,120 +16,145 @@ from torch import Tensor, nn
 from vesalius.core.kernels import Kernel, features, kernel
 from vesalius.nets._together import LAYOUT, channels_together, tracing
 
+SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
 LANES = 16  # channels that are worked on together
 POINTS = 16  # products of a tile for each pair of channels
-SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
 LEAST = 2  # tiles of 2 x 2 voxels for each channel, from which on this pays
 WHOLE = 2 / 3  # of the voxels of the tiles that must be in the map
+MOST = 2  # maps that can be taken as one
 
 
 def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
     """Weights, convolution and the gradient of the weights in C; None where torch's own are as fast."""
-    weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppiiiiiiii")
-    gradient = kernel("winograd_gradient", "pppppiiiiiiii")
+    weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppppiiiiiiiiii")
+    gradient = kernel("winograd_gradient", "ppppppiiiiiiiii")
     if "amx_bf16" in features() or weights is None or convolution is None or gradient is None:
         return None
     return weights, convolution, gradient
 
 
-def fits(x: Tensor, layer: nn.Conv2d | nn.Conv3d) -> bool:
-    """Whether `layer` should be given `x` (B, C, *S) here."""
-    plain = layer.groups == 1 and layer.padding_mode == "zeros" and {*layer.stride, *layer.dilation} == {1}
-    same = layer.padding == tuple(side // 2 for side in layer.kernel_size)
-    return plain and same and suits(x, layer.weight)
-
-
-def suits(x: Tensor, weight: Tensor) -> bool:
-    """Whether `x` and the kernel `weight` (K, C, *sides) are of a kind and size for which this is faster."""
-    if tracing() or x.dtype != torch.bfloat16 or weight.dtype != torch.float32 or weight.shape[2:] not in SIDES or x.shape[1] % LANES:
+def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether `layer` should be given the maps (B, C, *S) beside each other here."""
+    x, weight, sides = maps[0], layer.weight, layer.kernel_size
+    if tracing() or kernels() is None or not torch.is_autocast_enabled("cpu") or weight.dtype != torch.float32:
         return False
-    planes, (height, width) = prod(x.shape[:1] + x.shape[2:-2]), x.shape[-2:]
+    plain = layer.groups == 1 and layer.padding_mode == "zeros" and {*layer.stride, *layer.dilation} == {1}
+    same = sides in SIDES and layer.padding == tuple(side // 2 for side in sides)
+    wide = all(width % LANES == 0 for width in (len(weight), *(one.shape[1] for one in maps)))
+    fits = len(maps) <= MOST and all(one.dtype == torch.bfloat16 and channels_together(one) for one in maps)
+    return plain and same and wide and fits and pays(x.shape, max(layer.in_channels, layer.out_channels))
+
+
+def pays(shape: Sequence[int], channels: int) -> bool:
+    """Whether maps of that `shape` (B, C, *S) have tiles enough, and these enough voxels."""
+    height, width = shape[-2:]
     tiles = -(-height // 2) * -(-width // 2)
-    enough = planes * tiles >= LEAST * max(weight.shape[:2]) and height * width >= WHOLE * 4 * tiles
-    return enough and weight.shape[0] % LANES == 0 and channels_together(x) and kernels() is not None
+    return prod((shape[0], *shape[2:-2])) * tiles >= LEAST * channels and height * width >= WHOLE * 4 * tiles
 
 
-def sizes(x: Tensor) -> tuple[int, ...]:
-    """(B, D, H, W) of `x` (B, C, *S); of an image D is 1."""
-    return len(x), *(1,) * (5 - x.ndim), *x.shape[2:]
+def both(maps: Sequence[Tensor | None]) -> list[int | None]:
+    """The addresses of one or two maps."""
+    return [None if one is None else one.data_ptr() for one in (*maps, None)][:MOST]
+
+
+def widths(maps: Sequence[Tensor]) -> list[int]:
+    """Their channels."""
+    return [*(one.shape[1] for one in maps), 0][:MOST]
+
+
+def extent(x: Tensor, weight: Tensor) -> tuple[int, ...]:
+    """(B, D, H, W) of `x` (B, C, *S), the depth of the kernel, and how many threads to take; of an image D is 1."""
+    taps = weight.shape[2] if x.ndim == 5 else 1
+    return len(x), *(1,) * (5 - x.ndim), *x.shape[2:], taps, torch.get_num_threads()
+
+
+def strides_of(weight: Tensor) -> Tensor:
+    """How far the elements of a kernel (K, C, *sides) are apart, with or without depth."""
+    near, places = weight.stride()[:2], weight.stride()[2:]
+    return torch.tensor([*near, *(0,) * (3 - len(places)), *places])
 
 
 def transformed(weight: Tensor, *, turned: bool) -> Tensor:
     """What the kernel `weight` (K, C, *sides) gives for the points; `turned` for the way back from K to C channels."""
-    made, weights = kernels(), weight.detach().float()
+    made, weights = kernels(), weight.detach()
     assert made is not None
-    (rows, columns), places = weights.stride()[:2], weights.stride()[2:]
-    strides = torch.tensor([rows, columns, *(0,) * (3 - len(places)), *places])
-    first, (outer, inner) = weights, weights.shape[:2]
-    taps = weights.shape[2] if len(places) == 3 else 1
-    out = torch.empty(weights.shape[:2].numel() * taps * POINTS, dtype=torch.bfloat16)
+    strides, first, ends = strides_of(weights), weights, tuple(weights.shape[:2])
+    taps = weights.shape[2] if weights.ndim == 5 else 1
+    out = torch.empty(prod(ends) * taps * POINTS, dtype=torch.bfloat16)
     if turned:
-        first, (outer, inner) = weights[(..., *(-1,) * len(places))], (inner, outer)
+        last = tuple(slice(side - 1, side) for side in weights.shape[2:])
+        first, ends = weights[(slice(None), slice(None), *last)], ends[::-1]
         strides = torch.cat((strides[:2].flip(0), -strides[2:]))
-    made[0](first.data_ptr(), strides.data_ptr(), out.data_ptr(), outer, inner, taps)
+    made[0](first.data_ptr(), strides.data_ptr(), out.data_ptr(), *ends, taps)
     return out
 
 
-def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, *, turned: bool = False) -> Tensor:
-    """The convolution of `x` (B, C, *S) without a gradient, zeros beyond its border."""
+def convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of maps (B, C, *S) beside each other, zeros beyond their border, without a gradient."""
+    made, x = kernels(), maps[0]
+    assert made is not None
+    points, start = transformed(weight, turned=False), None if bias is None else bias.detach().float().contiguous()
+    out = torch.empty(len(x), len(weight), *x.shape[2:], dtype=x.dtype, memory_format=LAYOUT[x.ndim])
+    addresses = [*both(maps), points.data_ptr(), None if start is None else start.data_ptr(), *both([out])]
+    made[1](*addresses, *widths(maps), *widths([out]), *extent(x, weight))
+    return out
+
+
+def returned(grad: Tensor, weight: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of the maps by that of their convolution."""
     made = kernels()
     assert made is not None
-    points, width = transformed(weight, turned=turned), weight.shape[1 if turned else 0]
-    start = None if bias is None else bias.detach().float().contiguous()
-    out = torch.empty(len(x), width, *x.shape[2:], dtype=x.dtype, memory_format=LAYOUT[x.ndim])
-    taps = weight.shape[2] if x.ndim == 5 else 1
-    begin = None if start is None else start.data_ptr()
-    made[1](x.data_ptr(), points.data_ptr(), begin, out.data_ptr(), *sizes(x), x.shape[1], width, taps, torch.get_num_threads())
+    points, out = transformed(weight, turned=True), [torch.empty_like(one) for one in maps]
+    made[1](*both([grad]), points.data_ptr(), None, *both(out), *widths([grad]), *widths(out), *extent(grad, weight))
     return out
 
 
-def gradients(x: Tensor, grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of the kernel `weight` (K, C, *sides) and of the bias (K,), float32, by what was convolved and the gradient of the
-    result."""
+def learned(maps: Sequence[Tensor], grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the kernel `weight` (K, C, *sides) and of a bias (K,), in float32."""
     made = kernels()
     assert made is not None
     out, bias = torch.empty_like(weight), torch.empty(len(weight))
-    places = out.stride()[2:]
-    strides, taps = torch.tensor([*out.stride()[:2], *(0,) * (3 - len(places)), *places]), weight.shape[2] if x.ndim == 5 else 1
-    addresses = (x.data_ptr(), grad.data_ptr(), out.data_ptr(), strides.data_ptr(), bias.data_ptr())
-    made[2](*addresses, *sizes(x), x.shape[1], len(weight), taps, torch.get_num_threads())
+    strides = strides_of(out)
+    addresses = [*both(maps), grad.data_ptr(), out.data_ptr(), strides.data_ptr(), bias.data_ptr()]
+    made[2](*addresses, *widths(maps), len(weight), *extent(grad, weight))
     return out, bias
 
 
 class Convolved(torch.autograd.Function):
-    """`Convolved.apply(x, weight, bias)`: `convolved` with a gradient."""
+    """`Convolved.apply(weight, bias, *maps)`: `convolved` with a gradient."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        x, weight, bias = given
-        ctx.save_for_backward(x, weight)
+        weight, bias, *maps = given
+        ctx.save_for_backward(weight, *maps)
         ctx.biased = bias is not None
-        return convolved(x, weight, bias)
+        return convolved(maps, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        wanted = [*ctx.needs_input_grad[:2], ctx.biased and ctx.needs_input_grad[2]]
+        weight, *maps = ctx.saved_tensors
         if torch.is_grad_enabled():  # of this gradient another will be wanted
-            return by_torch(grads[0], x, weight, wanted)
-        grad = grads[0].to(x.dtype).contiguous(memory_format=LAYOUT[x.ndim])
-        back = convolved(grad, weight, None, turned=True) if wanted[0] else None
-        made, bias = gradients(x, grad, weight) if any(wanted[1:]) else (None, None)
-        return back, made, bias if ctx.biased else None
+            return by_torch(grads[0], weight, maps, biased=ctx.biased)
+        grad = grads[0].to(maps[0].dtype).contiguous(memory_format=LAYOUT[grads[0].ndim])
+        made, bias = learned(maps, grad, weight) if any(ctx.needs_input_grad[:2]) else (None, None)
+        back = returned(grad, weight, maps) if any(ctx.needs_input_grad[2:]) else [None] * len(maps)
+        return made, bias if ctx.biased else None, *back
 
 
-def by_torch(grad: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
-    """The gradients of the input, the weights and the bias, by operations whose own gradients torch knows."""
-    ones, half = [1] * (x.ndim - 2), [side // 2 for side in weight.shape[2:]]
-    found = torch.ops.aten.convolution_backward(
-        grad.float(), x.float(), weight, [len(weight)], ones, half, ones, False, [0] * len(ones), 1, wanted
-    )
-    return found[0] if found[0] is None else found[0].to(x.dtype), found[1], found[2]
+def by_torch(grad: Tensor, weight: Tensor, maps: Sequence[Tensor], *, biased: bool) -> tuple[Tensor | None, ...]:
+    """The gradients of weights, bias and maps by operations whose own gradients torch knows."""
+    ones, half = [1] * (grad.ndim - 2), [side // 2 for side in weight.shape[2:]]
+    with torch.autocast("cpu", enabled=False):
+        x, ends = torch.cat(list(maps), 1).float(), [len(weight)]
+        back, made, bias = torch.ops.aten.convolution_backward(
+            grad.float(), x, weight, ends, ones, half, ones, False, [0] * len(ones), 1, [True, True, biased]
+        )
+    return made, bias, *(part.to(grad.dtype) for part in back.split([one.shape[1] for one in maps], 1))
 
 
-def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The convolution of `x` with a kernel that `suits` it, with a gradient where one is wanted."""
+def winograd(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> Tensor:
+    """What `layer` gives of maps that it `suits`, with a gradient where one is wanted."""
     if not torch.is_grad_enabled():
-        return convolved(x, weight, bias)
-    out: Tensor = Convolved.apply(x, weight, bias)
-    return out
+        return convolved(maps, layer.weight, layer.bias)
+    with_gradient: Callable[..., Tensor] = Convolved.apply
+    return with_gradient(layer.weight, layer.bias, *maps)

@@ -12,9 +12,9 @@
 enum { PAIRS = LANES / 2 };
 
 typedef struct {
-    const uint16_t *x, *weights;
+    Maps x, out;
+    const uint16_t *weights;
     const float *bias;
-    uint16_t *out;
     int64_t depth, height, width, in, made, taps; /* channels in blocks of 16 */
     int64_t across, tiles, blocks;                /* tiles in a row, in a plane; how many shares a plane is worked on in */
 } Map;
@@ -48,9 +48,7 @@ static inline __attribute__((always_inline)) void multiply(__m512 *sums, const u
     for (int pair = 0; pair < PAIRS; pair++) {
         __m512bh weights = (__m512bh)_mm512_load_si512(u + pair * 2 * LANES);
 #pragma GCC unroll 28
-        for (int t = 0; t < count; t++) {
-            __asm__("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sums[t]) : "v"(weights), "m"(*(const int *)(v + t * LANES + 2 * pair)));
-        }
+        for (int t = 0; t < count; t++) sums[t] = _mm512_dpbf16_ps(sums[t], weights, everywhere(v + t * LANES + 2 * pair));
     }
 }
 
@@ -81,9 +79,8 @@ static void products(const Point *of, float *to, int64_t count) {
     }
 }
 
-/* 2 x 2 outputs of each tile from the sums (16 points, count, 16). `out` is a plane, at the block of channels. */
-static void untransform(const Map *map, const float *sums, __m512 bias, int64_t first, int64_t count, uint16_t *out) {
-    int64_t channels = map->made * LANES;
+/* 2 x 2 outputs of each tile from the sums (16 points, count, 16). */
+static void untransform(const Map *map, const float *sums, int64_t first, int64_t count, const Plane *out, __m512 bias) {
     for (int64_t t = 0; t < count; t++) {
         int64_t y = 2 * ((first + t) / map->across), x = 2 * ((first + t) % map->across);
         __m512 left[4], right[4];
@@ -94,26 +91,25 @@ static void untransform(const Map *map, const float *sums, __m512 bias, int64_t 
             left[k] = a + b + c;
             right[k] = b - c - d;
         }
-        uint16_t *to = out + (y * map->width + x) * channels;
+        uint16_t *to = out->x + (y * map->width + x) * out->channels;
         int more = x + 1 < map->width;
         keep(to, left[0] + left[1] + left[2] + bias);
-        if (more) keep(to + channels, right[0] + right[1] + right[2] + bias);
+        if (more) keep(to + out->channels, right[0] + right[1] + right[2] + bias);
         if (y + 1 < map->height) {
-            to += map->width * channels;
+            to += map->width * out->channels;
             keep(to, left[1] - left[2] - left[3] + bias);
-            if (more) keep(to + channels, right[1] - right[2] - right[3] + bias);
+            if (more) keep(to + out->channels, right[1] - right[2] - right[3] + bias);
         }
     }
 }
 
 /* One share of the tiles of a sample through all planes. `kept`: (taps, 16 points, blocks, count, 16); `sums`: (16 points, count, 16). */
 static void column_of_tiles(const Map *map, int64_t sample, int64_t first, int64_t count, uint16_t *kept, float *sums) {
-    int64_t reach = map->taps / 2, area = map->height * map->width, size = POINTS * map->in * count * LANES;
+    int64_t reach = map->taps / 2, size = POINTS * map->in * count * LANES;
     for (int64_t ahead = 0; ahead < map->depth + reach; ahead++) {
         if (ahead < map->depth)
             for (int64_t b = 0; b < map->in; b++) {
-                const uint16_t *x = map->x + (sample * map->depth + ahead) * area * map->in * LANES + b * LANES;
-                Plane plane = {x, map->height, map->width, map->in * LANES};
+                Plane plane = plane_of(&map->x, sample * map->depth + ahead, b, map->height, map->width);
                 transform(&plane, map->across, first, count, map->in * count * LANES, kept + ahead % map->taps * size + b * count * LANES);
             }
         int64_t z = ahead - reach;
@@ -130,7 +126,8 @@ static void column_of_tiles(const Map *map, int64_t sample, int64_t first, int64
                 products(&of, sums + p * count * LANES, count);
             }
             __m512 bias = map->bias ? _mm512_loadu_ps(map->bias + k * LANES) : _mm512_setzero_ps();
-            untransform(map, sums, bias, first, count, map->out + (sample * map->depth + z) * area * map->made * LANES + k * LANES);
+            Plane out = plane_of(&map->out, sample * map->depth + z, k, map->height, map->width);
+            untransform(map, sums, first, count, &out, bias);
         }
     }
 }
@@ -148,12 +145,19 @@ static void share(void *of, int64_t first, int64_t end) {
     free(sums);
 }
 
-/* The convolution of `x` (B, D, H, W, in) with `weights` as `winograd_weights` gives them, for `out` (B, D, H, W, made): kernels of `taps`
-   (1 or 3) x 3 x 3, zeros beyond the border, and a bias (made) or none. */
-void winograd(const uint16_t *x, const uint16_t *weights, const float *bias, uint16_t *out, int64_t batch, int64_t depth, int64_t height,
-              int64_t width, int64_t in, int64_t made, int64_t taps, int64_t threads) {
+/* The convolution of `x` (B, D, H, W, x_channels) and `beside` it another map with `weights` as `winograd_weights` gives them, for `out`
+   (B, D, H, W, out_channels) and one beside it: kernels of `taps` (1 or 3) x 3 x 3, zeros beyond the border, and a bias or none. A map
+   beside it that has no channels may be none. */
+void winograd(uint16_t *x, uint16_t *beside, const uint16_t *weights, const float *bias, uint16_t *out, uint16_t *out_beside,
+              int64_t x_channels, int64_t beside_channels, int64_t out_channels, int64_t out_beside_channels, int64_t batch, int64_t depth,
+              int64_t height, int64_t width, int64_t taps, int64_t threads) {
     int64_t across = (width + 1) / 2, tiles = (height + 1) / 2 * across;
-    Map map = {x, weights, bias, out, depth, height, width, in / LANES, made / LANES, taps, across, tiles, (tiles + MOST - 1) / MOST};
+    Map map = {.x = {{x, beside}, {x_channels / LANES, beside_channels / LANES}},
+               .out = {{out, out_beside}, {out_channels / LANES, out_beside_channels / LANES}},
+               .weights = weights, .bias = bias, .depth = depth, .height = height, .width = width, .taps = taps,
+               .across = across, .tiles = tiles, .blocks = (tiles + MOST - 1) / MOST};
+    map.in = map.x.blocks[0] + map.x.blocks[1];
+    map.made = map.out.blocks[0] + map.out.blocks[1];
     in_shares(share, &map, batch * map.blocks, threads);
 }
 

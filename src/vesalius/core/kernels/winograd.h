@@ -3,13 +3,26 @@
 #define WINOGRAD_H
 #include <immintrin.h>
 #include <stdint.h>
+#include <string.h>
 
 enum { LANES = 16, POINTS = 16, MOST = 28 }; /* channels at once, points of a tile, tiles at once */
 
 typedef struct {
-    const uint16_t *x; /* a plane (height, width, channels), at a block of channels */
+    uint16_t *x; /* a plane (height, width, channels), at a block of channels */
     int64_t height, width, channels;
 } Plane;
+
+typedef struct {
+    uint16_t *at[2]; /* maps (B, D, H, W, 16 blocks) that lie beside each other as one; the second may be none */
+    int64_t blocks[2];
+} Maps;
+
+/* A block of channels of a plane, counted through all samples. */
+static inline Plane plane_of(const Maps *maps, int64_t plane, int64_t block, int64_t height, int64_t width) {
+    int second = block >= maps->blocks[0];
+    int64_t channels = maps->blocks[second] * LANES, start = block - second * maps->blocks[0];
+    return (Plane){maps->at[second] + plane * height * width * channels + start * LANES, height, width, channels};
+}
 
 typedef struct {
     const uint16_t *from[4]; /* four rows of a plane; 0 beyond it */
@@ -47,6 +60,13 @@ static inline void column(const Rows *rows, int64_t x, __m512 *sums) {
         sums_of(values(rows, 0, x), values(rows, 1, x), values(rows, 2, x), values(rows, 3, x), sums);
     else
         for (int k = 0; k < 4; k++) sums[k] = _mm512_setzero_ps();
+}
+
+/* Two values of bf16 in each of 16 places. */
+static inline __m512bh everywhere(const uint16_t *two) {
+    int both;
+    memcpy(&both, two, sizeof both);
+    return (__m512bh)_mm512_set1_epi32(both);
 }
 
 #endif

@@ -6,12 +6,11 @@
 #include "parallel.h"
 #include "winograd.h"
 #include <stdlib.h>
-#include <string.h>
 
 enum { SQUARE = LANES * LANES, ROOM = 6 << 18, GROUPS = 16 };
 
 typedef struct {
-    const uint16_t *x, *grad;
+    Maps x, grad;
     float *sums, *bias; /* for each group: (16 points, taps, in, made, 16, 16) and (made, 16) */
     int64_t depth, height, width, in, made, taps; /* channels in blocks of 16 */
     int64_t across, tiles, blocks, units, groups, pairs, planes;
@@ -115,8 +114,7 @@ static void products(const uint16_t **v, const uint16_t **q, int64_t planes, int
         for (int64_t pair = 0; pair < pairs; pair++, from += 2 * LANES, by += 2 * LANES) {
             __m512bh both = (__m512bh)_mm512_load_si512(by);
 #pragma GCC unroll 16
-            for (int c = 0; c < LANES; c++)
-                sums[c] = _mm512_dpbf16_ps(sums[c], both, (__m512bh)_mm512_set1_epi32(*(const int *)(from + 2 * c)));
+            for (int c = 0; c < LANES; c++) sums[c] = _mm512_dpbf16_ps(sums[c], both, everywhere(from + 2 * c));
         }
     }
 #pragma GCC unroll 16
@@ -151,21 +149,19 @@ static void chunk(const Map *map, const Work *work, int64_t from, int64_t end) {
 
 /* All planes of some tiles of a sample. */
 static void column_of_tiles(const Map *map, const Work *work) {
-    int64_t reach = map->taps / 2, turn = map->planes + 2 * reach, size = map->pairs * 2 * LANES, area = map->height * map->width;
+    int64_t reach = map->taps / 2, turn = map->planes + 2 * reach, size = map->pairs * 2 * LANES;
     int64_t ready = 0; /* planes of the inputs */
     for (int64_t from = 0; from < map->depth; from += map->planes) {
         int64_t end = from + map->planes < map->depth ? from + map->planes : map->depth;
         for (; ready < map->depth && ready < end + reach; ready++)
             for (int64_t c = 0; c < map->in; c++) {
-                const uint16_t *x = map->x + ((work->sample * map->depth + ready) * area * map->in + c) * LANES;
-                Plane plane = {x, map->height, map->width, map->in * LANES};
+                Plane plane = plane_of(&map->x, work->sample * map->depth + ready, c, map->height, map->width);
                 uint16_t *to = work->inputs + (c * turn + ready % turn) * size;
                 inputs(&plane, map->across, work->first, work->end, map->in * turn * size, to);
             }
         for (int64_t z = from; z < end; z++)
             for (int64_t k = work->made; k < work->made_end; k++) {
-                const uint16_t *grad = map->grad + ((work->sample * map->depth + z) * area * map->made + k) * LANES;
-                Plane plane = {grad, map->height, map->width, map->made * LANES};
+                Plane plane = plane_of(&map->grad, work->sample * map->depth + z, k, map->height, map->width);
                 uint16_t *to = work->outputs + (k * map->planes + z - from) * size;
                 outputs(&plane, map->across, work->first, work->end, map->made * map->planes * size, to, work->bias + k * LANES);
             }
@@ -228,11 +224,14 @@ static int64_t groups_of(int64_t made, int64_t units) {
 }
 
 /* The gradient of the weights (made, in, taps, 3, 3), float32, `strides` apart, and of the bias (made), from the inputs `x`
-   (B, D, H, W, in) and the gradients `grad` (B, D, H, W, made). */
-void winograd_gradient(const uint16_t *x, const uint16_t *grad, float *weights, const int64_t *strides, float *bias, int64_t batch,
-                       int64_t depth, int64_t height, int64_t width, int64_t in, int64_t made, int64_t taps, int64_t threads) {
+   (B, D, H, W, x_channels), `beside` it another map or none, and the gradients `grad` (B, D, H, W, made). */
+void winograd_gradient(uint16_t *x, uint16_t *beside, uint16_t *grad, float *weights, const int64_t *strides, float *bias,
+                       int64_t x_channels, int64_t beside_channels, int64_t made, int64_t batch, int64_t depth, int64_t height,
+                       int64_t width, int64_t taps, int64_t threads) {
     int64_t across = (width + 1) / 2, tiles = (height + 1) / 2 * across, blocks = (tiles + MOST - 1) / MOST;
-    Map map = {x, grad, 0, 0, depth, height, width, in / LANES, made / LANES, taps, across, tiles, blocks, batch * blocks};
+    Map map = {.x = {{x, beside}, {x_channels / LANES, beside_channels / LANES}}, .grad = {{grad, 0}, {made / LANES, 0}},
+               .depth = depth, .height = height, .width = width, .in = (x_channels + beside_channels) / LANES, .made = made / LANES,
+               .taps = taps, .across = across, .tiles = tiles, .blocks = blocks, .units = batch * blocks};
     map.groups = groups_of(map.made, map.units);
     map.pairs = ((tiles + blocks - 1) / blocks + 1) / 2;
     map.planes = ROOM / (POINTS * map.pairs * 2 * LANES * (int64_t)sizeof(uint16_t) * (map.in + map.made));

@@ -30,6 +30,9 @@ def swapped(place, name, other):
 NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
+AT_ONCE = "a kernel in C normalises and cuts off in two passes"
+PUT = "a kernel in C puts a joined way up in its places"
+COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
 WINNERS = "only classes that can be the largest are interpolated"
@@ -57,6 +60,34 @@ def wide():
         return F.leaky_relu(F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps), slope, inplace=True)
 
     return _blocks, "normalised_widely", one
+
+
+def at_once():
+    from vesalius.nets import _blocks
+
+    return _blocks, "normalised_at_once", lambda x, layer, **how: None
+
+
+def put():
+    from vesalius.nets import _placing
+
+    return _placing, "serves", lambda *_: False
+
+
+def counted():
+    from vesalius.losses import _soft_counts
+
+    return _soft_counts, "serves", lambda *_: False
+
+
+def bare(made):
+    """Rows of a lever that counts only where the kernel in C that normalises is not built: measured without it."""
+
+    def rows_of(options):
+        with swapped(*at_once()):
+            return made(options)
+
+    return rows_of
 
 
 def joined():
@@ -301,10 +332,11 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (JOINED, joined), (RAISED, raised))),
-    (JOINED, volume(JOINED, joined, [96, 96, 80], [64] * 3)),
-    (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
-    (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
+    *((name, step(name, swap)) for name, swap in ((AT_ONCE, at_once), (PUT, put), (COUNTED, counted), (JOINED, joined), (RAISED, raised))),
+    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((AT_ONCE, at_once), (PUT, put), (JOINED, joined))),
+    (NORM, bare(step(NORM, norm))),
+    (NORM, bare(volume(NORM, norm, [96, 96, 80], [64] * 3))),
+    (WIDE, bare(volume(WIDE, wide, [128, 128, 96], [128, 128, 96]))),
     (MEMORY, memory),
     *((WINNERS, export(classes)) for classes in (25, 100)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")

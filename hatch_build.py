@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = "src/vesalius/core/kernels"
 
 
-class Kernels(BuildHookInterface):  # type: ignore[type-arg]
+class Kernels(BuildHookInterface):
     """Called by the builder of wheels, editable ones too."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ from _side_by_side import OURS, Turn, alone, in_processes, keep, rows
 SOURCES = Path(__file__).parents[1] / "src"
 TITLE = "Import, --help, first result and installed megabytes"
 IMPORTS = {OURS: "import vesalius", "nnU-Net": "import nnunetv2", "MONAI": "import monai", "TorchIO": "import torchio"}
-READY = {
-    OURS: "from vesalius.engine.workflow import train",
+READY = {  # ours as its command does it
+    OURS: "from vesalius.core.memory import lasting\nwith lasting(): from vesalius.engine.workflow import train",
     "nnU-Net": "import nnunetv2.run.run_training, nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
     "MONAI": "import monai.data, monai.inferers, monai.losses, monai.metrics, monai.networks.nets, monai.transforms",
 }

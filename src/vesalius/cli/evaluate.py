@@ -7,6 +7,7 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, answer_json
+from vesalius.core.memory import lasting
 
 
 def evaluate(
@@ -24,10 +25,11 @@ def evaluate(
       vesalius evaluate run --by sex
       vesalius evaluate run --truth other_hospital.csv
     """
-    from vesalius.cli._listener import Console
-    from vesalius.data.dataset import Dataset
-    from vesalius.engine.evaluate import evaluate as work
-    from vesalius.engine.evaluate import evaluate_files
+    with lasting():
+        from vesalius.cli._listener import Console
+        from vesalius.data.dataset import Dataset
+        from vesalius.engine.evaluate import evaluate as work
+        from vesalius.engine.evaluate import evaluate_files
 
     if predictions or truth:
         found = evaluate_files(run, predictions, Dataset.open(truth) if truth else None, by=by or (), listener=Console())

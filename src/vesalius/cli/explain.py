@@ -8,6 +8,7 @@ import typer
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, answer, answer_json
 from vesalius.core.errors import UsageError, suggest
+from vesalius.core.memory import lasting
 
 
 def explain(
@@ -29,9 +30,10 @@ def explain(
       vesalius explain run xray.png -o looked.png --method grad_cam
       vesalius explain run heads.csv -o looked.png --case p017
     """
-    from vesalius.engine.inputs import cases_of
-    from vesalius.engine.run import Run
-    from vesalius.report import asked
+    with lasting():
+        from vesalius.engine.inputs import cases_of
+        from vesalius.engine.run import Run
+        from vesalius.report import asked
 
     opened, files = Run.open(run), o.by_channel(channel or [])
     if (image is None) == (not files):

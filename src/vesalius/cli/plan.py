@@ -7,6 +7,7 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Progress, Settings, answer, answer_json
+from vesalius.core.memory import lasting
 
 
 def plan(
@@ -36,9 +37,10 @@ def plan(
     Example:
       vesalius plan scans/ -o plan.json --budget 1h --memory 8G
     """
-    from vesalius.data.fingerprint import fingerprint
-    from vesalius.plan import plan as decide
-    from vesalius.tasks import aimed
+    with lasting():
+        from vesalius.data.fingerprint import fingerprint
+        from vesalius.plan import plan as decide
+        from vesalius.tasks import aimed
 
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label, channel=channel, unlabelled=bool(task))
     dataset = aimed(dataset, task or "", method=method or "", normal=normal or ())

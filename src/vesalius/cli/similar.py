@@ -7,6 +7,7 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Progress, answer, answer_json, table
+from vesalius.core.memory import lasting
 
 
 def similar(
@@ -25,11 +26,12 @@ def similar(
     Example:
       vesalius similar run xray.png -k 8
     """
-    from vesalius.audit.similar import FOLDER, searched
-    from vesalius.audit.similar import similar as look
-    from vesalius.engine.inputs import cases_of
-    from vesalius.engine.run import Run
-    from vesalius.report.similar import headline, write_similar
+    with lasting():
+        from vesalius.audit.similar import FOLDER, searched
+        from vesalius.audit.similar import similar as look
+        from vesalius.engine.inputs import cases_of
+        from vesalius.engine.run import Run
+        from vesalius.report.similar import headline, write_similar
 
     opened = Run.open(run)
     with Progress("describing images") as progress:

@@ -8,6 +8,7 @@ import typer
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, answer, answer_json, table
 from vesalius.core.errors import UsageError
+from vesalius.core.memory import lasting
 
 
 def synthesise(
@@ -31,9 +32,10 @@ def synthesise(
       vesalius synthesise run -n 64 -o made
       vesalius synthesise run --balance xrays.csv -o balanced
     """
-    from vesalius.cli._listener import Console
-    from vesalius.engine.run import Run
-    from vesalius.engine.synthesise import synthesise as work
+    with lasting():
+        from vesalius.cli._listener import Console
+        from vesalius.engine.run import Run
+        from vesalius.engine.synthesise import synthesise as work
 
     opened = Run.open(run)
     if balance:

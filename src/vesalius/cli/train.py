@@ -7,6 +7,7 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer, answer_json
+from vesalius.core.memory import lasting
 
 if TYPE_CHECKING:
     from vesalius.engine.run import Run
@@ -54,12 +55,13 @@ def train(
       vesalius train heads.csv -o run --budget 40m --fusion all
       vesalius train xrays.csv -o run --budget 5m --task anomaly --normal healthy --method vae
     """
-    from vesalius.cli._listener import Console
-    from vesalius.core.settings import process_rank
-    from vesalius.engine.workflow import train as work
-    from vesalius.plan import Request
-    from vesalius.report import write
-    from vesalius.tasks import aimed
+    with lasting():
+        from vesalius.cli._listener import Console
+        from vesalius.core.settings import process_rank
+        from vesalius.engine.workflow import train as work
+        from vesalius.plan import Request
+        from vesalius.report import write
+        from vesalius.tasks import aimed
 
     o.not_both({"--fix-split": fix_split, "--allow-leaks": allow_leaks})
     wish = Request.checked({"budget": None if budget == "none" else budget, "memory": memory, "folds": folds, "members": members,

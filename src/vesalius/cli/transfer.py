@@ -7,6 +7,7 @@ import typer
 
 from vesalius.cli import _options as o
 from vesalius.cli._console import Json, Settings, answer, answer_json, table
+from vesalius.core.memory import lasting
 
 
 def transfer(
@@ -38,10 +39,11 @@ def transfer(
       vesalius transfer xrays.csv -o audit --labels 20,100 --budget-per-run 30s --methods scratch,simclr
       vesalius transfer xrays.csv -o audit --init general=resnet18.safetensors --set net.name=resnet
     """
-    from vesalius.audit.transfer import transfer as work
-    from vesalius.audit.transfer_plan import USUAL, Asked
-    from vesalius.cli._listener import Console
-    from vesalius.report.transfer import write_transfer
+    with lasting():
+        from vesalius.audit.transfer import transfer as work
+        from vesalius.audit.transfer_plan import USUAL, Asked
+        from vesalius.cli._listener import Console
+        from vesalius.report.transfer import write_transfer
 
     dataset = o.opened(data, layout=layout, image=image, mask=mask, patient=patient, label=label)
     chosen = methods.split(",") if methods else USUAL.get(dataset.grain, ())

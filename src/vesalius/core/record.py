@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vesalius.core.kernels import in_use
+
 PACKAGES = ("vesalius", "torch", "numpy", "scipy", "nibabel", "pydicom", "safetensors")
 
 
@@ -24,11 +26,12 @@ def record(command: list[str] | None = None, **more: Any) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and memory of this machine."""
+    """Processor, cores and memory of this machine, and which kernels in C are in use on it."""
     return {
         "system": platform.system(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "kernels": in_use(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None,
     }
 

@@ -47,24 +47,23 @@ def features() -> frozenset[str]:
     return frozenset(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), []))
 
 
+def find(folder: Path) -> tuple[str, ctypes.CDLL] | None:
+    """The fastest library in `folder` that this processor can run, and its name; None where none was made of the sources beside it."""
+    made_of = print_of(folder)
+    for name, needs in NEEDS.items():
+        path = folder / f"kernels_{name}_{made_of}.so"
+        if path.is_file() and needs <= features():
+            try:
+                return name, ctypes.CDLL(str(path))
+            except OSError:  # of another kind of machine
+                continue
+    return None
+
+
 @cache
 def library() -> tuple[str, ctypes.CDLL] | None:
-    """The fastest library that this processor can run and its name; None where there is none of these sources, or where
-    VESALIUS_KERNELS=off says to do without."""
-    if not sys.platform.startswith("linux") or without_kernels():
-        return None
-    for name, needs in NEEDS.items():
-        path = FOLDER / f"kernels_{name}.so"
-        if not (path.is_file() and needs <= features()):
-            continue
-        try:
-            found = ctypes.CDLL(str(path))
-            made_of = ctypes.c_char_p.in_dll(found, "kernels_made_of").value
-        except (OSError, ValueError):
-            continue
-        if made_of == print_of().encode():
-            return name, found
-    return None
+    """What `find` finds beside this file; None also where VESALIUS_KERNELS=off says to do without."""
+    return None if without_kernels() or not sys.platform.startswith("linux") else find(FOLDER)
 
 
 def in_use() -> str:
@@ -81,8 +80,9 @@ def kernel(name: str, kinds: str) -> Kernel | None:
     if found is None:
         return None
     try:
-        function = getattr(found[1], name)
+        entry = getattr(found[1], name)
     except AttributeError:  # not for this processor
         return None
-    function.argtypes, function.restype = [KINDS[kind] for kind in kinds], None
-    return function  # type: ignore[no-any-return]
+    entry.argtypes, entry.restype = [KINDS[kind] for kind in kinds], None
+    function: Kernel = entry
+    return function

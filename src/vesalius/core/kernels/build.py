@@ -32,14 +32,17 @@ def build(folder: Path = HERE, *, compiler: str = "") -> list[Path]:
     names = KINDS if platform.machine() in ("x86_64", "AMD64") else {"plain": []}
     sources = sorted([*folder.glob("*.c"), *folder.glob("*.h")])
     made_of = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    return [path for name, flags in names.items() if (path := _library(cc, folder / f"kernels_{name}.so", flags, made_of=made_of))]
+    made = [path for name, flags in names.items() if (path := _library(cc, folder / f"kernels_{name}_{made_of}.so", flags))]
+    for old in set(folder.glob("kernels_*.so")) - set(made):
+        old.unlink(missing_ok=True)
+    return made
 
 
-def _library(cc: str, path: Path, flags: list[str], *, made_of: str) -> Path | None:
+def _library(cc: str, path: Path, flags: list[str]) -> Path | None:
     """One library, or None where it was refused."""
     beside = path.with_suffix(f".{os.getpid()}")
     files = [str(source) for source in sorted(path.parent.glob("*.c"))]
-    command = [cc, *FLAGS, *flags, f'-DMADE_OF="{made_of}"', "-o", str(beside), *files, "-lm"]
+    command = [cc, *FLAGS, *flags, "-o", str(beside), *files, "-lm"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
     except (OSError, subprocess.SubprocessError) as error:

@@ -3,8 +3,6 @@
 
 enum { MOST = 64 };
 
-const char *kernels_made_of = MADE_OF; /* which sources this library is of */
-
 typedef struct {
     Share share;
     void *of;

@@ -1,0 +1,99 @@
+"""Kernels in C: made where there is a compiler, found where they are of these sources and for this processor, and left alone elsewhere."""
+
+import ctypes
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from vesalius.core import kernels
+from vesalius.core.kernels import build as building
+from vesalius.core.settings import without_kernels
+
+COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
+SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The C files of the infrastructure alone, and libraries made of them."""
+    place = tmp_path_factory.mktemp("kernels")
+    for name in ("parallel.c", "parallel.h"):
+        shutil.copy(kernels.FOLDER / name, place)
+    building.build(place)
+    return place
+
+
+@compiled
+def test_where_there_is_a_compiler_the_kernels_of_these_sources_are_in_use():
+    if without_kernels():
+        pytest.skip("VESALIUS_KERNELS=off")
+    assert kernels.in_use() != "none", f"make them: {sys.executable} -m vesalius.core.kernels.build"
+
+
+@compiled
+def test_the_fastest_library_that_this_processor_can_run_is_taken(folder, monkeypatch):
+    have = kernels.features()
+    expected = next(name for name, needs in kernels.NEEDS.items() if needs <= have)
+    assert kernels.find(folder)[0] == expected
+    monkeypatch.setattr(kernels, "features", lambda: frozenset({"sse2"}))
+    assert kernels.find(folder)[0] == "plain"
+
+
+@compiled
+def test_libraries_of_other_sources_are_left_alone(folder, tmp_path):
+    place = shutil.copytree(folder, tmp_path / "other")
+    with (place / "parallel.c").open("a") as file:
+        file.write("int more;\n")
+    assert kernels.find(place) is None
+    building.build(place)
+    assert kernels.find(place) is not None
+    assert {path.name for path in place.glob("*.so")}.isdisjoint(path.name for path in folder.glob("*.so"))
+
+
+@compiled
+def test_a_library_of_another_system_is_left_alone(folder, tmp_path):
+    for name in ("parallel.c", "parallel.h"):
+        shutil.copy(folder / name, tmp_path)
+    for path in folder.glob("*.so"):
+        (tmp_path / path.name).write_bytes(b"MZ of another system" * 100)
+    assert kernels.find(tmp_path) is None
+
+
+@compiled
+def test_what_the_compiler_refuses_is_left_out_and_told(tmp_path, capsys):
+    (tmp_path / "wrong.c").write_text("this is not C\n")
+    assert building.build(tmp_path) == []
+    assert "is left out" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["wrong.c"]
+
+
+def test_nothing_is_made_without_a_compiler(tmp_path, monkeypatch):
+    shutil.copy(kernels.FOLDER / "parallel.c", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert building.build(tmp_path, compiler="none-of-this-name") == []
+    assert kernels.find(tmp_path) is None
+
+
+def test_off_is_off():
+    code = "from vesalius.core.kernels import in_use, kernel; print(in_use(), kernel('in_shares', 'ppii'))"
+    found = subprocess.run([sys.executable, "-c", code], env={"VESALIUS_KERNELS": "off"}, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["none", "None"]
+
+
+def test_an_unknown_kernel_is_none():
+    assert kernels.kernel("no_such_kernel", "p") is None
+
+
+@compiled
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 1000])
+@pytest.mark.parametrize("threads", [0, 1, 2, 3, 100])
+def test_shares_cover_a_range_once(folder, count, threads):
+    _, library = kernels.find(folder)
+    seen = []
+    library.in_shares.argtypes = [SHARE, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    library.in_shares(SHARE(lambda _, first, end: seen.append((first, end))), None, count, threads)
+    assert sorted(number for first, end in seen for number in range(first, end)) == list(range(count))
+    assert len(seen) == max(1, min(threads, count, 64))

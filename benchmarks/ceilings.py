@@ -6,7 +6,8 @@ are measured in the same run. On a processor, or on a GPU.
 
 Ceilings: a product of large matrices in float32 and in bfloat16; a 3 x 3 x 3 convolution between 32 channels in both, which is what our
 networks mostly are; and a copy in memory. Work: operations of convolutions and products (two for each multiplication with its addition),
-backward included, and the bytes of every tensor that an operation reads or writes, each operation for itself, as if there were no cache.
+backward included, and the bytes of every tensor that an operation reads or writes, each operation for itself, as if there were no cache;
+what the kernels in C move (core/kernels) is not seen by torch and left out.
 The least time is that of the slower of both, operations at the ceiling of products in the precision of the step. "Busy" is the part of
 the wall clock in which the GPU worked, from the profiler's trace.
 

@@ -30,6 +30,8 @@ def swapped(place, name, other):
 NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
+AT_ONCE = "a kernel in C normalises and cuts off in two passes"
+COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
@@ -60,6 +62,28 @@ def wide():
         return F.leaky_relu(F.batch_norm(x, None, None, layer.weight, layer.bias, training=True, eps=layer.eps), slope, inplace=True)
 
     return _blocks, "normalised_widely", one
+
+
+def at_once():
+    from vesalius.nets import _blocks
+
+    return _blocks, "normalised_at_once", lambda x, layer, **how: None
+
+
+def counted():
+    from vesalius.losses import _soft_counts
+
+    return _soft_counts, "serves", lambda *_: False
+
+
+def bare(made):
+    """Rows of a lever that counts only where the kernel in C that normalises is not built: measured without it."""
+
+    def rows_of(options):
+        with swapped(*at_once()):
+            return made(options)
+
+    return rows_of
 
 
 def joined():
@@ -369,12 +393,13 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((NORM, norm), (FEWER, fewer), (RAISED, raised))),
-    (FEWER, volume(FEWER, fewer, [96, 96, 80], [64] * 3)),
+    *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once), (COUNTED, counted), (RAISED, raised))),
+    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once))),
     (JOINED, where_torch_convolves(step(JOINED, joined))),
     (JOINED, where_torch_convolves(volume(JOINED, joined, [96, 96, 80], [64] * 3))),
-    (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
-    (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
+    (NORM, bare(step(NORM, norm))),
+    (NORM, bare(volume(NORM, norm, [96, 96, 80], [64] * 3))),
+    (WIDE, bare(volume(WIDE, wide, [128, 128, 96], [128, 128, 96]))),
     (MEMORY, memory),
     *((WINNERS, export(classes)) for classes in (25, 100)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")

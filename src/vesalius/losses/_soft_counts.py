@@ -14,10 +14,10 @@ from torch import Tensor
 
 from vesalius.core.kernels import kernel
 from vesalius.losses._counts import dot, flat, membership
+from vesalius.nets._together import LAYOUT, tracing
 
 FORWARD, BACKWARD = ("soft_counts_forward", "pppiiiiiii"), ("soft_counts_backward", "ppppiiiiiii")
 BLOCK, MOST, WORTH = 4096, 255, 2**17  # voxels of a block, as the kernels have it; classes; logits that are worth another thread
-LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def counted(logits: Tensor, target: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def step_by_step(logits: Tensor, target: Tensor) -> Tensor:
 
 def serves(logits: Tensor, target: Tensor) -> bool:
     """Whether the kernels can: there are such, nobody writes down what is computed, and all is where and what they expect."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(logits) is not Tensor or type(target) is not Tensor:
+    if tracing() or type(logits) is not Tensor or type(target) is not Tensor:
         return False
     here = logits.device.type == target.device.type == "cpu" and logits.dtype == torch.bfloat16 and target.dtype == torch.uint8
     dense = logits.is_contiguous() or (logits.ndim in LAYOUT and logits.is_contiguous(memory_format=LAYOUT[logits.ndim]))
@@ -64,7 +64,7 @@ class Counted(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         logits, target = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted, of which the kernels know nothing
-            return *torch.autograd.grad(step_by_step(logits, target), logits, *grads, create_graph=True), None
+            return torch.autograd.grad(step_by_step(logits, target), [logits], grads[0], create_graph=True)[0], None
         slopes, out, call = grads[0].float().contiguous(), torch.empty_like(logits), kernel(*BACKWARD)
         assert call is not None
         call(logits.data_ptr(), target.data_ptr(), slopes.data_ptr(), out.data_ptr(), *sizes(logits))

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vesalius.nets._placing import put, taken
-
 Steps = Sequence[int]
 Box = tuple[slice, ...]
 Rising = nn.ConvTranspose2d | nn.ConvTranspose3d
@@ -102,8 +100,6 @@ class Placed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
         (grad,) = grads
-        if (found := taken(grad, ctx.edge, steps=ctx.steps, block=ctx.block)) is not None:
-            return None, grad, found[0], *found[1]
         batch, channels, *sides = ctx.block
         blocks = []
         for fine, part in _rows(grad, ctx.steps, sides):
@@ -118,8 +114,6 @@ class Placed(torch.autograd.Function):
 
 def place(out: Tensor, edge: Tensor, *, steps: Steps, blocks: Sequence[Tensor]) -> Tensor:
     """`Placed` without a gradient."""
-    if put(out, edge, steps=steps, blocks=blocks):
-        return out
     for (fine, part), block in zip(_rows(out, steps, blocks[0].shape[2:]), blocks, strict=True):
         fine.add_(part(block))
     voxels = out.movedim(1, -1)

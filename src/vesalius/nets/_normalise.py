@@ -47,7 +47,7 @@ def normalised_at_once(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool 
         apply: Callable[..., Tensor] = Normalised.apply
         return apply(x, layer.weight, layer.bias, (layer.eps, slope))
     out = x if own else torch.empty_like(x)
-    there(x, out, (layer.weight, layer.bias), (layer.eps, slope))
+    there(x, out, layer=(layer.weight, layer.bias), numbers=(layer.eps, slope))
     return out
 
 
@@ -58,7 +58,7 @@ class Normalised(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *how: Any) -> Tensor:
         weight, bias, numbers = how
         out = torch.empty_like(x)
-        moments = there(x, out, (weight, bias), numbers)
+        moments = there(x, out, layer=(weight, bias), numbers=numbers)
         ctx.numbers = numbers
         ctx.save_for_backward(x, weight, bias, moments)
         return out
@@ -69,10 +69,10 @@ class Normalised(torch.autograd.Function):
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted, of which the kernels know nothing
             given = {k: one for k, one in enumerate((x, weight, bias)) if ctx.needs_input_grad[k]}
             made = step_by_step(x, weight, bias, numbers=ctx.numbers)
-            found = dict(zip(given, torch.autograd.grad(made, [*given.values()], *grads, create_graph=True), strict=True))
+            found = dict(zip(given, torch.autograd.grad(made, [*given.values()], grads[0], create_graph=True), strict=True))
             return *(found.get(k) for k in range(3)), None
         grad = grads[0].contiguous(memory_format=LAYOUT[x.ndim])
-        out, slopes = back(x, grad, (weight, bias), (moments, ctx.numbers[1]))
+        out, slopes = back(x, grad, layer=(weight, bias), kept=(moments, ctx.numbers[1]))
         scale, shift = (None if one is None else slopes[k] for k, one in enumerate((weight, bias)))
         return out, scale, shift, None
 
@@ -89,7 +89,7 @@ def step_by_step(x: Tensor, weight: Tensor | None, bias: Tensor | None, *, numbe
 Pair = tuple[Tensor | None, Tensor | None]
 
 
-def there(x: Tensor, out: Tensor, layer: Pair, numbers: tuple[float, float]) -> Tensor:
+def there(x: Tensor, out: Tensor, *, layer: Pair, numbers: tuple[float, float]) -> Tensor:
     """Writes into `out`, and gives the moments (B, 2, C): mean, and one over the deviation. `layer`: weight and bias; `numbers`: what is
     added to the variance, and the slope of the leaky ReLU."""
     moments, space, call = torch.empty(len(x), 2, x.shape[1], dtype=torch.float64), room(x), kernel(*FORWARD)
@@ -98,8 +98,8 @@ def there(x: Tensor, out: Tensor, layer: Pair, numbers: tuple[float, float]) -> 
     return moments
 
 
-def back(x: Tensor, grad: Tensor, layer: Pair, kept: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
-    """The gradients at `x`, and at weight and bias (2, C)."""
+def back(x: Tensor, grad: Tensor, *, layer: Pair, kept: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
+    """The gradients at `x`, and at weight and bias (2, C); `kept`: the moments, and the slope."""
     out, slopes, space, call = torch.empty_like(x), torch.empty(2, x.shape[1]), room(x), kernel(*BACKWARD)
     assert call is not None
     places = [one.data_ptr() for one in (kept[0], space, slopes)]

@@ -69,7 +69,7 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
 
 def tracing() -> bool:
     """Whether torch writes down what is computed: it should then see its own layers."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
 
 
 def learning(x: Tensor) -> bool:

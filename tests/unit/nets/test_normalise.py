@@ -207,8 +207,8 @@ def test_nothing_is_written_beside_the_room(shape: tuple[int, ...]) -> None:
     view = [one[:many].view(shape[0], *shape[2:], shape[1]).movedim(-1, 1) for one in (x, grad, out)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_normalise, "room", marked)
-        moments = there(view[0], view[2], (None, None), (1e-5, SLOPE))
-        _, slopes = back(view[0], view[1], (None, None), (moments, SLOPE))
+        moments = there(view[0], view[2], layer=(None, None), numbers=(1e-5, SLOPE))
+        _, slopes = back(view[0], view[1], layer=(None, None), kept=(moments, SLOPE))
     assert (out[many:] == 7).all() and all((space[-64:] == 7).all() for space in spaces) and slopes.isfinite().all()
 
 

@@ -358,10 +358,38 @@ static void spread(const Line *line, const float *mixed, float *out, int64_t cou
     }
 }
 
+#ifdef __AVX512BW__
+/* As words, by what number 32 voxels that rise or fall lie behind the first, `low`. */
+static __m512i numbers(const int32_t *at, int32_t low) {
+    const __m512i from = _mm512_set1_epi32(low);
+    const __m512i near = _mm512_sub_epi32(_mm512_loadu_si512(at), from), far = _mm512_sub_epi32(_mm512_loadu_si512(at + LANES), from);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(near)), _mm512_cvtepi32_epi16(far), 1);
+}
+
+/* Bytes of a row, all inside: 32 at a time come out of two registers where they lie that near each other. Gives how many were shown. */
+static int64_t take_near(const uint8_t *from, const int32_t *at, uint8_t *out, int64_t count) {
+    int64_t k = 0;
+    for (; k + 2 * LANES <= count; k += 2 * LANES) {
+        const int32_t one = at[k], two = at[k + 2 * LANES - 1], low = one < two ? one : two, wide = one + two - 2 * low + 1;
+        if (wide > 64) break;
+        const __m512i bytes = _mm512_maskz_loadu_epi8(~(uint64_t)0 >> (64 - wide), from + low);
+        const __m512i here = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes));
+        const __m512i there = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1));
+        const __m256i shown = _mm512_cvtepi16_epi8(_mm512_permutex2var_epi16(here, numbers(at + k, low), there));
+        memcpy(out + k, &shown, sizeof shown);
+    }
+    return k;
+}
+#endif
+
 /* What a row of a mask shows. */
 static void take_row(const Sample *of, const char *from, const Line *line, char *out, int64_t size) {
+    int64_t shown = 0;
     ask_row(of, from + line->first * size, line->end - line->first, size);
-    take(from, line->nearest, out, of->patch[2], size, line->beyond);
+#ifdef __AVX512BW__
+    if (size == 1 && !line->beyond) shown = take_near((const uint8_t *)from, line->nearest, (uint8_t *)out, of->patch[2]);
+#endif
+    take(from, line->nearest + shown, out + shown * size, of->patch[2] - shown, size, line->beyond);
 }
 
 static void show_row(const Lined *given, int64_t look, int64_t channel, const int64_t *at, float *room) {

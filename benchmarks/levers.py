@@ -31,12 +31,12 @@ def swapped(place, name, other):
 NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
 WIDE = "voxels are normalised several at a time"
+PLACES = "what moves voxels goes through one kernel"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
 WINNERS = "only classes that can be the largest are interpolated"
 LINES = "samples that are only scaled go along the axes"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
-PLACES = "what moves voxels goes through one kernel"
 SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
           "contrast without the slow kernels for two limits at once": "contrast",
           "low resolution goes along the axes, without a coarse grid": "low resolution",
@@ -316,10 +316,10 @@ WORKS = (
     (NORM, volume(NORM, norm, [96, 96, 80], [64] * 3)),
     (WIDE, volume(WIDE, wide, [128, 128, 96], [128, 128, 96])),
     (MEMORY, memory),
+    *((PLACES, augmentation(size, PLACES, places, "test_places")) for size in ("hippocampus", "cube", "picture")),
     *((WINNERS, export(classes)) for classes in (25, 100)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
-    *((PLACES, augmentation(size, PLACES, places, "test_places")) for size in ("hippocampus", "cube", "picture")),
     (" ".join(SHADES), shades),
     (BOXES, lesion),
 )  # fmt: skip

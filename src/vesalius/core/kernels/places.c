@@ -145,8 +145,8 @@ static void hold(Floats *place, float last, Floats *kept, Ints *out) {
 
 /* One block of a run from its places along each axis. */
 static void note(const Sample *of, Run *run, int block, Floats *place) {
-    const Floats ties = {0}; /* adding and taking 1.5 * 2^23 rounds to whole numbers, halves to even */
-    Floats kept = ties + 1;
+    const Floats none = {0}, ties = none + 12582912.0f; /* to 1.5 * 2^23 whole numbers are added, halves to even, in the last bits */
+    Floats kept = none + 1;
     Ints inside = {0}, out = inside;
     inside = ~inside;
     for (int axis = 0; axis < 3; axis++) inside &= within(place[axis], of->last[axis]);
@@ -158,7 +158,7 @@ static void note(const Sample *of, Run *run, int block, Floats *place) {
     Ints index = {0}, nearest = index;
     for (int axis = 0; axis < 3; axis++) {
         Ints low = __builtin_convertvector(place[axis], Ints);
-        Ints near = __builtin_convertvector((place[axis] + 12582912.0f) - 12582912.0f, Ints);
+        Ints near = (Ints)(place[axis] + ties) - (Ints)ties;
         run->share[axis][block] = place[axis] - __builtin_convertvector(low, Floats);
         index += low * steps[axis];
         nearest += near * steps[axis];

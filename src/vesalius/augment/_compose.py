@@ -142,10 +142,10 @@ class Composed:
     def _moved(self, batch: Batch, draws: list[Draw]) -> dict[str, Tensor]:
         names = batch.of(Kind.IMAGE) + batch.of(Kind.MASK)
         moved, where = {name: _empty(batch[name], self.frame.shape) for name in names}, batch[names[0]].device
-        alone, in_runs = self._alone(where), self._alone(where) and in_space(batch[names[0]])
+        alone = self._alone(where)
         if alone and self._shown(batch, moved, draws):
             return moved
-        turned = []
+        in_runs, turned = alone and in_space(batch[names[0]]), []
         for row, draw in enumerate(draws):
             looks = [Look(batch[name][row], moved[name][row], batch.kinds[name] == Kind.MASK) for name in names]
             axes = None if draw.fields else mirrored(draw.matrix)

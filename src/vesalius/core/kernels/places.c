@@ -7,16 +7,44 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __AVX512F__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
-enum { LANES = 16, BLOCKS = 16, RUN = LANES * BLOCKS, WIDEST = 2048, LINE = 64, PLANES = 3, ROWS = 8 };
+/* Floats of a register; their numbers; eight, four or two pairs; of two registers the former and the latter of all pairs; the first half
+   of one, each twice, and the second. */
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+enum { LANES = 16 };
+#define NUMBERS 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+#define PAIRED pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], pair[6], pair[7]
+#define FORMER 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define LATTER 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define FIRST 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7
+#define SECOND 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+#define NUMBERS 0, 1, 2, 3, 4, 5, 6, 7
+#define PAIRED pair[0], pair[1], pair[2], pair[3]
+#define FORMER 0, 2, 4, 6, 8, 10, 12, 14
+#define LATTER 1, 3, 5, 7, 9, 11, 13, 15
+#define FIRST 0, 0, 1, 1, 2, 2, 3, 3
+#define SECOND 4, 4, 5, 5, 6, 6, 7, 7
+#else
+enum { LANES = 4 };
+#define NUMBERS 0, 1, 2, 3
+#define PAIRED pair[0], pair[1]
+#define FORMER 0, 2, 4, 6
+#define LATTER 1, 3, 5, 7
+#define FIRST 0, 0, 1, 1
+#define SECOND 2, 2, 3, 3
+#endif
+
+enum { RUN = 256, BLOCKS = RUN / LANES, WIDEST = 2048, LINE = 64, PLANES = 3, ROWS = 8 };
 
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef double Pairs __attribute__((vector_size(4 * LANES))); /* eight pairs of floats */
+typedef double Pairs __attribute__((vector_size(4 * LANES))); /* pairs of floats */
 
 /* One tensor of a sample: masks are `nearest`, of `size` bytes a voxel; images are linear and float. `step` is from channel to channel. */
 typedef struct {
@@ -62,8 +90,12 @@ static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static Floats chosen(Ints where, Floats yes, Floats no) { return (Floats)((where & (Ints)yes) | (~where & (Ints)no)); }
 
 static int all(Ints where) {
-#ifdef __AVX512DQ__
+#if defined(__AVX512DQ__)
     return _mm512_movepi32_mask((__m512i)where) == 0xffff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)where) == 0xff;
+#elif defined(__SSE2__)
+    return _mm_movemask_ps((__m128)where) == 0xf;
 #else
     int every = -1;
     for (int k = 0; k < LANES; k++) every &= where[k];
@@ -82,11 +114,11 @@ static void ask_row(const Sample *of, const void *voxels, int64_t count, int64_t
     for (int64_t k = 0; k < count * size; k += LINE) ask(of, (uintptr_t)voxels + k, size);
 }
 
-/* Eight voxels and those behind each of them. */
-static Pairs eight(const float *from, const int32_t *at) {
+/* Half as many voxels as a register holds, and those behind each of them. */
+static Pairs paired(const float *from, const int32_t *at) {
     double pair[LANES / 2];
     for (int k = 0; k < LANES / 2; k++) memcpy(&pair[k], from + at[k], sizeof pair[k]);
-    return (Pairs){pair[0], pair[1], pair[2], pair[3], pair[4], pair[5], pair[6], pair[7]};
+    return (Pairs){PAIRED};
 }
 
 #ifdef __clang__
@@ -95,15 +127,13 @@ static Pairs eight(const float *from, const int32_t *at) {
 #define SHUFFLED(A, B, ...) __builtin_shuffle(A, B, (Ints){__VA_ARGS__})
 #endif
 
-/* The former and the latter of all pairs. */
-static Floats former(Floats low, Floats high) { return SHUFFLED(low, high, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30); }
+static Floats former(Floats low, Floats high) { return SHUFFLED(low, high, FORMER); }
 
-static Floats latter(Floats low, Floats high) { return SHUFFLED(low, high, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31); }
+static Floats latter(Floats low, Floats high) { return SHUFFLED(low, high, LATTER); }
 
-/* The first eight values, each twice, and the last eight. */
-static Floats low_twice(Floats of) { return SHUFFLED(of, of, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7); }
+static Floats low_twice(Floats of) { return SHUFFLED(of, of, FIRST); }
 
-static Floats high_twice(Floats of) { return SHUFFLED(of, of, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15); }
+static Floats high_twice(Floats of) { return SHUFFLED(of, of, SECOND); }
 
 /* The first `count` of a register at most, zeros behind. */
 static Floats loaded(const float *from, int64_t count) {
@@ -111,7 +141,10 @@ static Floats loaded(const float *from, int64_t count) {
     return (Floats)_mm512_maskz_loadu_ps(count >= LANES ? 0xffff : (1 << count) - 1, from);
 #else
     Floats found = {0};
-    memcpy(&found, from, least(count, LANES) * sizeof(float));
+    if (count >= LANES) /* of a length that the compiler knows */
+        memcpy(&found, from, sizeof found);
+    else
+        memcpy(&found, from, count * sizeof(float));
     return found;
 #endif
 }
@@ -120,7 +153,10 @@ static void stored(float *out, Floats values, int64_t count) {
 #ifdef __AVX512F__
     _mm512_mask_storeu_ps(out, count >= LANES ? 0xffff : (1 << count) - 1, (__m512)values);
 #else
-    memcpy(out, &values, least(count, LANES) * sizeof(float));
+    if (count >= LANES)
+        memcpy(out, &values, sizeof values);
+    else
+        memcpy(out, &values, count * sizeof(float));
 #endif
 }
 
@@ -145,8 +181,8 @@ static void hold(Floats *place, float last, Floats *kept, Ints *out) {
 
 /* One block of a run from its places along each axis. */
 static void note(const Sample *of, Run *run, int block, Floats *place) {
-    const Floats ties = {0}; /* adding and taking 1.5 * 2^23 rounds to whole numbers, halves to even */
-    Floats kept = ties + 1;
+    const Floats none = {0}, ties = none + 12582912.0f; /* to 1.5 * 2^23 whole numbers are added, halves to even, in the last bits */
+    Floats kept = none + 1;
     Ints inside = {0}, out = inside;
     inside = ~inside;
     for (int axis = 0; axis < 3; axis++) inside &= within(place[axis], of->last[axis]);
@@ -158,7 +194,7 @@ static void note(const Sample *of, Run *run, int block, Floats *place) {
     Ints index = {0}, nearest = index;
     for (int axis = 0; axis < 3; axis++) {
         Ints low = __builtin_convertvector(place[axis], Ints);
-        Ints near = __builtin_convertvector((place[axis] + 12582912.0f) - 12582912.0f, Ints);
+        Ints near = (Ints)(place[axis] + ties) - (Ints)ties;
         run->share[axis][block] = place[axis] - __builtin_convertvector(low, Floats);
         index += low * steps[axis];
         nearest += near * steps[axis];
@@ -170,7 +206,7 @@ static void note(const Sample *of, Run *run, int block, Floats *place) {
 
 /* Where `count` columns of one output row look, from column `first` on. */
 static void look(const Sample *of, const int64_t *at, int64_t first, int64_t count, Run *run) {
-    const Floats lanes = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const Floats lanes = {NUMBERS};
     const int64_t voxels = of->patch[0] * of->patch[1] * of->patch[2];
     float start[3], slope[3];
     for (int axis = 0; axis < 3; axis++) {
@@ -193,14 +229,14 @@ static void look(const Sample *of, const int64_t *at, int64_t first, int64_t cou
     }
 }
 
-/* Eight pairs mixed from their four rows, or from two where there is one plane. */
+/* Pairs mixed from their four rows, or from two where there is one plane. */
 static Floats mixed_pairs(const Sample *of, const float *from, const int32_t *at, Floats plane, Floats row) {
     const int64_t further = of->source[1] > 1 ? of->row : 0;
-    Floats near = (Floats)eight(from, at), next = (Floats)eight(from + further, at);
+    Floats near = (Floats)paired(from, at), next = (Floats)paired(from + further, at);
     near += row * (next - near);
     if (of->source[0] == 1) return near;
     from += of->plane;
-    Floats behind = (Floats)eight(from, at), last = (Floats)eight(from + further, at);
+    Floats behind = (Floats)paired(from, at), last = (Floats)paired(from + further, at);
     behind += row * (last - behind);
     return near + plane * (behind - near);
 }
@@ -249,7 +285,7 @@ static void take(const void *from, const int32_t *at, void *out, int64_t count, 
 /* What a run shows of one channel of a mask. */
 static void nearest(const Sample *of, const Run *run, const char *from, char *out, int64_t count, int64_t size) {
     const int32_t *at = (const int32_t *)run->nearest;
-    for (int64_t k = 0; k < count; k += LANES / 2) ask(of, (uintptr_t)from + at[k] * size, size);
+    for (int64_t k = 0; k < count; k += 8) ask(of, (uintptr_t)from + at[k] * size, size);
     take(from, at, out, count, size, run->beyond);
 }
 
@@ -329,7 +365,7 @@ static void mixed(const Lined *given, const float *from, const int64_t *at, floa
     }
 }
 
-/* Sixteen voxels of a row and those behind them. */
+/* A register of voxels of a row, and those behind them. */
 static void ahead(const float *from, const int32_t *at, int32_t first, Floats *near, Floats *far) {
     const int32_t low = at[0] < at[LANES - 1] ? at[0] : at[LANES - 1], high = at[0] + at[LANES - 1] - low;
 #ifdef __AVX512F__
@@ -342,7 +378,7 @@ static void ahead(const float *from, const int32_t *at, int32_t first, Floats *n
     }
 #endif
     (void)high;
-    const Floats one = (Floats)eight(from - first, at), two = (Floats)eight(from - first, at + LANES / 2);
+    const Floats one = (Floats)paired(from - first, at), two = (Floats)paired(from - first, at + LANES / 2);
     *near = former(one, two);
     *far = latter(one, two);
 }
@@ -358,10 +394,38 @@ static void spread(const Line *line, const float *mixed, float *out, int64_t cou
     }
 }
 
+#ifdef __AVX512BW__
+/* As words, by what number 32 voxels that rise or fall lie behind the first, `low`. */
+static __m512i numbers(const int32_t *at, int32_t low) {
+    const __m512i from = _mm512_set1_epi32(low);
+    const __m512i near = _mm512_sub_epi32(_mm512_loadu_si512(at), from), far = _mm512_sub_epi32(_mm512_loadu_si512(at + LANES), from);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(near)), _mm512_cvtepi32_epi16(far), 1);
+}
+
+/* Bytes of a row, all inside: 32 at a time come out of two registers where they lie that near each other. Gives how many were shown. */
+static int64_t take_near(const uint8_t *from, const int32_t *at, uint8_t *out, int64_t count) {
+    int64_t k = 0;
+    for (; k + 2 * LANES <= count; k += 2 * LANES) {
+        const int32_t one = at[k], two = at[k + 2 * LANES - 1], low = one < two ? one : two, wide = one + two - 2 * low + 1;
+        if (wide > 64) break;
+        const __m512i bytes = _mm512_maskz_loadu_epi8(~(uint64_t)0 >> (64 - wide), from + low);
+        const __m512i here = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(bytes));
+        const __m512i there = _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(bytes, 1));
+        const __m256i shown = _mm512_cvtepi16_epi8(_mm512_permutex2var_epi16(here, numbers(at + k, low), there));
+        memcpy(out + k, &shown, sizeof shown);
+    }
+    return k;
+}
+#endif
+
 /* What a row of a mask shows. */
 static void take_row(const Sample *of, const char *from, const Line *line, char *out, int64_t size) {
+    int64_t shown = 0;
     ask_row(of, from + line->first * size, line->end - line->first, size);
-    take(from, line->nearest, out, of->patch[2], size, line->beyond);
+#ifdef __AVX512BW__
+    if (size == 1 && !line->beyond) shown = take_near((const uint8_t *)from, line->nearest, (uint8_t *)out, of->patch[2]);
+#endif
+    take(from, line->nearest + shown, out + shown * size, of->patch[2] - shown, size, line->beyond);
 }
 
 static void show_row(const Lined *given, int64_t look, int64_t channel, const int64_t *at, float *room) {

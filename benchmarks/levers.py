@@ -193,7 +193,7 @@ def export(classes):
     def rows_of(options):
         import logits
 
-        of = SimpleNamespace(classes=[classes], grid=[80] * 3, shape=[120] * 3)
+        of = SimpleNamespace(classes=[classes], grid=[80] * 3, shape=[120] * 3, smooth=False)
 
         def check(here, there):
             return f"{(here != there).sum()} of {here.size} labels differ; tests/unit/engine/test_candidates.py"

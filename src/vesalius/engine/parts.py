@@ -94,11 +94,13 @@ class Parts:
         self.side = ready
 
     def _bounds(self) -> list[int]:
-        """Where parts begin, and the end: a voxel before each column of tiles, for the cells between the columns."""
+        """Where parts begin, and the end: a voxel before each column of tiles, for the cells between the columns, and where one ends, so that
+        no part takes memory before its own column is computed."""
+        side, own = self.shape[self.across], self.across - self.lacking
         if self.lacking:
-            return [0, self.shape[self.across]]
-        starts = [max(0, start - self.lines[self.across].reach) for start in self.cut.starts[self.across]]
-        return [*sorted({0, *starts}), self.shape[self.across]]
+            return [0, side]
+        columns = [self.cut.rows(own, number) for number in range(len(self.cut.starts[own]))]
+        return sorted({0, side, *(max(0, start - self.lines[own].reach) for start, _ in columns), *(stop for _, stop in columns)})
 
     def _part(self, number: int, layer: int, *, first: int = 0) -> Part:
         """Empty sums of a part for a layer, from row `first` on. Classes do not lie powers of two apart: a cache is slow at that."""
@@ -119,7 +121,7 @@ class Parts:
         layer, old = self.layer + 1, self.parts[number]
         self.layers[number] = layer
         if layer == len(self.ends):
-            self.parts[number] = Part(old.sums[:0], old.spans)
+            self.parts[number] = Part(torch.empty((0,) * old.sums.ndim), old.spans)
             return
         stop = old.spans[self.axis][1]
         new = self._part(number, layer, first=needed)

@@ -1,4 +1,4 @@
-"""Only candidates are interpolated, and the labels are those of all classes interpolated: in numpy and torch (test_cells.py has the kernels)."""
+"""Only candidates are interpolated, and the labels are those of all classes interpolated: by numpy (kernels: test_cells.py)."""
 
 import numpy as np
 import pytest

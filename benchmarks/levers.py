@@ -37,7 +37,9 @@ RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
 WINNERS = "only classes that can be the largest are interpolated"
+CELLS = "logits go to labels by the kernels in C"
 LINES = "samples that are only scaled go along the axes"
+PLACES = "what moves voxels goes through one kernel"
 SPACE = "rotated volumes are sampled in runs that fit the cache"
 SHADES = {"gamma goes in runs that fit the cache, by logarithms": "gamma", "blur copies nothing on its way": "blur",
           "contrast without the slow kernels for two limits at once": "contrast",
@@ -121,6 +123,12 @@ def places():
     from vesalius.augment import _compose
 
     return _compose, "show", lambda *_, **how: False
+
+
+def by_cells():
+    from vesalius.engine import cells
+
+    return cells, "suit", lambda *sums: False
 
 
 def space():
@@ -243,18 +251,21 @@ def memory(options):
     return made
 
 
-def export(classes):
-    """Class logits to labels on the scan's grid, as `benchmarks/logits.py` has it."""
+def export(classes, name, swap, *, smooth=False):
+    """Class logits to labels on the scan's grid, as `benchmarks/logits.py` has it; levers of torch are measured without the kernels."""
 
     def rows_of(options):
         import logits
 
-        of = SimpleNamespace(classes=[classes], grid=[80] * 3, shape=[120] * 3)
+        of = SimpleNamespace(classes=[classes], grid=[80] * 3, shape=[120] * 3, smooth=smooth)
 
         def check(here, there):
-            return f"{(here != there).sum()} of {here.size} labels differ; tests/unit/engine/test_candidates.py"
+            test = "test_cells" if name == CELLS else "test_candidates"
+            return f"{(here != there).sum()} of {here.size} labels differ; tests/unit/engine/{test}.py"
 
-        return compared(f"{WINNERS}: {classes} classes, 120 x 120 x 120 from 80 x 80 x 80", logits.ours(of), winners(), options, check)
+        with nullcontext() if name == CELLS else swapped(*by_cells()):
+            work = f"{name}: {classes} classes, 120 x 120 x 120 from 80 x 80 x 80{', smooth' * smooth}"
+            return compared(work, logits.ours(of), swap(), options, check)
 
     return rows_of
 
@@ -402,7 +413,8 @@ WORKS = (
     (WIDE, bare(volume(WIDE, wide, [128, 128, 96], [128, 128, 96]))),
     (MEMORY, memory),
     *((PLACES, augmentation(size, PLACES, places, "test_places")) for size in ("hippocampus", "cube", "picture")),
-    *((WINNERS, export(classes)) for classes in (25, 100)),
+    *((WINNERS, export(classes, WINNERS, winners)) for classes in (25, 100)),
+    *((CELLS, export(classes, CELLS, by_cells, smooth=smooth)) for classes in (25, 100) for smooth in (False, True)),
     *((name, augmentation(size, name, swap, test)) for size in ("hippocampus", "cube")
       for name, swap, test in ((LINES, lines, "test_along_axes"), (SPACE, space, "test_sampling"))),
     (" ".join(SHADES), shades),

@@ -1,12 +1,14 @@
 """From class logits on the network's grid to labels on the scan's own grid: seconds and peak memory, beside nnU-Net's export and MONAI's
 Resize + argmax.
 
-    python benchmarks/logits.py [--grid 80 80 80] [--shape 120 120 120] [--classes 25 100] [--rounds 2]
+    python benchmarks/logits.py [--grid 80 80 80] [--shape 120 120 120] [--classes 25 100] [--rounds 2] [--smooth]
 
 Every turn is a fresh process on one thread, of which only the export is timed; peak memory is that of the whole process (interpreter,
 torch and logits included, ours as much as theirs). The others get all logits in memory, as their own inference leaves them (nnU-Net
-in half precision, MONAI in float32). Ours gets them tile by tile, because that is how it works, and the making of the tiles is timed
-with it. nnU-Net's export is its own function with the settings of its default plans (order 1). The check is the share of equal labels.
+in half precision, MONAI in float32). Ours gets them tile by tile, because that is how it works: from a network that makes the logits of
+the tile it is asked for, and the making is timed with it. nnU-Net's export is its own function with the settings of its default plans
+(order 1). The check is the share of equal labels. Logits are rough: every class is a product of waves, and in most places several are
+nearly as large as the largest. `--smooth` has them as a trained network leaves them: few classes near any place, most voxels clear.
 """
 
 import argparse
@@ -20,20 +22,58 @@ from _side_by_side import OURS, child, in_processes, keep, rows, takes_a_side, t
 
 
 class Fields:
-    """Smooth logits (K, *grid), each class a product of three waves: any box of them is made in no time."""
+    """Logits (K, *grid), each class a product of three lines, so that any box of them is made in no time: waves, or bells where `smooth`
+    (organs of an eighth to a half of the volume's side, and a background of half their height)."""
 
-    def __init__(self, classes, grid):
+    def __init__(self, classes, grid, *, smooth=False):
         random = np.random.default_rng(0)
         self.shape = tuple(grid)
-        self.waves = []
-        for side in grid:
-            turns, phase = random.uniform(0.5, 3, (classes, 1)), random.uniform(0, 2 * np.pi, (classes, 1))
-            self.waves.append(np.cos(2 * np.pi * turns * np.arange(side) / side + phase).astype(np.float32))
+        line = self.bell if smooth else self.wave
+        self.waves = [line(random, classes, np.arange(side) / side).astype(np.float32) for side in grid]
         self.waves[0] *= 12
+
+    @staticmethod
+    def wave(random, classes, place):
+        turns, phase = random.uniform(0.5, 3, (classes, 1)), random.uniform(0, 2 * np.pi, (classes, 1))
+        return np.cos(2 * np.pi * turns * place + phase)
+
+    @staticmethod
+    def bell(random, classes, place):
+        middle, radius = random.uniform(0.1, 0.9, (classes, 1)), random.uniform(0.06, 0.25, (classes, 1))
+        lines = 0.5 ** ((place - middle) / radius) ** 2
+        lines[0] = 0.5 ** (1 / 3)
+        return lines
 
     def region(self, slices):
         a, b, c = (wave[:, part] for wave, part in zip(self.waves, slices, strict=True))
         return (a[:, :, None] * b[:, None])[..., None] * c[:, None, None]
+
+
+class Places:
+    """A volume (1, *grid) for `network`: every voxel of a box that is read holds the number of the box' first voxel."""
+
+    def __init__(self, grid):
+        self.shape = tuple(grid)
+        assert np.prod(grid) <= 2**24  # which float32 can count
+
+    def region(self, slices):
+        first = np.ravel_multi_index([part.start for part in slices], self.shape)
+        return np.full((1, *(part.stop - part.start for part in slices)), first, np.float32)
+
+
+def network(fields):
+    """From tiles (1, 1, *patch) of `Places` to the logits there."""
+    import torch
+
+    def logits(tiles):
+        first = np.unravel_index(int(tiles[0, 0, 0, 0, 0]), fields.shape)
+        return torch.from_numpy(fields.region([slice(a, a + n) for a, n in zip(first, tiles.shape[2:], strict=True)]))[None]
+
+    return logits
+
+
+def fields(options):
+    return Fields(options.classes[0], options.grid, smooth=options.smooth)
 
 
 def ours(options):
@@ -42,10 +82,10 @@ def ours(options):
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
 
-    source = Fields(options.classes[0], options.grid)
+    net, source = network(fields(options)), Places(options.grid)
     tiling = Tiling(tuple(-(-side // 2) for side in options.grid), overlap=0)  # every voxel once, as the others get it
     torch.set_num_threads(1)
-    return lambda: stream_labels(lambda tiles: tiles, source, tuple(options.shape), tiling=tiling, exclusive=True)[0]
+    return lambda: stream_labels(net, source, tuple(options.shape), tiling=tiling, exclusive=True)[0]
 
 
 def nnunet(options):
@@ -54,7 +94,7 @@ def nnunet(options):
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-    logits = torch.from_numpy(Fields(options.classes[0], options.grid).region((slice(None),) * 3)).half()
+    logits = torch.from_numpy(fields(options).region((slice(None),) * 3)).half()
     resample = partial(resample_data_or_seg_to_shape, is_seg=False, order=1, order_z=0, force_separate_z=None)
     plans = SimpleNamespace(transpose_forward=[0, 1, 2], transpose_backward=[0, 1, 2])
     spacing = [side / grid for side, grid in zip(options.shape, options.grid, strict=True)]
@@ -71,7 +111,7 @@ def monai(options):
     from monai.transforms import AsDiscrete, Resize
 
     torch.set_num_threads(1)
-    logits = torch.from_numpy(Fields(options.classes[0], options.grid).region((slice(None),) * 3))
+    logits = torch.from_numpy(fields(options).region((slice(None),) * 3))
     resize, decide = Resize(tuple(options.shape), mode="trilinear", align_corners=False), AsDiscrete(argmax=True)
     return lambda: decide(resize(logits))[0].numpy().astype(np.uint8)
 
@@ -82,13 +122,14 @@ SIDES = {OURS: ours, "nnU-Net": nnunet, "MONAI": monai}
 def compare(classes, options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--grid", *options.grid, "--shape", *options.shape, "--classes", classes]
+        words = ["--smooth"] * options.smooth + ["--grid", *options.grid, "--shape", *options.shape, "--classes", classes]
         commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
         turns = in_processes(commands, rounds=options.rounds)
         labels = {name: np.load(path) for name, path in paths.items()}
     check = {name: f"{100 * np.mean(labels[OURS] == found):.3f} % equal labels" for name, found in labels.items()}
     sides = " from ".join(" x ".join(map(str, of)) for of in (options.shape, options.grid))
-    return rows(f"{classes} classes, {sides}", turns, check=check, goal=5)
+    kind = ", smooth" * options.smooth
+    return rows(f"{classes} classes, {sides}{kind}", turns, check=check, goal=5)
 
 
 def main():
@@ -97,6 +138,7 @@ def main():
     parser.add_argument("--shape", type=int, nargs=3, default=[120] * 3)
     parser.add_argument("--classes", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--smooth", action="store_true", help="logits like those of a trained network")
     takes_a_side(parser, SIDES)
     options = parser.parse_args()
     if took_a_side(options, SIDES):

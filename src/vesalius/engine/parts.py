@@ -4,8 +4,8 @@ A layer of tiles is cut into parts where its columns of tiles begin, along the a
 the part before it can be decided and makes room, while the next column is computed: less than the layer is ever kept. A part begins anew
 for the next layer and takes over the rows that later ones need.
 
-Shapes: three axes, those that a volume lacks in front with sides of 1. A part is float16 (K, *box), the rows of the streaming axis outermost
-in memory unless it is the last, so that what is not yet written takes no memory.
+Shapes: three axes, those that a volume lacks in front with sides of 1. A part is float16 (K, *box), the rows of the streaming axis
+outermost in memory unless it is the last, so that what is not yet written takes no memory.
 """
 
 import mmap
@@ -94,11 +94,13 @@ class Parts:
         self.side = ready
 
     def _bounds(self) -> list[int]:
-        """Where parts begin, and the end: a voxel before each column of tiles, for the cells between the columns."""
+        """Where parts begin, and the end: a voxel before each column of tiles, for the cells between the columns, and where one ends, so
+        that no part takes memory before its own column is computed."""
+        side, own = self.shape[self.across], self.across - self.lacking
         if self.lacking:
-            return [0, self.shape[self.across]]
-        starts = [max(0, start - self.lines[self.across].reach) for start in self.cut.starts[self.across]]
-        return [*sorted({0, *starts}), self.shape[self.across]]
+            return [0, side]
+        columns = [self.cut.rows(own, number) for number in range(len(self.cut.starts[own]))]
+        return sorted({0, side, *(max(0, start - self.lines[own].reach) for start, _ in columns), *(stop for _, stop in columns)})
 
     def _part(self, number: int, layer: int, *, first: int = 0) -> Part:
         """Empty sums of a part for a layer, from row `first` on. Classes do not lie powers of two apart: a cache is slow at that."""
@@ -109,17 +111,17 @@ class Parts:
         plane = int(np.prod(sides)) // rows
         apart = plane + (96 - plane) % 64  # an odd number of lines of the cache
         sums = torch.from_numpy(_zeros(rows * self.classes * apart)).view(rows, self.classes, apart)[:, :, :plane]
-        if rows == 1 and self.axis == cells.AXES - 1:
-            return Part(sums[0].unflatten(1, sides), spans)
+        if self.axis == cells.AXES - 1:
+            return Part(sums[0].view(self.classes, *sides), spans)
         others = [side for axis, side in enumerate(sides) if axis != self.axis]
-        return Part(sums.unflatten(2, others).movedim(0, 1 + self.axis), spans)
+        return Part(sums.view(rows, self.classes, *others).movedim(0, 1 + self.axis), spans)
 
     def _begin(self, number: int, needed: int) -> None:
         """A part is for the next layer from now on, which takes over its rows from `needed` on; it goes where there is none."""
         layer, old = self.layer + 1, self.parts[number]
         self.layers[number] = layer
         if layer == len(self.ends):
-            self.parts[number] = Part(old.sums[:0], old.spans)
+            self.parts[number] = Part(torch.empty((0,) * old.sums.ndim), old.spans)
             return
         stop = old.spans[self.axis][1]
         new = self._part(number, layer, first=needed)

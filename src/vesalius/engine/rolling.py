@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array
+from vesalius.engine import cells
 from vesalius.engine.tiles import Cut, Index
 
 AIR = 10.0  # logit of the background where a tile is skipped: softmax 0.999 among 25 classes
@@ -46,7 +47,13 @@ class Rolling:
         rest = math.prod(logits.shape[2:]) * len(logits)
         step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
         alone = all(ones[number] for ones, number in zip(self.alone, index, strict=True))
+        by_kernel = cells.suit(self.sums.dtype, self.sums.device, len(self.cut.shape))
         for inside, place in self._segments(index):
+            if by_kernel:
+                weights = [] if alone else self._lines(index, inside)
+                if not cells.add(self.sums[_every(place)], logits[_every(inside)], weights, exclusive=self.exclusive, limit=LIMIT):
+                    raise beyond()
+                continue
             shift = place[0].start - inside[0].start
             for first in range(inside[0].start, inside[0].stop, step):
                 stop = min(first + step, inside[0].stop)
@@ -124,8 +131,11 @@ class Rolling:
         return pairs
 
     def _weight(self, index: Index, part: Iterable[slice]) -> Tensor:
-        lines = [share[number, box] for share, number, box in zip(self.shares, index, part, strict=True)]
-        return reduce(lambda a, b: a.unsqueeze(-1) * b, lines)
+        return reduce(lambda a, b: a.unsqueeze(-1) * b, self._lines(index, part))
+
+    def _lines(self, index: Index, part: Iterable[slice]) -> list[Tensor]:
+        """What tile `index` counts along each axis in the box `part` of it."""
+        return [share[number, box] for share, number, box in zip(self.shares, index, part, strict=True)]
 
 
 class Grid:

@@ -1,10 +1,10 @@
-"""Only candidates are interpolated, and the labels are those of all classes interpolated."""
+"""Only candidates are interpolated, and the labels are those of all classes interpolated: by numpy (kernels: test_cells.py)."""
 
 import numpy as np
 import pytest
 import torch
 
-from vesalius.engine import borders, candidates, stream
+from vesalius.engine import borders, candidates, cells, stream
 from vesalius.engine.lines import line
 from vesalius.engine.rolling import AIR
 from vesalius.engine.stream import stream_labels
@@ -20,6 +20,11 @@ CASES = [
     ((1, 12, 12), (1, 25, 20), ()),
     ((21, 18), (50, 31), ()),
 ]
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(monkeypatch):
+    monkeypatch.setattr(cells, "suit", lambda *sums: False)
 
 
 def logits_of(kind, classes, shape):

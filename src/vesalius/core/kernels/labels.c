@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #ifdef HAS_LANES
-enum { SEGMENT = 32, MOST = 256 };
+enum { SEGMENT = 32, MOST = 256, KEPT = 1 << 18 }; /* depths that stay in the cache of a core */
 static const Half ZERO = 0x8000; /* the least of depths: negative zero */
 
 typedef struct {
@@ -51,10 +51,11 @@ typedef struct {
     int64_t many; /* segments */
 } Export;
 
-/* Of one row of classes: the largest and the least depth at z, of rows y and y + 1 (one slot each); and what any class must reach. */
+/* The largest and the least depth (classes, rows, width) at the corners along x of the cells in row `x`, in the coarse rows `first` ... `stop`
+   along y; and what a class must reach in the cells that come next. */
 typedef struct {
     Half *most, *least, *bound;
-    int64_t width, x, y[2];
+    int64_t width, rows, x, first, stop;
 } Depths;
 
 typedef struct {
@@ -153,12 +154,19 @@ static void pooled(Half *restrict most, Half *restrict least, const Half *a, con
         }
 }
 
-/* The same of class `number` in the rows of cell row `x` at coarse row `y`. */
-static void pool(const Export *export, Depths *depths, int64_t number, int64_t x, int64_t y) {
-    int64_t step, place = (number * 2 + (y & 1)) * depths->width;
-    const Half *a = row_at(&export->parts, x, y, &step) + export->low - export->z.low + number * step, *b = a;
-    if (export->x.share) b = row_at(&export->parts, x + 1, y, &step) + export->low - export->z.low + number * step;
-    pooled(depths->most + place, depths->least + place, a, b, export->length, number == 0);
+/* Depths of the rows from `y` on, class by class: what lies together is read together. */
+static void pool(const Export *export, Depths *depths, int64_t x, int64_t y) {
+    int64_t end = export->y.cell[export->y.stop - 1] + (export->y.share != 0) + 1, before = export->low - export->z.low;
+    depths->x = x;
+    depths->first = y;
+    depths->stop = smaller(y + depths->rows, end);
+    for (int64_t k = 0; k < export->classes; k++)
+        for (int64_t row = y; row < depths->stop; row++) {
+            int64_t step, place = (k * depths->rows + row - y) * depths->width;
+            const Half *a = row_at(&export->parts, x, row, &step) + before + k * step, *b = a;
+            if (export->x.share) b = row_at(&export->parts, x + 1, row, &step) + before + k * step;
+            pooled(depths->most + place, depths->least + place, a, b, export->length, k == 0);
+        }
 }
 
 /* The bound falls to the largest depth of a class at the corners of each cell. */
@@ -177,27 +185,21 @@ static void lowered(Half *restrict bound, const Half *restrict a, const Half *re
 
 /* Depths and bound of the cells between rows `y` and `y` + 1. */
 static void bounded(const Export *export, Depths *depths, int64_t x, int64_t y) {
-    int64_t reach = export->y.share != 0, width = depths->width;
-    if (depths->x != x) depths->y[0] = depths->y[1] = -1;
-    depths->x = x;
-    int near = depths->y[y & 1] != y, far = reach && depths->y[(y + 1) & 1] != y + 1;
+    int64_t reach = export->y.share != 0, width = depths->width, count = (export->length + SEGMENT - 1) / SEGMENT * SEGMENT;
+    if (depths->x != x || y < depths->first || y + reach >= depths->stop) pool(export, depths, x, y);
     memset(depths->bound, 0xFF, width * sizeof(Half));
     for (int64_t k = 0; k < export->classes; k++) {
-        if (near) pool(export, depths, k, x, y);
-        if (far) pool(export, depths, k, x, y + 1);
-        const Half *a = depths->most + (k * 2 + (y & 1)) * width, *b = depths->most + (k * 2 + ((y + reach) & 1)) * width;
-        lowered(depths->bound, a, b, (export->length + SEGMENT - 1) / SEGMENT * SEGMENT, export->z.share != 0);
+        const Half *row = depths->most + (k * depths->rows + y - depths->first) * width;
+        lowered(depths->bound, row, row + reach * width, count, export->z.share != 0);
     }
-    depths->y[y & 1] = y;
-    if (reach) depths->y[(y + 1) & 1] = y + 1;
 }
 
 /* The candidates of a segment of cells. */
 static int64_t candidates(const Export *export, const Depths *depths, const Segment *segment, int64_t y, Candidate *found) {
-    int64_t many = 0, a = (y & 1) * depths->width, b = ((y + (export->y.share != 0)) & 1) * depths->width;
-    const Half *least = depths->least + segment->low, *bound = depths->bound + segment->low;
-    for (int64_t k = 0; k < export->classes; k++, least += 2 * depths->width) {
-        uint32_t cells = reached(least + a, least + b, bound, export->z.share != 0) & segment->cells;
+    int64_t many = 0, further = export->y.share ? depths->width : 0;
+    const Half *least = depths->least + (y - depths->first) * depths->width + segment->low, *bound = depths->bound + segment->low;
+    for (int64_t k = 0; k < export->classes; k++, least += depths->rows * depths->width) {
+        uint32_t cells = reached(least, least + further, bound, export->z.share != 0) & segment->cells;
         found[many] = (Candidate){k, cells};
         many += cells != 0;
     }
@@ -332,13 +334,14 @@ static int64_t cells_along(const Axis *axis) { return axis->cell[axis->stop - 1]
 
 /* Room for depths; none where every voxel is picked, or where there is no memory: then every class is a candidate. */
 static int opened(const Export *export, Depths *depths) {
-    int64_t width = (export->length + 2 * SEGMENT) / SEGMENT * SEGMENT, rows = 2 * export->classes;
-    *depths = (Depths){0, 0, 0, width, -1, {-1, -1}};
+    int64_t width = (export->length + 2 * SEGMENT) / SEGMENT * SEGMENT, each = export->classes * width, rows = KEPT / (2 * each);
+    rows = rows < 2 ? 2 : smaller(rows, 16);
+    *depths = (Depths){0, 0, 0, width, rows, -1, 0, 0};
     if (!export->x.share && !export->y.share && !export->z.share) return 0;
-    depths->most = calloc((2 * rows + 1) * width + SEGMENT + 1, sizeof(Half));
+    depths->most = calloc(2 * rows * each + width, sizeof(Half));
     if (!depths->most) return 0;
-    depths->least = depths->most + rows * width;
-    depths->bound = depths->least + rows * width;
+    depths->least = depths->most + rows * each;
+    depths->bound = depths->least + rows * each;
     return 1;
 }
 

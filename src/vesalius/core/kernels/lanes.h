@@ -34,11 +34,6 @@ static inline void rival(Reals *best, Wholes *label, Reals value, Wholes number)
     *label = _mm512_mask_mov_epi32(*label, above, number);
 }
 
-/* Ones where `value` is above `limit`, else zeros. */
-static inline Wholes above(Reals value, Reals limit) {
-    return _mm512_maskz_set1_epi32(_mm512_cmp_ps_mask(value, limit, _CMP_GT_OQ), 1);
-}
-
 /* Whether all of `values` lie between -`limit` and `limit`; not a number does not. */
 static inline int within(Reals values, float limit) {
     return _mm512_cmp_ps_mask(_mm512_abs_ps(values), _mm512_set1_ps(limit), _CMP_LT_OQ) == 0xFFFF;
@@ -95,10 +90,6 @@ static inline void rival(Reals *best, Wholes *label, Reals value, Wholes number)
     __m256 above = _mm256_cmp_ps(value, *best, _CMP_GT_OQ);
     *best = _mm256_blendv_ps(*best, value, above);
     *label = _mm256_blendv_epi8(*label, number, _mm256_castps_si256(above));
-}
-
-static inline Wholes above(Reals value, Reals limit) {
-    return _mm256_srli_epi32(_mm256_castps_si256(_mm256_cmp_ps(value, limit, _CMP_GT_OQ)), 31);
 }
 
 static inline int within(Reals values, float limit) {

@@ -82,9 +82,9 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def without_kernels() -> bool:
-    """Whether `$VESALIUS_KERNELS` is "off": torch alone then computes what the kernels would (core/kernels)."""
-    return os.environ.get("VESALIUS_KERNELS") == "off"
+def wished_kernels() -> str:
+    """`$VESALIUS_KERNELS`: "off" for torch alone, or the name of a library of kernels (core/kernels); empty for the fastest."""
+    return os.environ.get("VESALIUS_KERNELS", "")
 
 
 def share_processors() -> None:

@@ -1,6 +1,7 @@
 """Kernels in C: made where there is a compiler, found where they are of these sources and for this processor, and left alone elsewhere."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 from vesalius.core import kernels
 from vesalius.core.kernels import build as building
-from vesalius.core.settings import without_kernels
+from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
@@ -28,8 +29,8 @@ def folder(tmp_path_factory):
 
 @compiled
 def test_where_there_is_a_compiler_the_kernels_of_these_sources_are_in_use():
-    if without_kernels():
-        pytest.skip("VESALIUS_KERNELS=off")
+    if wished_kernels():
+        pytest.skip("VESALIUS_KERNELS says which")
     assert kernels.in_use() != "none", f"make them: {sys.executable} -m vesalius.core.kernels.build"
 
 
@@ -79,8 +80,19 @@ def test_nothing_is_made_without_a_compiler(tmp_path, monkeypatch):
 
 def test_off_is_off():
     code = "from vesalius.core.kernels import in_use, kernel; print(in_use(), kernel('in_shares', 'ppii'))"
-    found = subprocess.run([sys.executable, "-c", code], env={"VESALIUS_KERNELS": "off"}, capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", code], env={**os.environ, "VESALIUS_KERNELS": "off"}, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["none", "None"]
+
+
+@compiled
+def test_one_can_be_wished_for(folder):
+    assert kernels.find(folder, wished="plain")[0] == "plain"
+
+
+def test_a_wish_that_nobody_knows_is_refused():
+    code = "from vesalius.core.kernels import in_use; in_use()"
+    made = subprocess.run([sys.executable, "-c", code], env={**os.environ, "VESALIUS_KERNELS": "avx51"}, capture_output=True, text=True, check=False)
+    assert made.returncode and "VESALIUS_KERNELS: Unknown library of kernels 'avx51'" in made.stderr and "avx512" in made.stderr
 
 
 def test_an_unknown_kernel_is_none():

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from vesalius.core.settings import without_kernels
+from vesalius.core.errors import UsageError, suggest
+from vesalius.core.settings import wished_kernels
 
 FOLDER = Path(__file__).parent
 KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
@@ -47,12 +48,13 @@ def features() -> frozenset[str]:
     return frozenset(next((line.split(":")[1].split() for line in lines if line.startswith("flags")), []))
 
 
-def find(folder: Path) -> tuple[str, ctypes.CDLL] | None:
-    """The fastest library in `folder` that this processor can run, and its name; None where none was made of the sources beside it."""
+def find(folder: Path, *, wished: str = "") -> tuple[str, ctypes.CDLL] | None:
+    """The fastest library in `folder` that this processor can run, or the one that is `wished`, and its name; None where it was not made of
+    the sources beside it."""
     made_of = print_of(folder)
     for name, needs in NEEDS.items():
         path = folder / f"kernels_{name}_{made_of}.so"
-        if path.is_file() and needs <= features():
+        if wished in ("", name) and path.is_file() and needs <= features():
             try:
                 return name, ctypes.CDLL(str(path))
             except OSError:  # of another kind of machine
@@ -62,8 +64,11 @@ def find(folder: Path) -> tuple[str, ctypes.CDLL] | None:
 
 @cache
 def library() -> tuple[str, ctypes.CDLL] | None:
-    """What `find` finds beside this file; None also where VESALIUS_KERNELS=off says to do without."""
-    return None if without_kernels() or not sys.platform.startswith("linux") else find(FOLDER)
+    """What `find` finds beside this file; `VESALIUS_KERNELS` wishes for one of them by name, or for none with "off"."""
+    wished = wished_kernels()
+    if wished not in ("", "off", *NEEDS):
+        raise UsageError(f"VESALIUS_KERNELS: {suggest(wished, ('off', *NEEDS), 'library of kernels')}")
+    return None if wished == "off" or not sys.platform.startswith("linux") else find(FOLDER, wished=wished)
 
 
 def in_use() -> str:

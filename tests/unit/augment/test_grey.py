@@ -1,7 +1,5 @@
 """Changes of grey value by the kernels of every library that this processor can run, beside the same formulas in torch."""
 
-import ctypes
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from vesalius.augment import AUGMENT, Augment, Composed, Frame, _grey, stacked
 from vesalius.core import kernels
 from vesalius.data.batch import Batch, Kind
 
-BUILT = [name for name, needs in kernels.NEEDS.items() if (kernels.FOLDER / f"kernels_{name}.so").is_file() and needs <= kernels.features()]
+BUILT = [name for name in kernels.NEEDS if kernels.find(kernels.FOLDER, wished=name)]
 PICTURES = [(1, 1), (1, 9), (7, 1), (33, 17), (40, 16), (5, 70), (2, 300)]
 VOLUMES = [(1, 1, 1), (2, 3, 5), (9, 8, 7), (17, 16, 33), (1, 4, 40), (40, 5, 3), (3, 20, 15)]
 NAMES = ["bias_field", "blur", "brightness", "channel_dropout", "contrast", "gamma", "gamma_inverted", "low_resolution", "noise"]
@@ -19,9 +17,7 @@ NAMES = ["bias_field", "blur", "brightness", "channel_dropout", "contrast", "gam
 @pytest.fixture(params=BUILT or [pytest.param("", marks=pytest.mark.skip("No kernels: python -m vesalius.core.kernels.build"))])
 def built(request, monkeypatch):
     """Kernels of one library."""
-    found = ctypes.CDLL(str(kernels.FOLDER / f"kernels_{request.param}.so"))
-    if ctypes.c_char_p.in_dll(found, "kernels_made_of").value != kernels.print_of().encode():
-        pytest.skip("Kernels of other sources: python -m vesalius.core.kernels.build")
+    _, found = kernels.find(kernels.FOLDER, wished=request.param)
 
     def kernel(name, kinds):
         function = getattr(found, name)

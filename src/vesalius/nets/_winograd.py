@@ -35,8 +35,9 @@ def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
 
 def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether `layer` should be given the maps (B, C, *S) beside each other here."""
-    x, weight, sides = maps[0], layer.weight, layer.kernel_size
-    if tracing() or kernels() is None or not torch.is_autocast_enabled("cpu") or weight.dtype != torch.float32:
+    x, sides = maps[0], layer.kernel_size
+    weight = layer._parameters.get("weight")  # none where it is parametrised: some move on whenever they are looked at
+    if tracing() or kernels() is None or not torch.is_autocast_enabled("cpu") or weight is None or weight.dtype != torch.float32:
         return False
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and {*layer.stride, *layer.dilation} == {1}
     same = sides in SIDES and layer.padding == tuple(side // 2 for side in sides)

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from vesalius.nets._blocks import EXACT, NORM, ConvBlock, Up, normalised
+from vesalius.nets._blocks import CONV, EXACT, NORM, ConvBlock, Up, normalised
 from vesalius.nets._together import learning, widened
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -140,3 +141,25 @@ def test_maps_are_worked_on_here_only_where_that_pays() -> None:
     assert learning(x) and not learning(x.detach()) and not learning(x.float()) and not learning(x.contiguous())
     with torch.no_grad():
         assert not learning(x)
+
+
+class Counted(nn.Module):
+    """A weight that counts how often it is looked at, as spectral normalisation moves on with every look."""
+
+    looks = 0
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.looks += 1
+        return weight
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_weight_that_is_parametrised_is_looked_at_once(ndim: int, bf16: bool) -> None:
+    layer, seen = CONV[ndim](16, 16, 3, padding=1), Counted()
+    parametrize.register_parametrization(layer, "weight", seen)
+    x = torch.randn(2, 16, *[12] * ndim).contiguous(memory_format=LAYOUT[ndim])
+    before = seen.looks
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        layer(x.bfloat16() if bf16 else x)
+    assert seen.looks == before + 1

@@ -78,10 +78,15 @@ def test_nothing_is_made_without_a_compiler(tmp_path, monkeypatch):
     assert kernels.find(tmp_path) is None
 
 
+def python(code, wished):
+    """A process of its own with VESALIUS_KERNELS."""
+    variables = {**os.environ, "VESALIUS_KERNELS": wished}
+    return subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+
+
 def test_off_is_off():
     code = "from vesalius.core.kernels import in_use, kernel; print(in_use(), kernel('in_shares', 'ppii'))"
-    found = subprocess.run([sys.executable, "-c", code], env={**os.environ, "VESALIUS_KERNELS": "off"}, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["none", "None"]
+    assert python(code, "off").stdout.split() == ["none", "None"]
 
 
 @compiled
@@ -91,7 +96,7 @@ def test_one_can_be_wished_for(folder):
 
 def test_a_wish_that_nobody_knows_is_refused():
     code = "from vesalius.core.kernels import in_use; in_use()"
-    made = subprocess.run([sys.executable, "-c", code], env={**os.environ, "VESALIUS_KERNELS": "avx51"}, capture_output=True, text=True, check=False)
+    made = python(code, "avx51")
     assert made.returncode and "VESALIUS_KERNELS: Unknown library of kernels 'avx51'" in made.stderr and "avx512" in made.stderr
 
 

@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #endif
 
+#pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are handed over does not matter: all of this is inlined */
+
 enum { WIDTH = 16 };
 
 typedef float Floats __attribute__((vector_size(WIDTH * 4)));

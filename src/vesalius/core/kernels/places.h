@@ -131,7 +131,8 @@ TAKE(take_2, uint16_t)
 TAKE(take_4, uint32_t)
 TAKE(take_8, uint64_t)
 
-static inline void take(const void *from, const int32_t *at, void *out, int64_t count, int64_t size, int beyond) {
+/* Apart from whoever calls it: inlined it takes registers from what is around it (1.03 times as long along the axes). */
+static __attribute__((noinline)) void take(const void *from, const int32_t *at, void *out, int64_t count, int64_t size, int beyond) {
     if (size == 1)
         take_1(from, at, out, count, beyond);
     else if (size == 2)

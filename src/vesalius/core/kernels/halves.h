@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #endif
 
+#pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are handed over does not matter: all of this is inlined */
+
 enum { WIDTH = 16 };
 
 typedef float Floats __attribute__((vector_size(WIDTH * 4)));
@@ -59,23 +61,11 @@ INLINE void narrowed_together(uint16_t *into, Floats even, Floats odd) {
 #endif
 }
 
-INLINE Floats read(const float *from) {
-    Floats value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
 static inline float single(uint16_t half) {
     uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
-}
-
-static inline uint16_t halved(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return value != value ? 0x7fc0 : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 #endif

@@ -245,6 +245,7 @@ static inline __attribute__((always_inline)) void labelled(const Export *export,
     Wholes places = wholes(block->place), label[2][2];
     Reals shares = reals(block->share), best[2][2], corner[2][2];
     Half spare[2 * LANES + 1] = {0};
+    if (many < 1) return; /* which the largest class forbids, and the compiler does not know */
     for (int64_t k = 0; k < many; k++) {
         for (int i = 0; i <= mix.x; i++)
             for (int j = 0; j <= mix.y; j++)

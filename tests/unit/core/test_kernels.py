@@ -10,6 +10,7 @@ import pytest
 
 from vesalius.core import kernels
 from vesalius.core.kernels import build as building
+from vesalius.core.errors import UsageError
 from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -55,6 +56,16 @@ def test_libraries_of_other_sources_are_left_alone(folder, tmp_path):
 
 
 @compiled
+def test_libraries_of_other_sources_are_told(folder, tmp_path, monkeypatch):
+    place = shutil.copytree(folder, tmp_path / "other")
+    (place / "parallel.c").write_text("/* changed */\n")
+    monkeypatch.setattr(kernels, "FOLDER", place)
+    monkeypatch.setattr(kernels, "print_of", lambda of=place, known=kernels.print_of: known(of))
+    with pytest.warns(UserWarning, match=r"of other sources .* -m vesalius\.core\.kernels\.build"):
+        assert kernels.library.__wrapped__() is None
+
+
+@compiled
 def test_a_library_of_another_system_is_left_alone(folder, tmp_path):
     for name in ("parallel.c", "parallel.h"):
         shutil.copy(folder / name, tmp_path)
@@ -92,6 +103,13 @@ def test_off_is_off():
 @compiled
 def test_one_can_be_wished_for(folder):
     assert kernels.find(folder, wished="plain")[0] == "plain"
+
+
+def test_a_wish_that_cannot_be_had_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
+    monkeypatch.setenv("VESALIUS_KERNELS", "plain")
+    with pytest.raises(UsageError, match="VESALIUS_KERNELS asks for plain"):
+        kernels.library.__wrapped__()
 
 
 def test_a_wish_that_nobody_knows_is_refused():

@@ -10,6 +10,7 @@ A kernel takes addresses of memory and plain numbers; whoever calls it sees to t
 import ctypes
 import hashlib
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -68,7 +69,16 @@ def library() -> tuple[str, ctypes.CDLL] | None:
     wished = wished_kernels()
     if wished not in ("", "off", *NEEDS):
         raise UsageError(f"VESALIUS_KERNELS: {suggest(wished, ('off', *NEEDS), 'library of kernels')}")
-    return None if wished == "off" or not sys.platform.startswith("linux") else find(FOLDER, wished=wished)
+    if wished == "off" or not sys.platform.startswith("linux"):
+        return None
+    found = find(FOLDER, wished=wished)
+    if found is None and wished:
+        raise UsageError(f"VESALIUS_KERNELS asks for {wished}, which was not made of these sources or is not for this processor. Make it: "
+                         f"{sys.executable} -m vesalius.core.kernels.build")  # fmt: skip
+    if found is None and (others := [path.name for path in FOLDER.glob("kernels_*.so") if print_of() not in path.name]):
+        warnings.warn(f"{FOLDER / others[0]} is of other sources than those beside it, so torch does the work and takes longer. "
+                      f"Make it again: {sys.executable} -m vesalius.core.kernels.build", stacklevel=2)  # fmt: skip
+    return found
 
 
 def in_use() -> str:

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from vesalius.core import kernels
-from vesalius.core.kernels import build as building
 from vesalius.core.errors import UsageError
+from vesalius.core.kernels import build as building
 from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)

@@ -20,7 +20,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
-from types import MappingProxyType
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -111,13 +110,6 @@ def peak_bytes() -> int:
     lines = status.read_text().splitlines() if status.exists() else []
     held = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), getrusage(RUSAGE_SELF).ru_maxrss)
     return held * 1024
-
-
-def resident_bytes() -> int:
-    """The memory that this process holds now (Linux; 0 elsewhere)."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return 1024 * next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
 
 
 def forget_peak() -> None:
@@ -229,16 +221,14 @@ def takes_a_side(parser: argparse.ArgumentParser, sides: Mapping[str, Callable[[
     parser.add_argument("--labels", type=Path, help=argparse.SUPPRESS)
 
 
-def took_a_side(options: argparse.Namespace, sides: Mapping[str, Callable[[Any], Callable[[], Any]]],
-                *, more: Mapping[str, Any] = MappingProxyType({})) -> bool:  # fmt: skip
-    """Whether this is such a process; if so its side is timed, its labels are saved, and the turn is said, with what is in `more` then."""
+def took_a_side(options: argparse.Namespace, sides: Mapping[str, Callable[[Any], Callable[[], Any]]]) -> bool:
+    """Whether this is such a process; if so its side is timed, its labels are saved, and the turn is said."""
     if not options.side:
         return False
     import numpy as np
 
     turn, labels = timed(sides[options.side](options))
     np.save(options.labels, labels)
-    turn.more.update(more)
     print(said(turn))
     return True
 

@@ -4,8 +4,8 @@ Resize + argmax.
     python benchmarks/logits.py [--grid 80 80 80] [--shape 120 120 120] [--classes 25 100] [--rounds 2] [--smooth]
 
 Every turn is a fresh process on one thread, of which only the export is timed; peak memory is that of the whole process (interpreter,
-torch and logits included, ours as much as theirs); the check also has it without what a process held after its imports. The others get
-all logits in memory, as their own inference leaves them (nnU-Net in half precision, MONAI in float32). Ours gets them tile by tile,
+torch and logits included, ours as much as theirs); the check also has it without that of a process that exports a tiny volume. The others
+get all logits in memory, as their own inference leaves them (nnU-Net in half precision, MONAI in float32). Ours gets them tile by tile,
 because that is how it works: from a network that makes the logits of the tile it is asked for, and the making is timed with it. nnU-Net's
 export is its own function with the settings of its default plans (order 1). The check is the share of equal labels. Logits are rough:
 every class is a product of waves, and in most places several are nearly as large as the largest. `--smooth` has them as a trained network
@@ -20,9 +20,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, child, in_processes, keep, resident_bytes, rows, takes_a_side, took_a_side
+from _side_by_side import OURS, child, in_processes, keep, rows, takes_a_side, took_a_side
 
-STARTED = {}  # bytes that a side's process holds once it has imported what it needs, before there are logits
+TINY = ("--grid", 8, 8, 8, "--shape", 12, 12, 12)  # a volume whose peak is what a process needs whatever it exports
 
 
 class Fields:
@@ -80,17 +80,12 @@ def fields(options):
     return Fields(options.classes[0], options.grid, smooth=options.smooth)
 
 
-def started():
-    STARTED["started"] = resident_bytes()
-
-
 def ours(options):
     import torch
 
     from vesalius.engine.stream import stream_labels
     from vesalius.engine.tiles import Tiling
 
-    started()
     net, source = network(fields(options)), Places(options.grid)
     tiling = Tiling(tuple(-(-side // 2) for side in options.grid), overlap=0)  # every voxel once, as the others get it
     torch.set_num_threads(1)
@@ -103,7 +98,6 @@ def nnunet(options):
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-    started()
     logits = torch.from_numpy(fields(options).region((slice(None),) * 3)).half()
     resample = partial(resample_data_or_seg_to_shape, is_seg=False, order=1, order_z=0, force_separate_z=None)
     plans = SimpleNamespace(transpose_forward=[0, 1, 2], transpose_backward=[0, 1, 2])
@@ -121,7 +115,6 @@ def monai(options):
     from monai.transforms import AsDiscrete, Resize
 
     torch.set_num_threads(1)
-    started()
     logits = torch.from_numpy(fields(options).region((slice(None),) * 3))
     resize, decide = Resize(tuple(options.shape), mode="trilinear", align_corners=False), AsDiscrete(argmax=True)
     return lambda: decide(resize(logits))[0].numpy().astype(np.uint8)
@@ -133,12 +126,15 @@ SIDES = {OURS: ours, "nnU-Net": nnunet, "MONAI": monai}
 def compare(classes, options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--smooth"] * options.smooth + ["--grid", *options.grid, "--shape", *options.shape, "--classes", classes]
-        commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
-        turns = in_processes(commands, rounds=options.rounds)
+        words = ["--smooth"] * options.smooth + ["--classes", classes]
+        sizes = {TINY: 1, ("--grid", *options.grid, "--shape", *options.shape): options.rounds}
+        floors, turns = (
+            in_processes({name: child(__file__, "--side", name, "--labels", paths[name], *words, *size) for name in SIDES}, rounds=rounds)
+            for size, rounds in sizes.items()
+        )
         labels = {name: np.load(path) for name, path in paths.items()}
-    own = {name: statistics.median(turn.peak - turn.more["started"] for turn in turns[name]) for name in SIDES}
-    check = {name: f"{100 * np.mean(labels[OURS] == found):.3f} % equal labels; peak beyond what was imported {own[OURS] / 2**20:,.0f} and "
+    own = {name: statistics.median(turn.peak for turn in turns[name]) - floors[name][0].peak for name in SIDES}
+    check = {name: f"{100 * np.mean(labels[OURS] == found):.3f} % equal labels; peak beyond that of 8 x 8 x 8 {own[OURS] / 2**20:,.0f} and "
                    f"{own[name] / 2**20:,.0f} MiB: {own[name] / own[OURS]:.1f} times" for name, found in labels.items()}  # fmt: skip
     sides = " from ".join(" x ".join(map(str, of)) for of in (options.shape, options.grid))
     kind = ", smooth" * options.smooth
@@ -154,7 +150,7 @@ def main():
     parser.add_argument("--smooth", action="store_true", help="logits like those of a trained network")
     takes_a_side(parser, SIDES)
     options = parser.parse_args()
-    if took_a_side(options, SIDES, more=STARTED):
+    if took_a_side(options, SIDES):
         return
     keep("logits", [row for k in options.classes for row in compare(k, options)], title="Export: class logits to labels on the scan's grid")
 

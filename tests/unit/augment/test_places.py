@@ -202,3 +202,21 @@ def test_a_composition_gives_the_same_with_and_without(monkeypatch, patch, outsi
     there = composed(batch, list(range(40)))
     torch.testing.assert_close(here["image"], there["image"], rtol=0, atol=5e-5)
     assert (here["mask"] != there["mask"]).float().mean() < 1e-3
+
+
+def test_what_is_not_of_one_batch_goes_by_torch():
+    source, out, eye = torch.zeros(2, 1, 6, 7), torch.empty(2, 1, 5, 5), torch.eye(3).double()
+    other, field = Shown(torch.zeros(2, 1, 5, 7), torch.empty(2, 1, 5, 5), nearest=False), torch.zeros(2, 5, 4)
+    many = functools.partial(show, spacing=(1.0, 1.0), outside="zeros")
+    one = Shown(source, out, nearest=False)
+    assert many([one], [eye, eye], [None, None])
+    assert not many([one], [eye], [None]) and not many([one], [eye, eye], [None]) and not many([one, other], [eye, eye], [None, None])
+    assert not many([one], [eye, eye], [None, field])
+    assert not many([Shown(source, torch.empty(2, 1, 8, 5), nearest=False)], [eye, eye], [None, None])
+    assert not many([Shown(source, torch.empty(2, 3, 5, 5), nearest=False)], [eye, eye], [None, None])
+    assert not many([Shown(source.clone().requires_grad_(), out, nearest=False)], [eye, eye], [None, None])
+
+
+def test_a_batch_of_no_samples_stays_one():
+    batch = Batch({"image": torch.zeros(0, 1, 9, 9)}, {"image": Kind.IMAGE})
+    assert Composed(Augment(), (8, 8), (1.0, 1.0))(batch, [])["image"].shape == (0, 1, 8, 8)

@@ -19,7 +19,7 @@ LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 def channels_together(x: Tensor) -> bool:
     """Whether the channels of a voxel of `x` (B, C, *S) lie together in the memory of a processor."""
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=LAYOUT[x.ndim])
+    return x.device.type == "cpu" and x.ndim in LAYOUT and x.is_contiguous(memory_format=LAYOUT[x.ndim])
 
 
 def widened(x: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ def add(sums: Tensor, logits: Tensor, weights: Sequence[Tensor], *, exclusive: b
     """`logits` (K, *box) times the product of `weights`, one line for each axis, added to `sums`; put there where there are none. False
     where one of them is not finite or beyond `limit`."""
     call = adds()
-    assert call is not None and sums.stride(-1) == 1 and sums.shape == logits.shape and sums.dtype == torch.float16
+    assert call is not None and sums.shape == logits.shape and sums.dtype == torch.float16
+    if not sums.numel():
+        return True
+    assert sums.stride(-1) == 1
     logits = logits if logits.dtype in TYPES else logits.float()
     lines = [torch.ones(1)] * (AXES - len(weights)) + [line.contiguous() for line in weights]
     addresses = [line.data_ptr() if len(weights) else 0 for line in lines]
@@ -55,6 +58,8 @@ def add(sums: Tensor, logits: Tensor, weights: Sequence[Tensor], *, exclusive: b
              TYPES[logits.dtype], int(exclusive)]  # fmt: skip
     tile, beyond = np.array(words, np.int64), np.ones(1, np.int64)
     call(tile.ctypes.data, limit, threads(logits.numel()), beyond.ctypes.data)
+    if beyond[0] == 2:
+        raise MemoryError("There is no memory left to add logits to the sums of a volume.")
     return not beyond[0]
 
 

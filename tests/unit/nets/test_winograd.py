@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vesalius.core.errors import VesaliusError
 from vesalius.nets import _blocks, _winograd
 from vesalius.nets._blocks import CONV, convolution
 from vesalius.nets._together import LAYOUT
@@ -187,3 +188,28 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
     for one, two, of in zip(here, there, truth, strict=True):
         away = [float((side - of).norm() / of.norm()) for side in (one, two)]
         assert away[0] < max(2.5 * away[1], 2**-7)
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_maps_of_other_channels_are_refused(channels: int) -> None:
+    x = together(torch.randn(1, 32, 8, 8, 8))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), pytest.raises(VesaliusError, match=f"Expected {channels} channels.*got 32"):
+        CONV[3](channels, 16, 3, padding=1)(x)
+
+
+def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
+    x, layer = together(torch.randn(2, 16, 8, 8, 8)), CONV[3](32, 16, 3, padding=1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert suits([x, x], layer)
+        assert not suits([x, x[:1]], layer) and not suits([x, x[..., :6].contiguous(memory_format=torch.channels_last_3d)], layer)
+        assert not suits([together(torch.randn(16, 16, 8, 8))], layer) and not suits([nn.Parameter(x), x], layer)
+        assert CONV[2](16, 16, 3, padding=1)(torch.randn(16, 32, 32).bfloat16()).shape == (16, 32, 32)
+
+
+def test_where_there_is_no_memory_that_is_told() -> None:
+    made, strides, bias, grad, many = _winograd.kernels(), torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16), 2**44
+    assert made is not None
+    with pytest.raises(MemoryError, match="patch.size"):
+        _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)
+    with pytest.raises(MemoryError, match="patch.size"):
+        _winograd.run(made[2], None, None, grad.data_ptr(), None, strides.data_ptr(), bias.data_ptr(), many, 0, 16, 1, 1, 2, 2, 1, 1)

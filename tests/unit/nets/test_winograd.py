@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from vesalius.core.errors import VesaliusError
 from vesalius.nets import _blocks, _winograd
@@ -213,3 +215,25 @@ def test_where_there_is_no_memory_that_is_told() -> None:
         _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)
     with pytest.raises(MemoryError, match="patch.size"):
         _winograd.run(made[2], None, None, grad.data_ptr(), None, strides.data_ptr(), bias.data_ptr(), many, 0, 16, 1, 1, 2, 2, 1, 1)
+
+
+@pytest.mark.parametrize("way", ["written down", "counted", "differentiated"])
+def test_where_torch_watches_it_sees_its_own_layers(way: str) -> None:
+    net, x = UNet(2, 1, 2, channels=(16, 32)).to(memory_format=torch.channels_last), together(torch.randn(1, 1, 32, 32)).float()
+
+    def answer(image: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            made: Tensor = net(image)
+        return made.float().square().mean()
+
+    if way == "written down":
+        with torch.no_grad():
+            written = make_fx(answer)(x)
+            assert str(written.graph).count("aten.convolution") >= 4
+            assert written(2 * x) == pytest.approx(answer(2 * x).item(), rel=0.05)
+    elif way == "counted":
+        with FlopCounterMode(display=False) as seen, torch.no_grad():
+            answer(x)
+        assert seen.get_total_flops() > 2 * 32 * 32 * 9 * (16 + 16 * 16)  # of the first two convolutions alone
+    else:
+        assert torch.isfinite(torch.func.grad(answer)(x)).all()

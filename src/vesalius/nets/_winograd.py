@@ -168,7 +168,8 @@ def by_torch(grad: Tensor, weight: Tensor, maps: Sequence[Tensor], *, biased: bo
 def winograd(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> Tensor:
     """What `layer` gives of maps that it `suits`, with a gradient where one is wanted."""
     if sum(widths(maps)) != layer.in_channels:
-        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {' + '.join(str(one.shape[1]) for one in maps)}.")
+        found = " + ".join(str(one.shape[1]) for one in maps)
+        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {found}. Does the image have the planned ones?")
     if not torch.is_grad_enabled():
         return convolved(maps, layer.weight, layer.bias)
     with_gradient: Callable[..., Tensor] = Convolved.apply

@@ -195,8 +195,9 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("channels", [16, 64])
 def test_maps_of_other_channels_are_refused(channels: int) -> None:
     x = together(torch.randn(1, 32, 8, 8, 8))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), pytest.raises(VesaliusError, match=f"Expected {channels} channels.*got 32"):
-        CONV[3](channels, 16, 3, padding=1)(x)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(VesaliusError, match=f"Expected {channels} channels for a convolution; got 32"):
+            CONV[3](channels, 16, 3, padding=1)(x)
 
 
 def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
@@ -211,9 +212,9 @@ def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
 def test_where_there_is_no_memory_that_is_told() -> None:
     made, strides, bias, grad, many = _winograd.kernels(), torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16), 2**44
     assert made is not None
-    with pytest.raises(MemoryError, match="patch.size"):
+    with pytest.raises(MemoryError, match="no memory"):
         _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)
-    with pytest.raises(MemoryError, match="patch.size"):
+    with pytest.raises(MemoryError, match="no memory"):
         _winograd.run(made[2], None, None, grad.data_ptr(), None, strides.data_ptr(), bias.data_ptr(), many, 0, 16, 1, 1, 2, 2, 1, 1)
 
 

@@ -1,6 +1,6 @@
-/* Logits of a tile added to the sums of a volume, weighed by a product of three lines, as engine/rolling.py says: float16 sums (classes, x, y, z)
-   of how far a class is below the largest of its voxel. Tiles come as a network leaves them, float32 or bfloat16, classes before voxels or
-   behind them. */
+/* Logits of a tile added to the sums of a volume, weighed by a product of three lines, as engine/rolling.py says (called by engine/cells.py):
+   float16 sums (classes, x, y, z) of how far a class is below the largest of its voxel. Tiles come as a network leaves them, float32 or
+   bfloat16, classes before voxels or behind them. */
 #include "lanes.h"
 #include "parallel.h"
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* Convolutions of kernels of 3 x 3 and 3 x 3 x 3 by Winograd's minimal filtering (Lavin & Gray 2016, arXiv:1509.09308) on processors that
    multiply bf16. Along the last two axes a tile of 2 x 2 outputs is made of 4 x 4 inputs: both are sums of few, and between them 16 products
-   take the place of 36. Along the first axis of a volume the kernel is taken as it is.
+   take the place of 36. Along the first axis of a volume the kernel is taken as it is (nets/_winograd.py).
 
    Maps (B, D, H, W, C) in bf16, the channels of a voxel together and in blocks of 16. The tiles of a plane are counted row after row; some
    of them in a row are worked on together, through all planes: what their inputs give is kept for as many planes as the kernel sees. */

@@ -1,7 +1,7 @@
 /* The gradient of the weights of the convolutions in winograd.c, by the same sums: what 4 x 4 inputs of a tile give times what the 2 x 2
    gradients of its outputs give, at each of 16 points, summed over all tiles. Products are taken of two tiles at once.
 
-   Tiles are counted as there. Some of them are worked on together, a few planes at a time. */
+   Maps lie and tiles are counted as there. Some of them are worked on together, a few planes at a time (nets/_winograd.py). */
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include "parallel.h"
 #include "winograd.h"

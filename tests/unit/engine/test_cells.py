@@ -221,3 +221,11 @@ def test_where_there_is_no_memory_that_is_told(monkeypatch):
     monkeypatch.setattr(cells, "adds", lambda: huge)
     with pytest.raises(MemoryError, match="no memory"):
         cells.add(torch.zeros(3, 4, 5, 6).half(), torch.zeros(3, 4, 5, 6), [], exclusive=True, limit=LIMIT)
+
+
+def test_logits_of_another_device_or_number_of_classes_are_not_read():
+    sums = torch.zeros(3, 4, 5, 6).half()
+    with pytest.raises(NotImplementedError):  # they are brought here, and there are none
+        cells.add(sums, torch.zeros(3, 4, 5, 6, device="meta"), [], exclusive=True, limit=LIMIT)
+    with pytest.raises(VesaliusError, match="as many classes as of the first"):
+        cells.add(sums, torch.zeros(1, 4, 5, 6), [], exclusive=True, limit=LIMIT)

@@ -34,7 +34,7 @@ def contrast(sample: Tensor, factors: Tensor) -> bool:
 def gamma(sample: Tensor, powers: Tensor, *, inverted: bool) -> bool:
     """Bend each channel by its power (C,), mean and deviation kept."""
     bend, powers = kernel("grey_gamma", "ppiii"), _numbers(powers)
-    if bend is None:
+    if bend is None or powers.shape != (len(sample),):
         return False
     bend(sample.data_ptr(), powers.data_ptr(), len(sample), sample.numel() // len(sample), inverted)
     return True
@@ -43,7 +43,7 @@ def gamma(sample: Tensor, powers: Tensor, *, inverted: bool) -> bool:
 def noise(sample: Tensor, table: Tensor, *, seed: int, deviation: float) -> bool:
     """Add `deviation` times entries of the `table` (65,536,), each named by 16 bits of numpy's PCG64."""
     add = kernel("grey_noise", "ppiif")
-    if add is None:
+    if add is None or table.shape != (2**16,):
         return False
     add(sample.data_ptr(), table.data_ptr(), seed, sample.numel(), deviation)
     return True
@@ -52,7 +52,7 @@ def noise(sample: Tensor, table: Tensor, *, seed: int, deviation: float) -> bool
 def blur(sample: Tensor, sigma: Tensor, *, radius: int) -> bool:
     """Blur each channel by its sigma (C, n) voxels, cut at `radius`, where it is not 0; edges repeat."""
     smooth, sigma = kernel("grey_blur", "pppiiiiii"), _numbers(sigma)
-    if smooth is None or radius > WIDEST:
+    if smooth is None or radius > WIDEST or sigma.shape != (len(sample), sample.ndim - 1):
         return False
     planes, rows, columns = _sides(sample)
     spare = torch.empty((2 * radius + 1) * rows * columns + rows * (columns + 2 * radius))
@@ -64,7 +64,8 @@ def blur(sample: Tensor, sigma: Tensor, *, radius: int) -> bool:
 def coarsen(sample: Tensor, sizes: Sequence[Sequence[int]]) -> bool:
     """Show each channel as it looks on a grid of its own size, none finer than the sample."""
     lose, sides = kernel("grey_coarsen", "pppiiii"), sample.shape[1:]
-    if lose is None or any(size > side for one in sizes for size, side in zip(one, sides, strict=True)):
+    none_finer = all(1 <= size <= side for one in sizes for size, side in zip(one, sides, strict=True))
+    if lose is None or len(sizes) != len(sample) or not none_finer:
         return False
     wanted = np.array([one if len(one) == 3 else (one[0], 1, one[1]) for one in sizes], np.int64)
     planes, rows, columns = _sides(sample)
@@ -87,7 +88,7 @@ def bias(sample: Tensor, coefficients: Tensor, *, strength: float) -> bool:
 
 def _each(name: str, sample: Tensor, numbers: Tensor) -> bool:
     change, numbers = kernel(name, "ppii"), _numbers(numbers)
-    if change is None:
+    if change is None or numbers.shape != (len(sample),):
         return False
     change(sample.data_ptr(), numbers.data_ptr(), len(sample), sample.numel() // len(sample))
     return True

@@ -31,7 +31,7 @@ def show(shown: Sequence[Shown], matrices: Sequence[Tensor], fields: Sequence[Te
     """Fill every `out` of a batch, each sample by its homogeneous matrix from output to input (n + 1, n + 1) and, where there is one, its
     displacement (n, *S), both millimetre-like; False, and nothing is filled, where the kernel cannot be had for these tensors."""
     filled = kernel("places", KINDS)
-    if filled is None or not all(map(_fits, shown)):
+    if filled is None or not all(map(_fits, shown)) or not _agree(shown, matrices, fields):
         return False
     axes, sides, patch = len(spacing), shown[0].source.shape[2:], shown[0].out.shape[2:]
     sources = [_dense(one.source) for one in shown]
@@ -55,12 +55,22 @@ def show(shown: Sequence[Shown], matrices: Sequence[Tensor], fields: Sequence[Te
     return True
 
 
+def _agree(shown: Sequence[Shown], matrices: Sequence[Tensor], fields: Sequence[Tensor | None]) -> bool:
+    """Whether all is of the same samples, of which there are some, and of one shape before and after."""
+    shapes = {(len(matrices), *one.source.shape[2:], *one.out.shape[2:]) for one in shown if len(one.source) == len(matrices)}
+    patch = shown[0].out.shape[2:]
+    there = all(field is None or tuple(field.shape) == (len(patch), *patch) for field in fields)
+    return len(matrices) == len(fields) > 0 and len(shapes) == 1 and all(len(one.source) == len(matrices) for one in shown) and there
+
+
 def _fits(one: Shown) -> bool:
     """Whether the kernel knows tensors of this kind."""
     source, out = one.source, one.out
     known = source.element_size() in SIZES and not source.is_complex() if one.nearest else source.dtype == torch.float32
-    sides = source.shape[2:]
-    return (known and source.dtype == out.dtype and source.device.type == "cpu" and out.is_contiguous()
+    sides, patch = source.shape[2:], out.shape[2:]
+    within = len(sides) == len(patch) and all(map(int.__ge__, sides, patch))
+    plain = source.device.type == "cpu" and not source.requires_grad and source.shape[:2] == out.shape[:2]
+    return (known and within and plain and source.dtype == out.dtype and out.is_contiguous()
             and len(sides) in (2, 3) and sides[-1] > 1 and max(sides) <= LONGEST and math.prod(sides) < LARGEST)  # fmt: skip
 
 

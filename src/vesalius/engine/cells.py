@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, kernel
 from vesalius.core.space import Array
 from vesalius.engine.lines import Line
 
 AXES = 3
+MOST = 256  # classes
 MANY = 2**16  # numbers from which on several threads share the work: less is done before they have started
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # of logits, as the kernel numbers them
 
@@ -46,8 +48,13 @@ def add(sums: Tensor, logits: Tensor, weights: Sequence[Tensor], *, exclusive: b
     """`logits` (K, *box) times the product of `weights`, one line for each axis, added to `sums`; put there where there are none. False
     where one of them is not finite or beyond `limit`."""
     call = adds()
-    assert call is not None and sums.stride(-1) == 1 and sums.shape == logits.shape and sums.dtype == torch.float16
-    logits = logits if logits.dtype in TYPES else logits.float()
+    assert call is not None and sums.dtype == torch.float16
+    if sums.shape != logits.shape:
+        raise VesaliusError(f"Expected logits {tuple(sums.shape)} of a tile, as many classes as of the first; got {tuple(logits.shape)}.")
+    if not sums.numel():
+        return True
+    assert sums.stride(-1) == 1
+    logits = logits.to(sums.device, logits.dtype if logits.dtype in TYPES else torch.float32)
     lines = [torch.ones(1)] * (AXES - len(weights)) + [line.contiguous() for line in weights]
     addresses = [line.data_ptr() if len(weights) else 0 for line in lines]
     words = [sums.data_ptr(), logits.data_ptr(), *addresses, len(sums), *_three(sums.shape[1:]),
@@ -55,6 +62,8 @@ def add(sums: Tensor, logits: Tensor, weights: Sequence[Tensor], *, exclusive: b
              TYPES[logits.dtype], int(exclusive)]  # fmt: skip
     tile, beyond = np.array(words, np.int64), np.ones(1, np.int64)
     call(tile.ctypes.data, limit, threads(logits.numel()), beyond.ctypes.data)
+    if beyond[0] == 2:
+        raise MemoryError("There is no memory left to add logits to the sums of a volume.")
     return not beyond[0]
 
 
@@ -75,7 +84,7 @@ class Rows:
 def decide(labels: Array, rows: Rows, lines: Sequence[Line], *, box: Sequence[slice], classes: int) -> None:
     """Labels uint8 (*output) of the output voxels in `box`, three axes each; `lines` lead there from the coarse grid."""
     call, done = decides(), np.zeros(1, np.int64)
-    assert call is not None and labels.ndim == AXES and labels.strides[-1] == 1
+    assert call is not None and labels.ndim == AXES and labels.strides[-1] == 1 and labels.dtype == np.uint8 and classes <= MOST
     if any(part.stop <= part.start for part in box):
         return
     shares = [line.part.ctypes.data if line.reach else 0 for line in lines]

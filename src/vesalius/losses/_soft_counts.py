@@ -41,6 +41,8 @@ def serves(logits: Tensor, target: Tensor) -> bool:
     """Whether the kernels can: there are such, nobody writes down what is computed, and all is where and what they expect."""
     if tracing() or type(logits) is not Tensor or type(target) is not Tensor:
         return False
+    if target.shape != (len(logits), 1, *logits.shape[2:]):
+        return False
     here = logits.device.type == target.device.type == "cpu" and logits.dtype == torch.bfloat16 and target.dtype == torch.uint8
     dense = logits.is_contiguous() or (logits.ndim in LAYOUT and logits.is_contiguous(memory_format=LAYOUT[logits.ndim]))
     if not (here and dense and logits.ndim > 2 and logits.numel() and logits.shape[1] <= MOST and target.is_contiguous()):

@@ -9,7 +9,7 @@ from math import gcd, prod
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.kernels import kernel
@@ -34,6 +34,8 @@ def fits(x: Tensor, layer: Norm) -> bool:
         return False
     given = [one for one in (layer.weight, layer.bias) if one is not None]
     plain = all(one.dtype == torch.float32 and one.device == x.device and one.is_contiguous() for one in given)
+    if x.ndim != (5 if isinstance(layer, nn.InstanceNorm3d) else 4) or any(one.shape != x.shape[1:2] for one in given):
+        return False  # torch says what is wrong, or that a sample is alone
     return plain and kernel(*FORWARD) is not None and kernel(*BACKWARD) is not None
 
 

@@ -11,6 +11,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Norm = nn.InstanceNorm2d | nn.InstanceNorm3d
 WIDE = 256  # channels, at which the kernels that normalise are fastest
@@ -19,7 +20,7 @@ LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 def channels_together(x: Tensor) -> bool:
     """Whether the channels of a voxel of `x` (B, C, *S) lie together in the memory of a processor."""
-    return x.device.type == "cpu" and x.is_contiguous(memory_format=LAYOUT[x.ndim])
+    return x.device.type == "cpu" and x.ndim in LAYOUT and x.is_contiguous(memory_format=LAYOUT[x.ndim])
 
 
 def widened(x: Tensor) -> Tensor:
@@ -68,8 +69,11 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
 
 
 def tracing() -> bool:
-    """Whether torch writes down what is computed: it should then see its own layers."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    """Whether torch writes down, counts or transforms what is computed (compiles, traces, `torch.func`): it should then see its own
+    layers."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        return True
+    return _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def learning(x: Tensor) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, features, kernel
 from vesalius.nets._together import LAYOUT, channels_together, tracing
 
@@ -26,8 +27,8 @@ MOST = 2  # maps that can be taken as one
 
 def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
     """Weights, convolution and the gradient of the weights in C; None where torch's own are as fast."""
-    weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppppiiiiiiiiii")
-    gradient = kernel("winograd_gradient", "ppppppiiiiiiiii")
+    weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppppiiiiiiiiiip")
+    gradient = kernel("winograd_gradient", "ppppppiiiiiiiiip")
     if "amx_bf16" in features() or weights is None or convolution is None or gradient is None:
         return None
     return weights, convolution, gradient
@@ -38,6 +39,10 @@ def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
     x, sides = maps[0], layer.kernel_size
     weight = layer._parameters.get("weight")  # none where it is parametrised: some move on whenever they are looked at
     if tracing() or kernels() is None or not torch.is_autocast_enabled("cpu") or weight is None or weight.dtype != torch.float32:
+        return False
+    here = weight.device.type == "cpu" and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    alike = all(one.ndim == weight.ndim and (len(one), *one.shape[2:]) == (len(x), *x.shape[2:]) for one in maps)
+    if not here or not alike or any(type(one) is not Tensor for one in maps):
         return False
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and {*layer.stride, *layer.dilation} == {1}
     same = sides in SIDES and layer.padding == tuple(side // 2 for side in sides)
@@ -69,6 +74,14 @@ def extent(x: Tensor, weight: Tensor) -> tuple[int, ...]:
     return len(x), *(1,) * (5 - x.ndim), *x.shape[2:], taps, torch.get_num_threads()
 
 
+def run(call: Kernel, *words: int | None) -> None:
+    """A kernel that needs memory of its own."""
+    done = torch.zeros(1, dtype=torch.int64)
+    call(*words, done.data_ptr())
+    if not done.item():
+        raise MemoryError("There is no memory left for a convolution. Make patch.size smaller.")
+
+
 def strides_of(weight: Tensor) -> Tensor:
     """How far the elements of a kernel (K, C, *sides) are apart, with or without depth."""
     near, places = weight.stride()[:2], weight.stride()[2:]
@@ -97,7 +110,7 @@ def convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Te
     points, start = transformed(weight, turned=False), None if bias is None else bias.detach().float().contiguous()
     out = torch.empty(len(x), len(weight), *x.shape[2:], dtype=x.dtype, memory_format=LAYOUT[x.ndim])
     addresses = [*both(maps), points.data_ptr(), None if start is None else start.data_ptr(), *both([out])]
-    made[1](*addresses, *widths(maps), *widths([out]), *extent(x, weight))
+    run(made[1], *addresses, *widths(maps), *widths([out]), *extent(x, weight))
     return out
 
 
@@ -106,7 +119,7 @@ def returned(grad: Tensor, weight: Tensor, maps: Sequence[Tensor]) -> list[Tenso
     made = kernels()
     assert made is not None
     points, out = transformed(weight, turned=True), [torch.empty_like(one) for one in maps]
-    made[1](*both([grad]), points.data_ptr(), None, *both(out), *widths([grad]), *widths(out), *extent(grad, weight))
+    run(made[1], *both([grad]), points.data_ptr(), None, *both(out), *widths([grad]), *widths(out), *extent(grad, weight))
     return out
 
 
@@ -117,7 +130,7 @@ def learned(maps: Sequence[Tensor], grad: Tensor, weight: Tensor) -> tuple[Tenso
     out, bias = torch.empty_like(weight), torch.empty(len(weight))
     strides = strides_of(out)
     addresses = [*both(maps), grad.data_ptr(), out.data_ptr(), strides.data_ptr(), bias.data_ptr()]
-    made[2](*addresses, *widths(maps), len(weight), *extent(grad, weight))
+    run(made[2], *addresses, *widths(maps), len(weight), *extent(grad, weight))
     return out, bias
 
 
@@ -155,6 +168,9 @@ def by_torch(grad: Tensor, weight: Tensor, maps: Sequence[Tensor], *, biased: bo
 
 def winograd(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> Tensor:
     """What `layer` gives of maps that it `suits`, with a gradient where one is wanted."""
+    if sum(widths(maps)) != layer.in_channels:
+        found = " + ".join(str(one.shape[1]) for one in maps)
+        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {found}. Does the image have the planned ones?")
     if not torch.is_grad_enabled():
         return convolved(maps, layer.weight, layer.bias)
     with_gradient: Callable[..., Tensor] = Convolved.apply

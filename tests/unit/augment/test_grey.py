@@ -190,3 +190,11 @@ def test_a_batch_is_the_same_without_kernels(built, monkeypatch, patch):
     here = composed(batch, [1, 2, 3, 4])["image"]
     monkeypatch.setattr(_grey, "kernel", lambda name, kinds: None)
     torch.testing.assert_close(here, composed(batch, [1, 2, 3, 4])["image"], rtol=1e-5, atol=1e-4)
+
+
+def test_numbers_for_other_channels_go_by_torch(built):
+    values, two = sample((5, 6)), torch.ones(2)
+    assert not _grey.scale(values, two) and not _grey.contrast(values, two) and not _grey.gamma(values, two, inverted=False)
+    assert not _grey.blur(values, torch.ones(2, 2), radius=1) and not _grey.blur(values, torch.ones(3, 3), radius=1)
+    assert not _grey.coarsen(values, [[2, 2]] * 2) and not _grey.coarsen(values, [[0, 2]] * 3)
+    assert not _grey.noise(values, torch.zeros(7), seed=1, deviation=1.0)

@@ -159,12 +159,13 @@ def test_nothing_reaches_beyond_what_it_fills(source, patch, name):
 
 
 def test_maps_that_are_no_numbers_show_something_inside():
-    source = torch.ones(1, 1, 6, 7, 20)
+    around = torch.full((1, 1, 8, 7, 20), 7.0)  # what must not be seen: it lies in memory before and behind
+    source, mask = around[:, :, 1:-1].fill_(1), around.byte()[:, :, 1:-1]
     for value in (float("nan"), float("inf"), -1e300):
         for place in ((0, 0), (2, 2), (0, 1), (1, 3)):
             matrix = torch.eye(4, dtype=torch.float64)
             matrix[place] = value
-            images, masks = shown_by([source, source.byte()], (5, 5, 18), [matrix])
+            images, masks = shown_by([source, mask], (5, 5, 18), [matrix])
             assert set(masks.unique().tolist()) <= {0, 1} and not (images > 1).any()
 
 
@@ -202,3 +203,21 @@ def test_a_composition_gives_the_same_with_and_without(monkeypatch, patch, outsi
     there = composed(batch, list(range(40)))
     torch.testing.assert_close(here["image"], there["image"], rtol=0, atol=5e-5)
     assert (here["mask"] != there["mask"]).float().mean() < 1e-3
+
+
+def test_what_is_not_of_one_batch_goes_by_torch():
+    source, out, eye = torch.zeros(2, 1, 6, 7), torch.empty(2, 1, 5, 5), torch.eye(3).double()
+    other, field = Shown(torch.zeros(2, 1, 5, 7), torch.empty(2, 1, 5, 5), nearest=False), torch.zeros(2, 5, 4)
+    many = functools.partial(show, spacing=(1.0, 1.0), outside="zeros")
+    one = Shown(source, out, nearest=False)
+    assert many([one], [eye, eye], [None, None])
+    assert not many([one], [eye], [None]) and not many([one], [eye, eye], [None]) and not many([one, other], [eye, eye], [None, None])
+    assert not many([one], [eye, eye], [None, field])
+    assert not many([Shown(source, torch.empty(2, 1, 8, 5), nearest=False)], [eye, eye], [None, None])
+    assert not many([Shown(source, torch.empty(2, 3, 5, 5), nearest=False)], [eye, eye], [None, None])
+    assert not many([Shown(source.clone().requires_grad_(), out, nearest=False)], [eye, eye], [None, None])
+
+
+def test_a_batch_of_no_samples_stays_one():
+    batch = Batch({"image": torch.zeros(0, 1, 9, 9)}, {"image": Kind.IMAGE})
+    assert Composed(Augment(), (8, 8), (1.0, 1.0))(batch, [])["image"].shape == (0, 1, 8, 8)

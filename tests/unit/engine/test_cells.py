@@ -1,5 +1,7 @@
 """Kernels for logits on their way to labels: beside the way through torch, which is the judge, and trilinear interpolation in numpy."""
 
+import ctypes
+
 import numpy as np
 import pytest
 import torch
@@ -202,3 +204,28 @@ def test_cells_between_skipped_and_computed_tiles():
     place = ((np.arange(80) + 0.5) / 10 - 0.5).clip(0, 7)
     lead = np.interp(place, [3, 4], [-2, AIR])  # of the background
     np.testing.assert_array_equal(labels[:, 0, 0], lead <= 0)
+
+
+@pytest.mark.parametrize("box", [(0, 4, 5), (4, 0, 5), (4, 5, 0), (0,)])
+@pytest.mark.parametrize("classes", [0, 3])
+def test_nothing_is_added_of_an_empty_box(box, classes):
+    assert cells.add(torch.zeros(classes, *box).half(), torch.zeros(classes, *box), [], exclusive=True, limit=LIMIT)
+
+
+def test_where_there_is_no_memory_that_is_told(monkeypatch):
+    def huge(tile, *words):
+        ctypes.cast(tile, ctypes.POINTER(ctypes.c_int64))[5] = 2**44  # classes
+        real(tile, *words)
+
+    real = cells.adds()
+    monkeypatch.setattr(cells, "adds", lambda: huge)
+    with pytest.raises(MemoryError, match="no memory"):
+        cells.add(torch.zeros(3, 4, 5, 6).half(), torch.zeros(3, 4, 5, 6), [], exclusive=True, limit=LIMIT)
+
+
+def test_logits_of_another_device_or_number_of_classes_are_not_read():
+    sums = torch.zeros(3, 4, 5, 6).half()
+    with pytest.raises(NotImplementedError):  # they are brought here, and there are none
+        cells.add(sums, torch.zeros(3, 4, 5, 6, device="meta"), [], exclusive=True, limit=LIMIT)
+    with pytest.raises(VesaliusError, match="as many classes as of the first"):
+        cells.add(sums, torch.zeros(1, 4, 5, 6), [], exclusive=True, limit=LIMIT)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vesalius.core.errors import VesaliusError
 from vesalius.data.labels import IGNORE
 from vesalius.losses import _soft_counts
 from vesalius.losses._soft_counts import BACKWARD, BLOCK, FORWARD, LAYOUT, counted, kernel, serves, step_by_step
@@ -108,3 +109,10 @@ def test_the_kernels_stay_out_of_what_is_not_theirs() -> None:
     assert serves(logits, target)
     assert not serves(logits.float(), target) and not serves(logits[:, :, ::2], target[:, :, ::2]) and not serves(logits[:0], target[:0])
     assert not serves(logits, target.long()) and not serves(logits, target.transpose(2, 3).contiguous().transpose(2, 3))
+
+
+def test_targets_of_other_shapes_are_refused() -> None:
+    logits = torch.randn(2, 3, 8, 8).bfloat16()
+    for shape in ((2, 1, 8, 7), (1, 1, 8, 8), (2, 8, 8), (2, 1, 4, 4)):
+        with pytest.raises(VesaliusError, match="expects a target"):
+            counted(logits, torch.zeros(shape, dtype=torch.uint8))

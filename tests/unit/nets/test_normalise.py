@@ -253,3 +253,16 @@ def test_traced_networks_have_torchs_own_layers() -> None:
         wanted = layer(other)
         for made in (traced(other), exported.module()(other)):
             torch.testing.assert_close(made, wanted, rtol=2**-6, atol=2**-6)
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_a_layer_of_other_channels_is_refused_as_by_torch(channels: int) -> None:
+    with torch.no_grad(), pytest.raises((RuntimeError, ValueError)):
+        NORM[3](channels, affine=True)(noise((1, 32, 4, 4, 4), seed=1))
+
+
+def test_a_sample_that_is_alone_is_left_to_torch() -> None:
+    x = noise((16, 4, 5, 6), seed=2)  # of a volume: 16 channels of 4 planes
+    with torch.no_grad():
+        assert normalised_at_once(x, NORM[3](16, affine=True)) is None
+        assert torch.equal(NORM[2](16, affine=True)(x[:, 0]), nn.InstanceNorm2d(16, affine=True)(x[:, 0]))

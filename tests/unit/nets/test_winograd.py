@@ -6,8 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
+from vesalius.core.errors import VesaliusError
 from vesalius.nets import _blocks, _winograd
 from vesalius.nets._blocks import CONV, convolution
 from vesalius.nets._together import LAYOUT
@@ -187,3 +190,51 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
     for one, two, of in zip(here, there, truth, strict=True):
         away = [float((side - of).norm() / of.norm()) for side in (one, two)]
         assert away[0] < max(2.5 * away[1], 2**-7)
+
+
+@pytest.mark.parametrize("channels", [16, 64])
+def test_maps_of_other_channels_are_refused(channels: int) -> None:
+    x = together(torch.randn(1, 32, 8, 8, 8))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with pytest.raises(VesaliusError, match=f"Expected {channels} channels for a convolution; got 32"):
+            CONV[3](channels, 16, 3, padding=1)(x)
+
+
+def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
+    x, layer = together(torch.randn(2, 16, 8, 8, 8)), CONV[3](32, 16, 3, padding=1)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert suits([x, x], layer)
+        assert not suits([x, x[:1]], layer) and not suits([x, x[..., :6].contiguous(memory_format=torch.channels_last_3d)], layer)
+        assert not suits([together(torch.randn(16, 16, 8, 8))], layer) and not suits([nn.Parameter(x), x], layer)
+        assert CONV[2](16, 16, 3, padding=1)(torch.randn(16, 32, 32).bfloat16()).shape == (16, 32, 32)
+
+
+def test_where_there_is_no_memory_that_is_told() -> None:
+    made, strides, bias, grad, many = _winograd.kernels(), torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16), 2**44
+    assert made is not None
+    with pytest.raises(MemoryError, match="no memory"):
+        _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)
+    with pytest.raises(MemoryError, match="no memory"):
+        _winograd.run(made[2], None, None, grad.data_ptr(), None, strides.data_ptr(), bias.data_ptr(), many, 0, 16, 1, 1, 2, 2, 1, 1)
+
+
+@pytest.mark.parametrize("way", ["written down", "counted", "differentiated"])
+def test_where_torch_watches_it_sees_its_own_layers(way: str) -> None:
+    net, x = UNet(2, 1, 2, channels=(16, 32)).to(memory_format=torch.channels_last), together(torch.randn(1, 1, 32, 32)).float()
+
+    def answer(image: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            made: Tensor = net(image)
+        return made.float().square().mean()
+
+    if way == "written down":
+        with torch.no_grad():
+            written = make_fx(answer)(x)
+            assert str(written.graph).count("aten.convolution") >= 4
+            assert written(2 * x) == pytest.approx(answer(2 * x).item(), rel=0.05)
+    elif way == "counted":
+        with FlopCounterMode(display=False) as seen, torch.no_grad():
+            answer(x)
+        assert seen.get_total_flops() > 2 * 32 * 32 * 9 * (16 + 16 * 16)  # of the first two convolutions alone
+    else:
+        assert torch.isfinite(torch.func.grad(answer)(x)).all()

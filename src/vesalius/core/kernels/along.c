@@ -32,7 +32,7 @@ static void lay(Line *line, const Sample *of, int axis) {
         line->share[k] = held - low;
         line->kept[k] = of->fading ? (away < 1 ? 1 - away : 0) : 1;
         line->nearest[k] = away <= 0.5 ? (int32_t)rint(held) : -1;
-        line->beyond |= away > 0.5;
+        line->beyond |= !(away <= 0.5);
         line->first = least(line->first, low);
         if (low + 2 > line->end) line->end = least(low + 2, side);
     }

@@ -1,5 +1,5 @@
-/* Changes of grey value that look at one voxel at a time: brightness, contrast, gamma. A sample is `channels` channels of `count` values,
- * changed where they lie. */
+/* Changes of grey value that look at one voxel at a time: brightness, contrast, gamma (augment/_grey.py). A sample is `channels` channels of
+ * `count` values of float32, one channel behind the other, changed where they lie. */
 #include "grey.h"
 #ifdef __AVX512F__
 #include <immintrin.h>

@@ -1,4 +1,5 @@
-/* What the kernels that change grey values share: one channel is `count` values of float32 one behind the other. */
+/* What the kernels that change grey values share (grey.c, noise.c, smooth.c; augment/_grey.py): one channel is `count` values of
+ * float32 one behind the other. */
 #ifndef GREY_H
 #define GREY_H
 #include <math.h>

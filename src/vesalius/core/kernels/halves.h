@@ -1,4 +1,5 @@
-/* Numbers of bfloat16, 16 at a time: the upper halves of numbers in single precision. */
+/* Numbers of bfloat16, 16 at a time: the upper halves of numbers in single precision.
+   For normalise.h and soft_counts.c. */
 #ifndef HALVES_H
 #define HALVES_H
 #include <stdint.h>

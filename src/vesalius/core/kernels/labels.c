@@ -1,6 +1,6 @@
 /* The largest of many classes on a finer grid: which of them can be it in a cell of the coarse grid is told by the bits of their sums, and
-   those alone are interpolated (engine/candidates.py says why). Sums are float16, not above 0 but for class 0 where tiles were skipped; they
-   lie in parts along x or y (engine/parts.py), z together in memory; labels are uint8 (x, y, z).
+   those alone are interpolated (engine/candidates.py says why, engine/cells.py calls). Sums are float16, not above 0 but for
+   class 0 where tiles were skipped; they lie in parts along x or y (engine/parts.py), z together in memory; labels are uint8 (x, y, z).
 
    Cells go along z in segments of 32, the output voxels of a segment in blocks of LANES that a register holds. */
 #include "lanes.h"

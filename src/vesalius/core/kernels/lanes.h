@@ -1,5 +1,5 @@
 /* Several numbers at a time, in the words of one processor or another: LANES float32 in a register, made of as many float16.
-   Without LANES there is none of this, and no kernel that stands on it. */
+   Without LANES there is none of this, and no kernel that stands on it: sums.c and labels.c. */
 #ifndef LANES_H
 #define LANES_H
 #include <stdint.h>

@@ -1,4 +1,5 @@
-/* Gaussian noise, looked up by random bits, and the smooth gain of a coil. */
+/* Gaussian noise, looked up by random bits, and the smooth gain of a coil (augment/_grey.py). A sample is channels of planes x rows x columns
+ * of float32, columns side by side, changed where they lie; a picture has as many planes of one row each. */
 #include "grey.h"
 
 #ifdef __SIZEOF_INT128__

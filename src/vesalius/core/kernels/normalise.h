@@ -1,4 +1,5 @@
-/* Instance normalisation and the leaky ReLU behind it, forward and backward, of maps in bfloat16 whose channels lie together.
+/* Instance normalisation and the leaky ReLU behind it, forward and backward, of maps in bfloat16 whose channels lie
+together (nets/_normalise.py).
 
 A sample is `voxels` times `channels` numbers in a row. It is read in tiles of 64 numbers; after `period` tiles the places of a tile mean
 the same channels again, so whatever the number of channels, a place of a tile belongs to one channel. Tiles go in blocks of 128 for each

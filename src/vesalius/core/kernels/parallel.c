@@ -1,3 +1,5 @@
+/* Shares of a range on several threads, for all kernels; see parallel.h. Nothing is kept from one call to the next, so any number of threads
+   of Python may call at once. Where no thread is to be had, the caller does its share too. */
 #include "parallel.h"
 #include <pthread.h>
 

@@ -1,4 +1,5 @@
-/* Shares of a range on several threads. Torch and these kernels never compute at the same time, so threads live as long as one call. */
+/* Shares of a range on several threads. Torch and these kernels never compute at the same time, so threads live as long as one call.
+   Nothing else is shared by the kernels: they keep no state. */
 #ifndef PARALLEL_H
 #define PARALLEL_H
 #include <stdint.h>

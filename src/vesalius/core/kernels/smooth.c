@@ -1,4 +1,5 @@
-/* Gaussian blur and low resolution of a channel of planes x rows x columns, in its place (a picture: as many planes of one row each).
+/* Gaussian blur and low resolution (augment/_grey.py) of a channel of planes x rows x columns of float32, columns side by side, in its place
+ * (a picture: as many planes of one row each).
  * Both go over it once: what they still need of planes that are written lies in a few planes beside it. */
 #include "grey.h"
 

@@ -1,6 +1,6 @@
-/* Logits of a tile added to the sums of a volume, weighed by a product of three lines, as engine/rolling.py says: float16 sums (classes, x, y, z)
-   of how far a class is below the largest of its voxel. Tiles come as a network leaves them, float32 or bfloat16, classes before voxels or
-   behind them. */
+/* Logits of a tile added to the sums of a volume, weighed by a product of three lines, as engine/rolling.py says (called by engine/cells.py):
+   float16 sums (classes, x, y, z) of how far a class is below the largest of its voxel. Tiles come as a network leaves them, float32 or
+   bfloat16, classes before voxels or behind them. */
 #include "lanes.h"
 #include "parallel.h"
 #include <stdlib.h>
@@ -16,7 +16,7 @@ typedef struct {
     int64_t sum_steps[3], logit_steps[4]; /* of classes, x and y, in numbers; and of z */
     int64_t kind, exclusive;
     float limit;
-    int32_t beyond;      /* whether a number was: set by any thread */
+    int32_t beyond, lacking; /* whether a number was, and whether there was no memory: set by any thread */
     int64_t wide, lines; /* numbers of a line along z, whole registers; and lines that are worked on at once */
 } Tile;
 
@@ -128,7 +128,11 @@ static void runs(void *of, int64_t first, int64_t end) {
     int64_t each = (tile->sides[1] + tile->lines - 1) / tile->lines;
     Room room = {.run = tile->lines * tile->wide};
     room.values = calloc((tile->classes + 2) * room.run, sizeof(float));
-    int good = room.values != 0;
+    if (!room.values) {
+        __atomic_store_n(&tile->lacking, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    int good = 1;
     room.most = room.values + tile->classes * room.run;
     room.weight = room.most + room.run;
     for (int64_t k = first; k < end && good; k++) {
@@ -140,7 +144,8 @@ static void runs(void *of, int64_t first, int64_t end) {
 }
 
 /* `tile`: addresses of sums, logits and three lines of weights (or none), then classes, sides, steps of sums, steps of logits, kind and
-   whether classes exclude each other, each of 64 bits. `beyond` is 1 where a number is not finite or not below `limit`. */
+   whether classes exclude each other, each of 64 bits, none of them without numbers. `beyond` is 1 where a number is not finite or not
+   below `limit`, 2 where there was no memory. */
 void add_tile(const void *tile_, double limit, int64_t threads, void *beyond) {
     const int64_t *words = tile_;
     Tile tile = {.sums = (Half *)words[0], .logits = (const char *)words[1], .classes = words[5], .kind = words[16],
@@ -156,6 +161,6 @@ void add_tile(const void *tile_, double limit, int64_t threads, void *beyond) {
     tile.lines = numbers / tile.wide < 1 ? 1 : numbers / tile.wide;
     if (tile.lines > tile.sides[1]) tile.lines = tile.sides[1];
     in_shares(runs, &tile, tile.sides[0] * ((tile.sides[1] + tile.lines - 1) / tile.lines), threads);
-    *(int64_t *)beyond = tile.beyond;
+    *(int64_t *)beyond = tile.lacking ? 2 : tile.beyond;
 }
 #endif

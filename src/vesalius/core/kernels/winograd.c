@@ -1,6 +1,6 @@
 /* Convolutions of kernels of 3 x 3 and 3 x 3 x 3 by Winograd's minimal filtering (Lavin & Gray 2016, arXiv:1509.09308) on processors that
    multiply bf16. Along the last two axes a tile of 2 x 2 outputs is made of 4 x 4 inputs: both are sums of few, and between them 16 products
-   take the place of 36. Along the first axis of a volume the kernel is taken as it is.
+   take the place of 36. Along the first axis of a volume the kernel is taken as it is (nets/_winograd.py).
 
    Maps (B, D, H, W, C) in bf16, the channels of a voxel together and in blocks of 16. The tiles of a plane are counted row after row; some
    of them in a row are worked on together, through all planes: what their inputs give is kept for as many planes as the kernel sees. */
@@ -17,6 +17,7 @@ typedef struct {
     const float *bias;
     int64_t depth, height, width, in, made, taps; /* channels in blocks of 16 */
     int64_t across, tiles, blocks;                /* tiles in a row, in a plane; how many shares a plane is worked on in */
+    int32_t lacking;                              /* whether there was no memory: set by any thread */
 } Map;
 
 static inline void keep(uint16_t *to, __m512 value) { _mm256_store_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh(value)); }
@@ -133,11 +134,12 @@ static void column_of_tiles(const Map *map, int64_t sample, int64_t first, int64
 }
 
 static void share(void *of, int64_t first, int64_t end) {
-    const Map *map = of;
+    Map *map = of;
     int64_t most = (map->tiles + map->blocks - 1) / map->blocks;
     uint16_t *kept = aligned_alloc(64, map->taps * POINTS * map->in * most * LANES * sizeof(uint16_t));
     float *sums = aligned_alloc(64, POINTS * most * LANES * sizeof(float));
-    for (int64_t k = first; k < end; k++) {
+    if (!kept || !sums) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
+    for (int64_t k = first; k < end && kept && sums; k++) {
         int64_t block = k % map->blocks, from = map->tiles * block / map->blocks, to = map->tiles * (block + 1) / map->blocks;
         column_of_tiles(map, k / map->blocks, from, to - from, kept, sums);
     }
@@ -147,10 +149,10 @@ static void share(void *of, int64_t first, int64_t end) {
 
 /* The convolution of `x` (B, D, H, W, x_channels) and `beside` it another map with `weights` as `winograd_weights` gives them, for `out`
    (B, D, H, W, out_channels) and one beside it: kernels of `taps` (1 or 3) x 3 x 3, zeros beyond the border, and a bias or none. A map
-   beside it that has no channels may be none. */
+   beside it that has no channels may be none. `done` is 0 where there was no memory. */
 void winograd(uint16_t *x, uint16_t *beside, const uint16_t *weights, const float *bias, uint16_t *out, uint16_t *out_beside,
               int64_t x_channels, int64_t beside_channels, int64_t out_channels, int64_t out_beside_channels, int64_t batch, int64_t depth,
-              int64_t height, int64_t width, int64_t taps, int64_t threads) {
+              int64_t height, int64_t width, int64_t taps, int64_t threads, int64_t *done) {
     int64_t across = (width + 1) / 2, tiles = (height + 1) / 2 * across;
     Map map = {.x = {{x, beside}, {x_channels / LANES, beside_channels / LANES}},
                .out = {{out, out_beside}, {out_channels / LANES, out_beside_channels / LANES}},
@@ -159,6 +161,7 @@ void winograd(uint16_t *x, uint16_t *beside, const uint16_t *weights, const floa
     map.in = map.x.blocks[0] + map.x.blocks[1];
     map.made = map.out.blocks[0] + map.out.blocks[1];
     in_shares(share, &map, batch * map.blocks, threads);
+    *done = !map.lacking;
 }
 
 /* Sums of three weights that the points of a tile need along one axis. */

@@ -1,4 +1,5 @@
-/* What winograd.c and winograd_gradient.c share: planes of maps in bf16, and sums that tiles of 2 x 2 outputs need of their 4 x 4 inputs. */
+/* What winograd.c and winograd_gradient.c share (nets/_winograd.py): planes of maps in bf16, and sums that tiles of
+   2 x 2 outputs need of their 4 x 4 inputs. */
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 #include <immintrin.h>

@@ -1,7 +1,7 @@
 /* The gradient of the weights of the convolutions in winograd.c, by the same sums: what 4 x 4 inputs of a tile give times what the 2 x 2
    gradients of its outputs give, at each of 16 points, summed over all tiles. Products are taken of two tiles at once.
 
-   Tiles are counted as there. Some of them are worked on together, a few planes at a time. */
+   Maps lie and tiles are counted as there. Some of them are worked on together, a few planes at a time (nets/_winograd.py). */
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #include "parallel.h"
 #include "winograd.h"
@@ -14,6 +14,7 @@ typedef struct {
     float *sums, *bias; /* for each group: (16 points, taps, in, made, 16, 16) and (made, 16) */
     int64_t depth, height, width, in, made, taps; /* channels in blocks of 16 */
     int64_t across, tiles, blocks, units, groups, pairs, planes;
+    int32_t lacking; /* whether there was no memory: set by any thread */
 } Map;
 
 /* Values of two tiles side by side for each channel. */
@@ -171,10 +172,12 @@ static void column_of_tiles(const Map *map, const Work *work) {
 
 /* Shares are counted group after group, in each of them a block of channels of the outputs after the other. */
 static void share(void *of, int64_t first, int64_t end) {
-    const Map *map = of;
+    Map *map = of;
     int64_t turn = map->planes + 2 * (map->taps / 2), size = POINTS * map->pairs * 2 * LANES * sizeof(uint16_t);
     Work work = {.inputs = aligned_alloc(64, turn * map->in * size), .outputs = aligned_alloc(64, map->planes * map->made * size)};
-    for (int64_t at = first; at < end; at += work.made_end - work.made) {
+    int ready = work.inputs && work.outputs;
+    if (!ready) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
+    for (int64_t at = first; at < end && ready; at += work.made_end - work.made) {
         int64_t group = at / map->made;
         work.made = at % map->made;
         work.made_end = end - group * map->made < map->made ? end - group * map->made : map->made;
@@ -224,10 +227,11 @@ static int64_t groups_of(int64_t made, int64_t units) {
 }
 
 /* The gradient of the weights (made, in, taps, 3, 3), float32, `strides` apart, and of the bias (made), from the inputs `x`
-   (B, D, H, W, x_channels), `beside` it another map or none, and the gradients `grad` (B, D, H, W, made). */
+   (B, D, H, W, x_channels), `beside` it another map or none, and the gradients `grad` (B, D, H, W, made). `done` is 0 where there was
+   no memory. */
 void winograd_gradient(uint16_t *x, uint16_t *beside, uint16_t *grad, float *weights, const int64_t *strides, float *bias,
                        int64_t x_channels, int64_t beside_channels, int64_t made, int64_t batch, int64_t depth, int64_t height,
-                       int64_t width, int64_t taps, int64_t threads) {
+                       int64_t width, int64_t taps, int64_t threads, int64_t *done) {
     int64_t across = (width + 1) / 2, tiles = (height + 1) / 2 * across, blocks = (tiles + MOST - 1) / MOST;
     Map map = {.x = {{x, beside}, {x_channels / LANES, beside_channels / LANES}}, .grad = {{grad, 0}, {made / LANES, 0}},
                .depth = depth, .height = height, .width = width, .in = (x_channels + beside_channels) / LANES, .made = made / LANES,
@@ -238,6 +242,8 @@ void winograd_gradient(uint16_t *x, uint16_t *beside, uint16_t *grad, float *wei
     map.planes = map.planes < 1 ? 1 : map.planes > 60 ? 60 : map.planes;
     int64_t size = map.groups * POINTS * taps * map.in * map.made * SQUARE * sizeof(float), more = map.groups * made * sizeof(float);
     map.sums = aligned_alloc(64, size + more);
+    *done = 0;
+    if (!map.sums) return;
     map.bias = map.sums + size / sizeof(float);
     memset(map.sums, 0, size + more);
     in_shares(share, &map, map.groups * map.made, threads);
@@ -247,5 +253,6 @@ void winograd_gradient(uint16_t *x, uint16_t *beside, uint16_t *grad, float *wei
         for (int64_t g = 0; g < map.groups; g++) bias[k] += map.bias[g * made + k];
     }
     free(map.sums);
+    *done = !map.lacking;
 }
 #endif

@@ -165,7 +165,7 @@ def test_maps_that_are_no_numbers_show_something_inside():
         for place in ((0, 0), (2, 2), (0, 1), (1, 3)):
             matrix = torch.eye(4, dtype=torch.float64)
             matrix[place] = value
-            images, masks = shown_by([source, mask], (5, 5, 18), [matrix])
+            images, masks = shown_by([source, mask], (6, 7, 18), [matrix])
             assert set(masks.unique().tolist()) <= {0, 1} and not (images > 1).any()
 
 

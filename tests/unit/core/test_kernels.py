@@ -60,6 +60,7 @@ def test_libraries_of_other_sources_are_told(folder, tmp_path, monkeypatch):
     place = shutil.copytree(folder, tmp_path / "other")
     (place / "parallel.c").write_text("/* changed */\n")
     monkeypatch.setattr(kernels, "FOLDER", place)
+    monkeypatch.delenv("VESALIUS_KERNELS", raising=False)
     monkeypatch.setattr(kernels, "print_of", lambda of=place, known=kernels.print_of: known(of))
     with pytest.warns(UserWarning, match=r"of other sources .* -m vesalius\.core\.kernels\.build"):
         assert kernels.library.__wrapped__() is None

@@ -1,5 +1,5 @@
 """Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are less than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in
-C, for processors that multiply bf16 but have no unit for whole matrices, where torch's own convolutions are faster.
+C, for processors that multiply bf16. Those with a unit for whole matrices (AMX), on which this was not measured, are left to torch.
 
 The sums that stand between maps and products, of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that
 what comes out is rounded about twice as coarsely as torch's (benchmarks/levers.py). Where the kernels are not, or for sizes that do not
@@ -26,7 +26,7 @@ MOST = 2  # maps that can be taken as one
 
 
 def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
-    """Weights, convolution and the gradient of the weights in C; None where torch's own are as fast."""
+    """Weights, convolution and the gradient of the weights in C; None where torch convolves."""
     weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppppiiiiiiiiiip")
     gradient = kernel("winograd_gradient", "ppppppiiiiiiiiip")
     if "amx_bf16" in features() or weights is None or convolution is None or gradient is None:

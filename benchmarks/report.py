@@ -45,9 +45,9 @@ NOTES = {
     "for the first time, and what is drawn differs: `--samples` sets how many are drawn. Ours goes over a sample once for what moves it "
     "and once for each change of grey value, by kernels in C (docs/explanation/speed.md).",
     "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and three networks of small patches did not "
-    "(rows of Dice, docs/explanation/speed.md). Rows of tiles as ours come, of 120 x 120 x 78 and 512 x 512 x 400, are of code before the "
-    "kernels in C. The weights are random unless a row says Dice: labels differ where classes are nearly equal, and where tiles lie "
-    "elsewhere.",
+    "(rows of Dice, docs/explanation/speed.md). Rows in which ours overlap by an eighth, and those of sarcoma, are of code "
+    "before the kernels in C. The weights are random unless a row says Dice: labels differ where classes are nearly equal, "
+    "and where tiles lie elsewhere.",
     "time_to_quality": "nnU-Net trains the network that it plans with its own trainer, its poly schedule cut to the time; MONAI's network "
     "and rate are ours to choose. Neither knows bf16 on a processor. The test part has 42 scans; intervals are drawn by patient.",
 }

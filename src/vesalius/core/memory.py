@@ -2,8 +2,8 @@
 process is not looked through for garbage.
 
 The C library of Linux (glibc, mallopt(3)) asks the system for every block above 32 MiB by itself and hands it back when it is freed. The
-maps of a large patch are larger than that: each is mapped, filled with zeros page by page and unmapped again, layer after layer: two to four
-hundredths of the time of a pass over tiles of 128 voxels a side, and more beside other work (benchmarks/levers.py).
+maps of a large patch are larger than that: each is mapped, filled with zeros page by page and unmapped again, layer after layer: two to
+four hundredths of the time of a pass over tiles of 128 voxels a side, and more beside other work (benchmarks/levers.py).
 """
 
 import ctypes

@@ -4,8 +4,8 @@ Linear interpolation weighs the corners of a cell of the coarse grid with number
 follow. A class that leads at every corner of a cell leads throughout it: the cell has its number, and nothing of it is interpolated. And
 a class lies between its least and its largest corner: in the other cells, the borders, a class whose largest corner is below the least
 corner of another is nowhere the largest. What is left are the candidates of that cell, and they alone are interpolated
-(`engine/borders.py`). The labels are those of all classes interpolated, bit for bit where sums are kept in 16 bits: two of these that
-differ, differ by more than float32 rounds.
+(`engine/borders.py`). The labels are those of all classes interpolated, but for ties within rounding (one voxel of 1,728,000 in
+benchmarks/levers.py).
 
 To find candidates takes the order of sums alone, and floating-point numbers of one sign have the order of their bits: these are compared
 as unsigned integers (`Rolling.bits`), of which the largest logit has the least. "Depth" is short for how far a sum is below 0.

@@ -48,8 +48,8 @@ def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False)
     is in `x`.
 
     In bf16 by the kernels, or where there are none by torch, a sample at a time. Torch's own writes channels that lie together apart, and
-    the next convolution writes them together again: a sixth of a step of a U-Net in bf16 (benchmarks/levers.py). In fp32, and in volumes
-    of many voxels, torch's sums over channels that lie together are not exact enough.
+    the next convolution writes them together again: a step of a U-Net in bf16 takes 1.66 times as long (benchmarks/levers.py). In fp32,
+    and in volumes of many voxels, torch's sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
     if (made := normalised_at_once(x, layer, slope=slope, own=own)) is not None:
         return made

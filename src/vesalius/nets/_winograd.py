@@ -2,7 +2,8 @@
 C, for processors that multiply bf16. Those with a unit for whole matrices (AMX), on which this was not measured, are left to torch.
 
 The sums that stand between maps and products, of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that
-what comes out is rounded about twice as coarsely as torch's (benchmarks/levers.py). Where the kernels are not, or for sizes that do not
+what comes out is rounded about twice as coarsely as torch's; the gradient of a whole U-Net is nearly as near to fp32
+(benchmarks/levers.py). Where the kernels are not, or for sizes that do not
 gain, torch convolves. Several maps can stand for one with the channels of all of them.
 """
 

@@ -18,7 +18,7 @@ $(BIN)/python:
 	  { echo "vesalius needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-KERNELS := $(wildcard src/vesalius/core/kernels/*.[ch] src/vesalius/core/kernels/build.py)
+KERNELS := $(wildcard src/vesalius/core/kernels/*.[ch] src/vesalius/core/kernels/build.py hatch_build.py)
 
 # One stamp per set of packages: a second call costs nothing, a changed list of dependencies installs again.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(KERNELS) | $(BIN)/python

@@ -115,7 +115,7 @@ def losses(kept):
             if row.get("goal") and found and 0.995 <= found[0] < row["goal"]:
                 short.append(f"- {row['work']}: {row['opponent']}: {number(found[0])}, the goal was {row['goal']:g}.")
             found = row.get("peak_ratio")
-            if about["benchmark"] in ("logits", "export") and found and found[0] < LESS:
+            if about.get("benchmark") in ("logits", "export") and found and found[0] < LESS:
                 short.append(f"- {row['work']}: {row['opponent']}, memory of the whole process: {number(found[0])}, the goal was {LESS}.")
     text = "## Where we lose\n\n" + ("\n".join(behind) if behind else "In no row.")
     return text + ("\n\nAhead, but short of the goal:\n\n" + "\n".join(short) if short else "")

@@ -16,7 +16,8 @@ from vesalius.core.kernels import kernel
 from vesalius.losses._counts import dot, flat, membership
 from vesalius.nets._together import LAYOUT, tracing
 
-FORWARD, BACKWARD = ("soft_counts_forward", "pppiiiiiii"), ("soft_counts_backward", "ppppiiiiiii")
+FORWARD = "soft_counts_forward", "pppiiiiiii"
+BACKWARD = "soft_counts_backward", "ppppiiiiiii"
 BLOCK, MOST, WORTH = 4096, 255, 2**17  # voxels of a block, as the kernels have it; classes; logits that are worth another thread
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
+LANES = {"add_tile", "largest_of_classes"}  # kernels that are not in plain
+BF16 = {"winograd_weights", "winograd", "winograd_gradient"}
 SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -61,7 +64,6 @@ def test_libraries_of_other_sources_are_told(folder, tmp_path, monkeypatch):
     (place / "parallel.c").write_text("/* changed */\n")
     monkeypatch.setattr(kernels, "FOLDER", place)
     monkeypatch.delenv("VESALIUS_KERNELS", raising=False)
-    monkeypatch.setattr(kernels, "print_of", lambda of=place, known=kernels.print_of: known(of))
     with pytest.warns(UserWarning, match=r"of other sources .* -m vesalius\.core\.kernels\.build"):
         assert kernels.library.__wrapped__() is None
 
@@ -72,7 +74,43 @@ def test_a_library_of_another_system_is_left_alone(folder, tmp_path):
         shutil.copy(folder / name, tmp_path)
     for path in folder.glob("*.so"):
         (tmp_path / path.name).write_bytes(b"MZ of another system" * 100)
-    assert kernels.find(tmp_path) is None
+    with pytest.warns(UserWarning, match="cannot be loaded"):
+        assert kernels.find(tmp_path) is None
+
+
+def called():
+    """The names of kernels in the Python files that call them."""
+    files = [path.read_text() for path in kernels.FOLDER.parents[1].rglob("*.py") if path.parent != kernels.FOLDER]
+    return {name for text in files for name in re.findall(r"\b(?:kernel\(|_each\(|FORWARD\W+|BACKWARD\W+)\"(\w+)\"", text)}
+
+
+@compiled
+@pytest.mark.parametrize("library", [name for name in kernels.NEEDS if kernels.find(kernels.FOLDER, wished=name)])
+def test_every_kernel_that_is_called_is_in_its_library(library):
+    _, found = kernels.find(kernels.FOLDER, wished=library)
+    left_out = (LANES if library == "plain" else set()) | (BF16 if library != "avx512bf16" else set())
+    assert {"places", "grey_scale", "normalise_forward", "soft_counts_backward", "winograd"} <= called()
+    assert [name for name in called() - left_out if not hasattr(found, name)] == []
+
+
+@compiled
+def test_a_folder_that_cannot_be_written_keeps_what_it_has(folder, tmp_path, monkeypatch):
+    place = shutil.copytree(folder, tmp_path / "read_only")
+    (place / "kernels_plain_0.so").write_bytes(b"of other sources")
+    before = sorted(path.name for path in place.glob("*.so"))
+    monkeypatch.setattr(building.subprocess, "run", refuse)
+    monkeypatch.setattr(building.Path, "unlink", refuse)
+    assert building.build(place) == [] and sorted(path.name for path in place.glob("*.so")) == before
+
+
+def refuse(*_, **how):
+    raise PermissionError("read only")
+
+
+@compiled
+def test_a_compiler_may_have_words(tmp_path, monkeypatch, capsys):
+    assert building.compiler_of("env cc -g") == ["env", "cc", "-g"]
+    assert building.compiler_of("none-of-this-name") and "none-of-this-name was not found" in capsys.readouterr().err
 
 
 @compiled

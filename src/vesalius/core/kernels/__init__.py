@@ -8,7 +8,6 @@ A kernel takes addresses of memory and plain numbers; whoever calls it sees to t
 """
 
 import ctypes
-import hashlib
 import sys
 import warnings
 from collections.abc import Callable
@@ -20,23 +19,22 @@ from vesalius.core.settings import wished_kernels
 
 FOLDER = Path(__file__).parent
 KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}
+V3 = {"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe", "abm", "popcnt"}
+V4 = V3 | {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}
 NEEDS = {  # what a processor must have for each of the libraries, fastest first, in the words of Linux
-    "avx512bf16": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512_bf16", "fma", "f16c"},
-    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "fma", "f16c"},
-    "avx2": {"avx2", "bmi1", "bmi2", "fma", "f16c", "movbe", "abm"},
+    "avx512bf16": V4 | {"avx512_bf16"},
+    "avx512": V4,
+    "avx2": V3,
     "plain": set[str](),
 }
 Kernel = Callable[..., None]
 
 
-def sources(folder: Path = FOLDER) -> list[Path]:
-    """Every file of C."""
-    return sorted([*folder.glob("*.c"), *folder.glob("*.h")])
-
-
-def print_of(folder: Path = FOLDER) -> str:
+def print_of(folder: Path) -> str:
     """What tells one state of the sources from another."""
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources(folder))).hexdigest()[:16]
+    from vesalius.core.kernels import build  # which can be run by itself, and is not to be there before
+
+    return build.print_of(folder)
 
 
 @cache
@@ -58,8 +56,8 @@ def find(folder: Path, *, wished: str = "") -> tuple[str, ctypes.CDLL] | None:
         if wished in ("", name) and path.is_file() and needs <= features():
             try:
                 return name, ctypes.CDLL(str(path))
-            except OSError:  # of another kind of machine
-                continue
+            except OSError as problem:  # of another kind of machine, or where nothing may be run
+                warnings.warn(f"{path} cannot be loaded ({problem}), so another library or torch does the work.", stacklevel=2)
     return None
 
 
@@ -75,7 +73,7 @@ def library() -> tuple[str, ctypes.CDLL] | None:
     if found is None and wished:
         raise UsageError(f"VESALIUS_KERNELS asks for {wished}, which was not made of these sources or is not for this processor. Make it: "
                          f"{sys.executable} -m vesalius.core.kernels.build")  # fmt: skip
-    if found is None and (others := [path.name for path in FOLDER.glob("kernels_*.so") if print_of() not in path.name]):
+    if found is None and (others := [path.name for path in FOLDER.glob("kernels_*.so") if print_of(FOLDER) not in path.name]):
         warnings.warn(f"{FOLDER / others[0]} is of other sources than those beside it, so torch does the work and takes longer. "
                       f"Make it again: {sys.executable} -m vesalius.core.kernels.build", stacklevel=2)  # fmt: skip
     return found

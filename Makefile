@@ -7,7 +7,7 @@ CONSTRAINTS := constraints/py311.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 DEMO ?= demo
 
-.PHONY: help install demo test lint bench bench-peers docs constraints clean
+.PHONY: help install demo test test-kernels lint bench bench-peers docs constraints clean
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal $(PYTEST)
+
+# The same tests without the kernels in C, and with the libraries that other processors take
+test-kernels: $(VENV)/.installed-test
+	for library in off plain avx2; do VESALIUS_KERNELS=$$library OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 tests/unit || exit 1; done
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/python -m ruff check .

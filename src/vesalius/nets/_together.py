@@ -71,7 +71,7 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
 def tracing() -> bool:
     """Whether torch writes down, counts or transforms what is computed (compiles, traces, `torch.func`): it should then see its own
     layers."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return True
     return _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None
 

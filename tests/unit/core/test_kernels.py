@@ -62,10 +62,9 @@ def test_libraries_of_other_sources_are_left_alone(folder, tmp_path):
 def test_libraries_of_other_sources_are_told(folder, tmp_path, monkeypatch):
     place = shutil.copytree(folder, tmp_path / "other")
     (place / "parallel.c").write_text("/* changed */\n")
-    monkeypatch.setattr(kernels, "FOLDER", place)
     monkeypatch.delenv("VESALIUS_KERNELS", raising=False)
     with pytest.warns(UserWarning, match=r"of other sources .* -m vesalius\.core\.kernels\.build"):
-        assert kernels.library.__wrapped__() is None
+        assert kernels.wished(place) is None
 
 
 @compiled
@@ -145,10 +144,9 @@ def test_one_can_be_wished_for(folder):
 
 
 def test_a_wish_that_cannot_be_had_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernels, "FOLDER", tmp_path)
     monkeypatch.setenv("VESALIUS_KERNELS", "plain")
     with pytest.raises(UsageError, match="VESALIUS_KERNELS asks for plain"):
-        kernels.library.__wrapped__()
+        kernels.wished(tmp_path)
 
 
 def test_a_wish_that_nobody_knows_is_refused():

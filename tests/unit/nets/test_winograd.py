@@ -62,7 +62,7 @@ def exact(maps: list[Tensor], weight: Tensor, bias: Tensor | None, grad: Tensor)
     """The same by torch, one map after the other, in double precision."""
     leaves = [None if one is None else one.double().requires_grad_() for one in (weight, bias, *maps)]
     near = {4: F.conv2d, 5: F.conv3d}[weight.ndim]
-    out = near(torch.cat(leaves[2:], 1), leaves[0], leaves[1], padding=[side // 2 for side in weight.shape[2:]])  # type: ignore[arg-type]
+    out = near(torch.cat(leaves[2:], 1), leaves[0], leaves[1], padding=[side // 2 for side in weight.shape[2:]])
     out.backward(grad.double())
     return [out.detach(), *(None if leaf is None else leaf.grad for leaf in leaves)]
 
@@ -117,7 +117,7 @@ def test_threads_change_nothing() -> None:
             torch.set_num_threads(threads)
             sides.append(answers([x], weight, bias, grad))
         for other in sides[1:]:
-            assert all(torch.equal(one, two) for one, two in zip(sides[0], other, strict=True))  # type: ignore[arg-type]
+            assert all(torch.equal(one, two) for one, two in zip(sides[0], other, strict=True))
 
 
 def test_a_gradient_has_a_gradient() -> None:
@@ -146,7 +146,7 @@ def test_what_is_left_to_torch() -> None:
     x = together(torch.zeros(1, 16, 8, 8, 8))
     assert not suits([x], layer_of())  # outside autocast
     with torch.autocast("cpu", torch.bfloat16):
-        assert suits([x], layer_of()) and suits([x, x], layer_of(32)) and suits([x], convolution(3, (16, 32), (1, 3, 3)))  # type: ignore[arg-type]
+        assert suits([x], layer_of()) and suits([x, x], layer_of(32)) and suits([x], convolution(3, (16, 32), (1, 3, 3)))
         for how in ({"stride": 2}, {"dilation": 2, "padding": 2}, {"groups": 2}, {"padding": 0}, {"padding_mode": "circular"},
                     {"kernel_size": 1, "padding": 0}, {"kernel_size": 5, "padding": 2}):  # fmt: skip
             assert not suits([x], layer_of(**how))

@@ -61,22 +61,27 @@ def find(folder: Path, *, wished: str = "") -> tuple[str, ctypes.CDLL] | None:
     return None
 
 
-@cache
-def library() -> tuple[str, ctypes.CDLL] | None:
-    """What `find` finds beside this file; `VESALIUS_KERNELS` wishes for one of them by name, or for none with "off"."""
-    wished = wished_kernels()
-    if wished not in ("", "off", *NEEDS):
-        raise UsageError(f"VESALIUS_KERNELS: {suggest(wished, ('off', *NEEDS), 'library of kernels')}")
-    if wished == "off" or not sys.platform.startswith("linux"):
+def wished(folder: Path) -> tuple[str, ctypes.CDLL] | None:
+    """What `find` finds in `folder`; `VESALIUS_KERNELS` wishes for one of them by name, or for none with "off"."""
+    name = wished_kernels()
+    if name not in ("", "off", *NEEDS):
+        raise UsageError(f"VESALIUS_KERNELS: {suggest(name, ('off', *NEEDS), 'library of kernels')}")
+    if name == "off" or not sys.platform.startswith("linux"):
         return None
-    found = find(FOLDER, wished=wished)
-    if found is None and wished:
-        raise UsageError(f"VESALIUS_KERNELS asks for {wished}, which was not made of these sources or is not for this processor. Make it: "
+    found = find(folder, wished=name)
+    if found is None and name:
+        raise UsageError(f"VESALIUS_KERNELS asks for {name}, which was not made of these sources or is not for this processor. Make it: "
                          f"{sys.executable} -m vesalius.core.kernels.build")  # fmt: skip
-    if found is None and (others := [path.name for path in FOLDER.glob("kernels_*.so") if print_of(FOLDER) not in path.name]):
-        warnings.warn(f"{FOLDER / others[0]} is of other sources than those beside it, so torch does the work and takes longer. "
+    if found is None and (others := [path.name for path in folder.glob("kernels_*.so") if print_of(folder) not in path.name]):
+        warnings.warn(f"{folder / others[0]} is of other sources than those beside it, so torch does the work and takes longer. "
                       f"Make it again: {sys.executable} -m vesalius.core.kernels.build", stacklevel=2)  # fmt: skip
     return found
+
+
+@cache
+def library() -> tuple[str, ctypes.CDLL] | None:
+    """The library in use, and its name; None where there is none."""
+    return wished(FOLDER)
 
 
 def in_use() -> str:

@@ -1,13 +1,14 @@
 """A whole volume through the same network, tile by tile, to labels: beside nnU-Net's predictor and MONAI's sliding_window_inference.
 
-    python benchmarks/inference.py [--volume 96 96 80] [--channels 4] [--patch 64 64 64] [--overlap 0.5] [--rounds 2] [--no-fp32]
+    python benchmarks/inference.py [--volume 96 96 80] [--channels 4] [--patch 64 64 64] [--overlap 0.5] [--rounds 2] [--threads 1]
+                                   [--no-fp32]
     python benchmarks/inference.py --run RUN
 
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
 overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as they come. Ours overlap by half too, unless validation cases
 bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
 Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept), the others as they run on a processor
-(fp32). Every turn is a fresh process on one thread, of which the pass is timed; peak memory is that of the whole process. The check is
+(fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole process. The check is
 the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
 equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out
 where it would take long).
@@ -47,7 +48,7 @@ def network(options):
 
     from vesalius.nets.unet import UNet
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     return UNet(3, options.channels, CLASSES).eval()
 
@@ -105,7 +106,7 @@ SIDES = {OURS: ours, "nnU-Net predictor": nnunet, "MONAI sliding window": monai,
 def compare(options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels]
+        words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels, "--threads", options.threads]
         words += [] if options.overlap is None else ["--overlap", options.overlap]
         commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
         exact = commands.pop(FP32)
@@ -120,7 +121,7 @@ def compare(options):
     check = {name: f"{equal(OURS, name)} equal labels" + (f" (fp32: {equal(FP32, name)})" if FP32 in labels else "") for name in labels}
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
     each = APART if options.overlap is None else f"all overlapping by {options.overlap:g}"
-    cut = f"patch {patch}, tiles: {each}"
+    cut = f"patch {patch}, tiles: {each}" + f", {options.threads} threads" * (options.threads > 1)
     return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
 
 
@@ -180,6 +181,7 @@ def main():
     parser.add_argument("--patch", type=int, nargs=3, default=[64, 64, 64])
     parser.add_argument("--overlap", type=float, help="of the tiles of all three; ours by an eighth and theirs as they come otherwise")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")
     takes_a_side(parser, SIDES)

@@ -6,9 +6,10 @@ Resize + argmax.
 Every turn is a fresh process on one thread, of which only the export is timed; peak memory is that of the whole process (interpreter,
 torch and logits included, ours as much as theirs); the check also has it without that of a process that exports a tiny volume. The others
 get all logits in memory, as their own inference leaves them (nnU-Net in half precision, MONAI in float32). Ours gets them tile by tile,
-because that is how it works: from a network that makes the logits of the tile it is asked for, and the making is timed with it. nnU-Net's
-export is its own function with the settings of its default plans (order 1). The check is the share of equal labels. Logits are rough:
-every class is a product of waves, and in most places several are nearly as large as the largest. `--smooth` has them as a trained network
+because that is how it works: from a network that makes the logits of the tile it is asked for (of 64 voxels a side at most), and the making
+is timed with it. nnU-Net's export is its own function with the settings of its default plans (order 1). The check is the share of equal
+labels; nnU-Net's are made once more of logits in full precision, since half precision alone moves some. Logits are rough: every class is a
+product of waves, and in most places several are nearly as large as the largest. `--smooth` has them as a trained network
 leaves them: few classes near any place, most voxels clear.
 """
 
@@ -22,6 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 from _side_by_side import OURS, child, in_processes, keep, rows, takes_a_side, took_a_side
 
+TILE = 64  # the largest side of a tile, as in inference.py
 TINY = ("--grid", 8, 8, 8, "--shape", 12, 12, 12)  # a volume whose peak is what a process needs whatever it exports
 
 
@@ -87,7 +89,7 @@ def ours(options):
     from vesalius.engine.tiles import Tiling
 
     net, source = network(fields(options)), Places(options.grid)
-    tiling = Tiling(tuple(-(-side // 2) for side in options.grid), overlap=0)  # every voxel once, as the others get it
+    tiling = Tiling(tuple(-(-side // -(-side // TILE)) for side in options.grid), overlap=0)  # every voxel once, as the others get it
     torch.set_num_threads(1)
     return lambda: stream_labels(net, source, tuple(options.shape), tiling=tiling, exclusive=True)[0]
 
@@ -98,7 +100,8 @@ def nnunet(options):
     from nnunetv2.preprocessing.resampling.default_resampling import resample_data_or_seg_to_shape
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-    logits = torch.from_numpy(fields(options).region((slice(None),) * 3)).half()
+    logits = torch.from_numpy(fields(options).region((slice(None),) * 3))
+    logits = logits if options.full else logits.half()
     resample = partial(resample_data_or_seg_to_shape, is_seg=False, order=1, order_z=0, force_separate_z=None)
     plans = SimpleNamespace(transpose_forward=[0, 1, 2], transpose_backward=[0, 1, 2])
     spacing = [side / grid for side, grid in zip(options.shape, options.grid, strict=True)]
@@ -120,22 +123,28 @@ def monai(options):
     return lambda: decide(resize(logits))[0].numpy().astype(np.uint8)
 
 
-SIDES = {OURS: ours, "nnU-Net": nnunet, "MONAI": monai}
+FULL = "nnU-Net"  # whose labels are made once more of logits in full precision
+SIDES = {OURS: ours, FULL: nnunet, "MONAI": monai}
 
 
 def compare(classes, options):
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
-        words = ["--smooth"] * options.smooth + ["--classes", classes]
-        sizes = {TINY: 1, ("--grid", *options.grid, "--shape", *options.shape): options.rounds}
-        floors, turns = (
-            in_processes({name: child(__file__, "--side", name, "--labels", paths[name], *words, *size) for name in SIDES}, rounds=rounds)
-            for size, rounds in sizes.items()
-        )
+        whole = ("--grid", *options.grid, "--shape", *options.shape)
+
+        def commands(size, *names):
+            words = ["--smooth"] * options.smooth + ["--classes", classes, *size]
+            return {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in names}
+
+        floors, turns = in_processes(commands(TINY, *SIDES), rounds=1), in_processes(commands(whole, *SIDES), rounds=options.rounds)
         labels = {name: np.load(path) for name, path in paths.items()}
+        in_processes(commands((*whole, "--full"), FULL), rounds=1)
+        full = np.load(paths[FULL])
     own = {name: statistics.median(turn.peak for turn in turns[name]) - floors[name][0].peak for name in SIDES}
-    check = {name: f"{100 * np.mean(labels[OURS] == found):.3f} % equal labels; peak beyond that of 8 x 8 x 8 {own[OURS] / 2**20:,.0f} and "
-                   f"{own[name] / 2**20:,.0f} MiB: {own[name] / own[OURS]:.1f} times" for name, found in labels.items()}  # fmt: skip
+    equal = {name: f"{100 * np.mean(labels[OURS] == found):.3f} % equal labels" for name, found in labels.items()}
+    equal[FULL] += f" ({100 * np.mean(labels[OURS] == full):.3f} % of logits in full precision)"
+    check = {name: f"{equal[name]}; peak beyond that of 8 x 8 x 8 {own[OURS] / 2**20:,.0f} and {own[name] / 2**20:,.0f} MiB: "
+                   f"{own[name] / own[OURS]:.1f} times" for name in SIDES}  # fmt: skip
     sides = " from ".join(" x ".join(map(str, of)) for of in (options.shape, options.grid))
     kind = ", smooth" * options.smooth
     return rows(f"{classes} classes, {sides}{kind}", turns, check=check, goal=5)
@@ -148,6 +157,7 @@ def main():
     parser.add_argument("--classes", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--smooth", action="store_true", help="logits like those of a trained network")
+    parser.add_argument("--full", action="store_true", help="nnU-Net gets its logits in full precision")
     takes_a_side(parser, SIDES)
     options = parser.parse_args()
     if took_a_side(options, SIDES):

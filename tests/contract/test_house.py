@@ -165,9 +165,9 @@ def test_no_error_is_swallowed():
 
 def test_the_environment_is_read_in_one_place():
     problems = [
-        f"{source.at(node.lineno)}: reads the environment; core/settings.py does that"
+        f"{source.at(node.lineno)}: reads the environment; core/environment.py does that"
         for source in sources()
-        if source.module != "vesalius.core.settings"
+        if source.module != "vesalius.core.environment"
         for node in ast.walk(source.tree)
         if dotted(node) in ("os.environ", "os.getenv", "os.environb", "environ")
     ]

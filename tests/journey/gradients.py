@@ -8,7 +8,7 @@ import torch
 from torch import distributed as dist
 
 from tests.unit.engine.tiny import stored, tiny_plan
-from vesalius.core.settings import process_rank
+from vesalius.core.environment import process_rank
 from vesalius.engine.member import method_of, samples
 from vesalius.engine.state import save_weights
 from vesalius.engine.train import Loop

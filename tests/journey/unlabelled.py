@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import distributed as dist
 
-from vesalius.core.settings import process_rank
+from vesalius.core.environment import process_rank
 from vesalius.engine.state import save_weights
 from vesalius.engine.train import Loop
 from vesalius.methods import METHODS

@@ -20,7 +20,7 @@ def checked(plan: Path | None, init: Path | None) -> None:
 def train_all(dataset: Dataset, output: Path, wish: Request, *, overwrite: bool, skip_bad: bool, by: Sequence[str], json: bool) -> None:
     """Train every fusion, write the pages, and answer with the table."""
     from vesalius.cli._listener import Console
-    from vesalius.core.settings import process_rank
+    from vesalius.core.environment import process_rank
     from vesalius.engine import fusion
     from vesalius.report import fusion as side_by_side
     from vesalius.report import write

@@ -81,8 +81,8 @@ def call(name: str, words: list[str]) -> int:
     """Import `vesalius.cli.<name>`, parse `words` as its options and run it."""
     from typer import TyperException
 
+    from vesalius.core.environment import share_processors
     from vesalius.core.memory import keep_freed_memory
-    from vesalius.core.settings import share_processors
 
     share_processors()
     keep_freed_memory()

@@ -57,7 +57,7 @@ def train(
     """
     with lasting():
         from vesalius.cli._listener import Console
-        from vesalius.core.settings import process_rank
+        from vesalius.core.environment import process_rank
         from vesalius.engine.workflow import train as work
         from vesalius.plan import Request
         from vesalius.report import write

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vesalius.core.environment import home, process_rank
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_json
-from vesalius.core.settings import home, process_rank
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.case import Case

@@ -11,8 +11,8 @@ from torch import nn
 
 from vesalius.augment import Composed
 from vesalius.augment._mix import mix_of, mixed
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import VesaliusError
-from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.cache import Stored
 from vesalius.data.patches import Patches

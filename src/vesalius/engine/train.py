@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import Optimizer
 
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.files import remove_halves, write_text
-from vesalius.core.settings import process_rank
 from vesalius.data.batch import Batch
 from vesalius.engine.ahead import Ahead, Draw
 from vesalius.engine.average import State, averaged, follow

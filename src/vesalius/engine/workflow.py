@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import distributed as dist
 
+from vesalius.core.environment import home, local_rank, process_rank
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import read_json, write_json
 from vesalius.core.record import record
-from vesalius.core.settings import home, local_rank, process_rank
 from vesalius.data.cache import Cache, Stored
 from vesalius.data.dataset import Dataset
 from vesalius.data.doctor import Finding, draw, examine, mended, told

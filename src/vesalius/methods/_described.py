@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.optim import AdamW, Optimizer
 
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.core.settings import process_rank
 from vesalius.methods._adversaries import BatchNorm, Joined
 from vesalius.methods._coder import fresh, plain_linear
 from vesalius.methods._trunk import Trunk, described, headless

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.core.settings import process_rank
 from vesalius.methods import Method
 from vesalius.methods._chance import Chance
 

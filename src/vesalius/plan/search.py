@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import DataError, UsageError, suggest
-from vesalius.core.settings import process_rank
 from vesalius.data.detail import fine_axes
 from vesalius.nets import NETS
 from vesalius.nets._blocks import initialise, lean

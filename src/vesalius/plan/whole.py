@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from vesalius.augment import Augment
+from vesalius.core.environment import process_rank
 from vesalius.core.errors import DataError, UsageError, VesaliusError
-from vesalius.core.settings import process_rank
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import choose
 from vesalius.data.prepare import Preparation

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from vesalius.core import kernels
+from vesalius.core.environment import wished_kernels
 from vesalius.core.errors import UsageError
 from vesalius.core.kernels import build as building
-from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")

@@ -1,11 +1,9 @@
 """Settings: to JSON and back, changed by words, and every wrong word told by its dotted name."""
 
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from vesalius.core import settings
 from vesalius.core.errors import UsageError
 from vesalius.core.settings import Settings, parse_value
 
@@ -70,18 +68,3 @@ VALUES = [("3", 3), ("true", True), ("null", None), ("[1, 2]", [1, 2]), ("adam",
 @pytest.mark.parametrize(("text", "value"), VALUES)
 def test_values_are_json_or_plain_words(text, value):
     assert parse_value(text) == value
-
-
-def test_the_environment(monkeypatch):
-    monkeypatch.setenv("VESALIUS_HOME", "/somewhere")
-    assert settings.home() == Path("/somewhere")
-    monkeypatch.delenv("VESALIUS_HOME")
-    assert settings.home() == Path.home() / ".cache" / "vesalius"
-    monkeypatch.delenv("RANK", raising=False)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert settings.process_rank() == (0, 1)
-    monkeypatch.setenv("RANK", "3")
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert settings.process_rank() == (3, 8)
-    assert settings.local_rank() == 1

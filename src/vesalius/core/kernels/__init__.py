@@ -14,8 +14,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from vesalius.core.environment import wished_kernels
 from vesalius.core.errors import UsageError, suggest
-from vesalius.core.settings import wished_kernels
 
 FOLDER = Path(__file__).parent
 KINDS = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "f": ctypes.c_float, "d": ctypes.c_double}

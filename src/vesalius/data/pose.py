@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import interpolate
 
+from vesalius.core.order import furthest
 from vesalius.core.space import Array
 
 SIDES = {2: 32, 3: 16}  # of a thumbnail
@@ -21,12 +20,31 @@ Floats = NDArray[np.float32]
 
 def thumbnail(image: Array) -> Floats:
     """`image` (C, *S) as block means on a small cube, each channel standardised, then their mean; NaN counts as 0."""
-    n = image.ndim - 1
-    pixels = np.nan_to_num(np.array(image, np.float32, order="C"), copy=False)
-    small = interpolate(torch.from_numpy(pixels)[None], (SIDES[n],) * n, mode="area")[0].numpy()
+    small = np.asarray(block_means(image, SIDES[image.ndim - 1]), np.float32)
     flat = small.reshape(len(small), -1)
     flat = (flat - flat.mean(1, keepdims=True)) / (flat.std(1, keepdims=True) + 1e-6)
     return np.asarray(flat.mean(0).reshape(small.shape[1:]), np.float32)
+
+
+def block_means(image: Array, side: int) -> NDArray[np.float64]:
+    """(C, side, ...): `image` (C, *S) as means of `side` blocks along each axis, whose ends are shared where they are no whole voxels;
+    NaN counts as 0. One block of planes at a time, so that a large scan is never held in another kind of number."""
+    across = furthest(image)
+    small = np.stack([_mean(image, across, at) for at in _blocks(image.shape[across], side)], axis=across)
+    for axis in (axis for axis in range(1, image.ndim) if axis != across):
+        small = np.stack([small.take(range(at.start, at.stop), axis).mean(axis) for at in _blocks(image.shape[axis], side)], axis)
+    return small
+
+
+def _blocks(length: int, side: int) -> list[slice]:
+    return [slice(k * length // side, -(-(k + 1) * length // side)) for k in range(side)]
+
+
+def _mean(image: Array, axis: int, at: slice) -> NDArray[np.float64]:
+    """Mean of some planes of `image`."""
+    part = image[(*(slice(None),) * axis, at)]
+    mean = np.asarray(part.mean(axis, dtype=np.float64))
+    return mean if np.isfinite(mean).all() else np.asarray(np.nan_to_num(np.asarray(part, np.float32)).mean(axis, dtype=np.float64))
 
 
 def every(count: int) -> int:

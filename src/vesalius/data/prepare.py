@@ -6,12 +6,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.order import slabs
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array, Space, Turn
 from vesalius.data.normalise import Normalise
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
 
+SLAB = 1 << 20  # voxels looked at in one go
 REDUCED = 1.4  # times fewer voxels along an axis from which on it is blurred first
 
 
@@ -106,14 +108,14 @@ def _normalised(values: Array, rule: Normalise) -> NDArray[np.float32]:
 
 def nonzero_box(pixels: Array) -> tuple[slice, ...]:
     """The smallest box of (C, *S) outside which every channel is 0 (or NaN); everything where all is 0."""
-    inside = ((pixels != 0) & np.isfinite(pixels)).any(0)
-    if not inside.any():
-        return tuple(slice(0, side) for side in inside.shape)
-    box = []
-    for axis in range(inside.ndim):
-        line = np.flatnonzero(inside.any(tuple(a for a in range(inside.ndim) if a != axis)))
-        box.append(slice(int(line[0]), int(line[-1]) + 1))
-    return tuple(box)
+    lines = [np.zeros(side, bool) for side in pixels.shape[1:]]
+    for at in slabs(pixels, SLAB):
+        part = pixels[at]
+        inside = (part != 0 if part.dtype.kind in "iub" else (part != 0) & np.isfinite(part)).any(0)
+        for axis, (line, place) in enumerate(zip(lines, [*at[1:], *(slice(None),) * len(lines)], strict=False)):
+            line[place] |= inside.any(tuple(a for a in range(inside.ndim) if a != axis))
+    found = [np.flatnonzero(line) for line in lines]
+    return tuple(slice(int(f[0]), int(f[-1]) + 1) if f.size else slice(0, len(line)) for f, line in zip(found, lines, strict=True))
 
 
 def cropped(space: Space, box: tuple[slice, ...]) -> Space:

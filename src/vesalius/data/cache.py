@@ -17,7 +17,7 @@ from vesalius.core.threads import answers
 from vesalius.data.case import Case, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
-from vesalius.data.read import read_images, read_mask
+from vesalius.data.read import read_mask, read_stored
 from vesalius.data.whole import read_whole
 
 DAYS = 30.0  # that a prepared case is kept without being used
@@ -109,7 +109,7 @@ class Cache:
         return Stored(case.name, image, target, places)
 
     def _write(self, case: Case, files: dict[str, Path]) -> None:
-        image = read_images(case, self.how.channels)
+        image = read_stored(case, self.how.channels)
         prepared = prepare(image, self.how)
         coded = read_mask(case.mask, self.labels, image.space) if case.mask else np.zeros((1, *image.space.shape), np.uint8)
         target = prepared.target(coded)

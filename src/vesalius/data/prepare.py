@@ -1,5 +1,6 @@
 """From a scan to what a network sees, and from a network's answer back to the scan's own grid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from vesalius.core.space import Array, Space, Turn
 from vesalius.data.normalise import Normalise
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
+from vesalius.io.separable import Along, on_axes, resampled, stacked
 
 SLAB = 1 << 20  # voxels looked at in one go
 REDUCED = 1.4  # times fewer voxels along an axis from which on it is blurred first
@@ -74,18 +76,39 @@ def prepare(image: Image, how: Preparation) -> Prepared:
     turned, space = turn.apply(image.array), image.space.turned(turn)
     box = nonzero_box(turned) if how.crop else tuple(slice(0, side) for side in space.shape)
     native = cropped(space, box)
-    pixels = normalised(turned[(slice(None), *box)], how.normalise)
     model = native.with_spacing(how.spacing) if how.spacing else native
-    if model.shape != native.shape:
-        smooth = softened(pixels, np.asarray(native.shape) / np.asarray(model.shape))
-        pixels = np.asarray(resample(Image(smooth, native), model, order=how.order).array, np.float32)
+    part = turned[(slice(None), *box)]
+    pixels = normalised(part, how.normalise) if model.shape == native.shape else on_grid(part, model.shape, how)
     return Prepared(pixels, model, native, box, image.space, turn)
+
+
+def on_grid(pixels: Array, shape: tuple[int, ...], how: Preparation) -> NDArray[np.float32]:
+    """`pixels` (C, *S) normalised, blurred (see `softened`) and put on a grid of another `shape` with the same ends, part by part."""
+    factors = np.asarray(pixels.shape[1:]) / np.asarray(shape)
+    places = [np.clip((np.arange(side) + 0.5) * factor - 0.5, 0, old - 1)
+              for side, factor, old in zip(shape, factors, pixels.shape[1:], strict=True)]  # fmt: skip
+    if how.order == 0:
+        return on_axes(softened(normalised(pixels, how.normalise), factors), [Along(place) for place in places], order=0)
+    axes = [Along(place, sigma) for place, sigma in zip(places, blur_of(factors), strict=True)]
+    return stacked(_on_axes(channel, axes, rule, order=how.order) for channel, rule in zip(pixels, how.normalise, strict=True))
+
+
+def _on_axes(channel: Array, axes: Sequence[Along], rule: Normalise, *, order: int) -> NDArray[np.float32]:
+    values = filled(channel)
+    if values is None:
+        return np.zeros([len(along.place) for along in axes], np.float32)
+    return resampled(values, axes, order=order, made=rule.scale(values).apply, kind=np.dtype(np.float32))
+
+
+def blur_of(factors: NDArray[np.float64]) -> list[float]:
+    """Deviation in voxels for axes that shrink so many times."""
+    return [(factor - 1) / 2 if factor > REDUCED else 0.0 for factor in factors.tolist()]
 
 
 def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArray[np.float32]:
     """`pixels` (C, *S) blurred along axes that will shrink by more than `REDUCED`, so that what the coarser grid cannot
     hold does not come back as false texture; the deviation is (factor - 1) / 2 voxels."""
-    sigma = [(f - 1) / 2 if f > REDUCED else 0.0 for f in factors]
+    sigma = blur_of(factors)
     if not any(sigma):
         return pixels
     from scipy.ndimage import gaussian_filter
@@ -95,15 +118,20 @@ def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArr
 
 def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:
     """Each channel of (C, *S) by its own rule; a channel that is all NaN becomes 0, single NaN take the channel's median."""
-    parts = [_normalised(channel, rule) for channel, rule in zip(pixels, how, strict=True)]
-    return parts[0][None] if len(parts) == 1 else np.stack(parts)
+    return stacked(_normalised(channel, rule) for channel, rule in zip(pixels, how, strict=True))
 
 
-def _normalised(values: Array, rule: Normalise) -> NDArray[np.float32]:
-    good = np.isfinite(values)
-    if good.all():
-        return rule.apply(values)
-    return rule.apply(np.where(good, values, np.median(values[good]))) if good.any() else np.zeros(values.shape, np.float32)
+def _normalised(channel: Array, rule: Normalise) -> NDArray[np.float32]:
+    values = filled(channel)
+    return rule.apply(values) if values is not None else np.zeros(channel.shape, np.float32)
+
+
+def filled(channel: Array) -> Array | None:
+    """`channel` with its median in place of NaN and infinities; itself where there are none, nothing where there is nothing else."""
+    if channel.dtype.kind in "iub" or np.isfinite([channel.min(), channel.max()]).all():
+        return channel
+    good = np.isfinite(channel)
+    return np.where(good, channel, np.median(channel[good])) if good.any() else None
 
 
 def nonzero_box(pixels: Array) -> tuple[slice, ...]:

@@ -81,7 +81,7 @@ def test_a_second_look_reads_no_source(tmp_path, monkeypatch):
     case, told = write(tmp_path), []
     cache = Cache(tmp_path / "kept", HOW, LABELS)
     cache.store([case])
-    monkeypatch.setattr(room, "read_images", None)
+    monkeypatch.setattr(room, "read_stored", None)
     again = cache.store([case] * 3, progress=lambda done, total: told.append((done, total)))
     assert len(again) == 3 and told == [(1, 3), (2, 3), (3, 3)]
 

@@ -7,6 +7,24 @@
 enum { LANES = 32, ROWS = 16 };
 static const float POLE = -0.26794919243112270647f; /* sqrt(3) - 2 */
 
+typedef float Values __attribute__((vector_size(4 * LANES / 2))); /* registers, however long they are */
+
+typedef struct {
+    Values left, right;
+} Row;
+
+static inline Row row_at(const float *from) {
+    Row row;
+    memcpy(&row, from, sizeof row);
+    return row;
+}
+
+static inline void put(float *to, Row row) { memcpy(to, &row, sizeof row); }
+
+static inline Row times(float factor, Row row) { return (Row){factor * row.left, factor * row.right}; }
+
+static inline Row plus(Row one, Row other) { return (Row){one.left + other.left, one.right + other.right}; }
+
 typedef struct {
     const float *in;
     float *out;
@@ -55,53 +73,60 @@ static void blurred(float *rows, float *out, int64_t n, const float *blur, int64
     }
     for (int64_t q = 0; q < n; q++) {
         const float *middle = first + q * LANES;
-        float sum[LANES];
-        for (int lane = 0; lane < LANES; lane++) sum[lane] = blur[0] * middle[lane];
-        for (int64_t k = 1; k <= radius; k++)
-            for (int lane = 0; lane < LANES; lane++) sum[lane] += blur[k] * (middle[lane - k * LANES] + middle[lane + k * LANES]);
-        memcpy(out + q * LANES, sum, sizeof(sum));
+        Row sum = times(blur[0], row_at(middle));
+        for (int64_t k = 1; k <= radius; k++) sum = plus(sum, times(blur[k], plus(row_at(middle - k * LANES), row_at(middle + k * LANES))));
+        put(out + q * LANES, sum);
     }
 }
 
 /* The first coefficient, for rows that go on mirrored at the ends (whole samples): its sum has n - 1 terms, of which those below the
    precision of float32 are left out. */
-static void first_coefficient(float *rows, int64_t n) {
+static Row first_coefficient(const float *rows, int64_t n) {
     enum { TERMS = 24 };
-    float sum[LANES], power = 1.0f, all = 1.0f;
+    float power = 1.0f, all = n > TERMS ? 0.0f : 1.0f; /* POLE to the n - 1 */
     for (int64_t k = 1; k < n && k < TERMS; k++) all *= POLE;
-    if (n > TERMS) all = 0.0f;
-    for (int lane = 0; lane < LANES; lane++) sum[lane] = rows[lane] + all * rows[(n - 1) * LANES + lane];
+    Row sum = plus(row_at(rows), times(all, row_at(rows + (n - 1) * LANES)));
     for (int64_t q = 1; q < n - 1 && q < TERMS; q++) {
         power *= POLE;
-        for (int lane = 0; lane < LANES; lane++)
-            sum[lane] += power * (rows[q * LANES + lane] + all * rows[(n - 1 - q) * LANES + lane]);
+        sum = plus(sum, times(power, plus(row_at(rows + q * LANES), times(all, row_at(rows + (n - 1 - q) * LANES)))));
     }
-    for (int lane = 0; lane < LANES; lane++) rows[lane] = sum[lane] / (1.0f - all * all);
+    return times(1.0f / (1.0f - all * all), sum);
 }
 
 /* Values become coefficients of cubic B-splines, where they lie: Unser 1999, from one end to the other and back. */
 static void coefficients(float *rows, int64_t n) {
     if (n < 2) return;
-    first_coefficient(rows, n);
-    for (int64_t q = 1; q < n; q++)
-        for (int lane = 0; lane < LANES; lane++) rows[q * LANES + lane] += POLE * rows[(q - 1) * LANES + lane];
-    float *last = rows + (n - 1) * LANES, end = 6.0f * POLE / (POLE * POLE - 1.0f);
-    for (int lane = 0; lane < LANES; lane++) last[lane] = end * (POLE * last[lane - LANES] + last[lane]);
-    for (int64_t q = n - 2; q >= 0; q--)
-        for (int lane = 0; lane < LANES; lane++)
-            rows[q * LANES + lane] = POLE * (rows[(q + 1) * LANES + lane] - 6.0f * rows[q * LANES + lane]);
+    Row last = first_coefficient(rows, n), before = last;
+    put(rows, last);
+    for (int64_t q = 1; q < n; q++) {
+        before = last;
+        last = plus(row_at(rows + q * LANES), times(POLE, last));
+        put(rows + q * LANES, last);
+    }
+    last = times(6.0f * POLE / (POLE * POLE - 1.0f), plus(last, times(POLE, before)));
+    put(rows + (n - 1) * LANES, last);
+    for (int64_t q = n - 2; q >= 0; q--) {
+        last = plus(times(POLE, last), times(-6.0f * POLE, row_at(rows + q * LANES)));
+        put(rows + q * LANES, last);
+    }
 }
 
 /* New rows from `count` old ones each. */
-static void mix(const Lines *lines, const float *rows) {
+static inline void mix_of(const Lines *lines, const float *rows, int count) {
     for (int64_t p = 0; p < lines->m; p++) {
-        const int32_t *taps = lines->taps + p * lines->count;
-        const float *weights = lines->weights + p * lines->count;
-        float sum[LANES] = {0};
-        for (int64_t k = 0; k < lines->count; k++)
-            for (int lane = 0; lane < LANES; lane++) sum[lane] += weights[k] * rows[taps[k] * LANES + lane];
-        memcpy(lines->made + p * LANES, sum, sizeof(sum));
+        const int32_t *taps = lines->taps + p * count;
+        const float *weights = lines->weights + p * count;
+        Row sum = times(weights[0], row_at(rows + taps[0] * LANES));
+        for (int k = 1; k < count; k++) sum = plus(sum, times(weights[k], row_at(rows + taps[k] * LANES)));
+        put(lines->made + p * LANES, sum);
     }
+}
+
+static void mix(const Lines *lines, const float *rows) {
+    if (lines->count == 4) /* the compiler knows how many there are */
+        mix_of(lines, rows, 4);
+    else
+        mix_of(lines, rows, (int)lines->count);
 }
 
 /* `width` lines that start at `from` and go to `to`. */

@@ -1,6 +1,7 @@
 """Arrays whose axes lie in another order in memory: copied tile by tile, since a copy in one go misses the cache at every step.
 
-Files hold the first axis of a scan closest together, arrays the last. A whole scan is copied from one to the other five times as fast in tiles.
+Files hold the first axis of a scan closest together, arrays the last. A large scan is copied from one to the other several times as fast in
+tiles.
 """
 
 from collections.abc import Iterator

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vesalius.core.order import slabs
+from vesalius.core.order import contiguous, slabs
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array, Space, Turn
 from vesalius.data.normalise import Normalise
@@ -57,7 +57,7 @@ class Prepared:
 
     def target(self, coded: Array) -> NDArray[np.uint8]:
         """A mask (K, *full) as the network should see it: turned, cropped, nearest neighbour."""
-        cut = np.ascontiguousarray(self.turn.apply(coded)[(slice(None), *self.box)])
+        cut = contiguous(self.turn.apply(coded)[(slice(None), *self.box)])
         if self.space.shape == self.native.shape:
             return cut
         return np.asarray(resample(Image(cut, self.native), self.space, order=0).array, np.uint8)
@@ -67,7 +67,7 @@ class Prepared:
         turned = self.full.turned(self.turn)
         whole = np.zeros((answer.shape[0], *turned.shape), answer.dtype)
         whole[(slice(None), *self.box)] = answer
-        return np.ascontiguousarray(self.turn.undo(whole))
+        return contiguous(self.turn.undo(whole))
 
 
 def prepare(image: Image, how: Preparation) -> Prepared:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vesalius.core.kernels import kernel
+from vesalius.core.kernels import Kernel, kernel
 from vesalius.core.order import TILE, fill, furthest
 from vesalius.core.space import Array
 
@@ -115,8 +115,8 @@ def _in_planes(channel: Array, held: Array, axes: Sequence[Along], *, last: int,
 
 
 def _in_place(whole: Array, held: Array, along: Along, *, order: int) -> None:
-    """The middle axis of `held` (outer, n, inner), which begins the values `whole`, or ends them where more is made of it: that begins them.
-    A part is read before it is written over."""
+    """The middle axis of `held` (outer, n, inner), which begins the values `whole`, or ends them where more is made of it: that begins
+    them. A part is read before it is written over."""
     outer, old, inner = held.shape
     side = len(along.place)
     if along.keeps(old):
@@ -153,32 +153,44 @@ def _lines(block: Array, along: Along, *, order: int) -> Array:
     place, old = along.place, block.shape[1]
     if along.whole:
         return np.asarray(block.take(np.clip(along.nearest(order), 0, old - 1), axis=1))
-    taps, weights = _taps(place, old, order)
-    blur = _gaussian(along.sigma)
+    how = _Filter(*_taps(place, old, order), _gaussian(along.sigma), order == 3)
     quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
-    if quick is None:
-        return _by_scipy(block, taps, weights, blur, order=order)
-    block, side = np.ascontiguousarray(block), len(place)
-    places, shares, half = taps.astype(np.int32), weights.astype(np.float32), blur.astype(np.float32)
-    out = np.empty((len(block), side, block.shape[2]), np.float32)
-    scratch = np.empty(_LANES * (2 * len(blur) + 2 * old + side), np.float32)
-    quick(block.ctypes.data, out.ctypes.data, len(block), old, block.shape[2], side, places.ctypes.data, shares.ctypes.data,
-          taps.shape[1], order == 3, half.ctypes.data, len(half) - 1, scratch.ctypes.data)  # fmt: skip
+    return _by_scipy(block, how) if quick is None else _by_kernel(block, how, quick)
+
+
+@dataclass(frozen=True)
+class _Filter:
+    """New voxels from `taps` (places, count) of the old ones with `weights`, after a symmetric filter of which `blur` is the half, and
+    after these have become coefficients where it is `cubic`."""
+
+    taps: Array
+    weights: Array
+    blur: NDArray[np.float64]
+    cubic: bool
+
+
+def _by_kernel(block: Array, how: _Filter, quick: Kernel) -> Array:
+    block, (side, count) = np.ascontiguousarray(block), how.taps.shape
+    outer, old, inner = block.shape
+    taps, weights, blur = how.taps.astype(np.int32), how.weights.astype(np.float32), how.blur.astype(np.float32)
+    out, scratch = np.empty((outer, side, inner), np.float32), np.empty(_LANES * (2 * len(blur) + 2 * old + side), np.float32)
+    quick(block.ctypes.data, out.ctypes.data, outer, old, inner, side, taps.ctypes.data, weights.ctypes.data, count, how.cubic,
+          blur.ctypes.data, len(blur) - 1, scratch.ctypes.data)  # fmt: skip
     return out
 
 
-def _by_scipy(block: Array, taps: Array, weights: Array, blur: NDArray[np.float64], *, order: int) -> Array:
+def _by_scipy(block: Array, how: _Filter) -> Array:
     from scipy import ndimage, sparse
 
-    kind, (outer, old, inner), side = block.dtype, block.shape, len(taps)
-    rows = np.repeat(np.arange(side), taps.shape[1])
-    matrix = sparse.csr_array((weights.ravel().astype(kind.type(0).real.dtype), (rows, taps.ravel())), shape=(side, old))
+    kind, (outer, old, inner), (side, count) = block.dtype, block.shape, how.taps.shape
+    rows = np.repeat(np.arange(side), count)
+    matrix = sparse.csr_array((how.weights.ravel().astype(kind.type(0).real.dtype), (rows, how.taps.ravel())), shape=(side, old))
     out = np.empty((outer, side, inner), kind)
-    for at in _parts((outer, old, inner)):
+    for at in _parts(block.shape):
         part = block[at]
-        if len(blur) > 1:
-            part = ndimage.correlate1d(part, np.concatenate([blur[:0:-1], blur]), axis=1, mode="nearest")
-        if order == 3:
+        if len(how.blur) > 1:
+            part = ndimage.correlate1d(part, np.concatenate([how.blur[:0:-1], how.blur]), axis=1, mode="nearest")
+        if how.cubic:
             part = ndimage.spline_filter1d(part, 3, axis=1, output=kind, mode="mirror")
         front = np.moveaxis(part, 1, 0)
         mixed = matrix @ np.ascontiguousarray(front).reshape(old, -1)

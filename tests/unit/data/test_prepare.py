@@ -133,7 +133,7 @@ def test_pixels_without_a_size_go_to_a_coarser_grid_and_back():
 @pytest.mark.parametrize("kind", ["int16", "float32"])
 @pytest.mark.parametrize("order", [1, 3])
 def test_parts_come_out_as_the_whole(spacing, kind, order, monkeypatch):
-    """Normalised, blurred and resampled part by part, against one after the other of the whole; of two channels, in both orders of memory."""
+    """Normalised, blurred and resampled part by part, against one after the other; two channels, in both orders of memory."""
     monkeypatch.setattr("vesalius.io.separable._SLAB", 300)
     space = oblique((15, 18, 9))
     rules = (Normalise(), Normalise(kind="window", low=60, high=130, mean=100, std=15))

@@ -28,7 +28,8 @@ def by_scipy(channel, axes, order):
         if one.sigma:
             out = ndimage.gaussian_filter1d(out, one.sigma, axis=axis, mode="nearest", truncate=3.0)
         index = np.meshgrid(*[one.place if a == axis else np.arange(side) for a, side in enumerate(out.shape)], indexing="ij")
-        out = ndimage.map_coordinates(out, index, order=order, mode="mirror") if out.shape[axis] > 1 else out.take([0] * len(one.place), axis)
+        alone = out.shape[axis] == 1
+        out = out.take([0] * len(one.place), axis) if alone else ndimage.map_coordinates(out, index, order=order, mode="mirror")
     return out
 
 

@@ -5,6 +5,7 @@ All axes but one are resampled plane by plane, into the memory of what goes out;
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -16,6 +17,7 @@ from vesalius.core.order import TILE, fill, furthest
 from vesalius.core.space import Array
 
 _SLAB = 1 << 22  # voxels resampled plane by plane at a time
+_TOGETHER = 16  # planes at least that go at once to where neighbours lie across them: a line of the cache
 _CACHED = 1 << 17  # voxels computed at a time along one axis: half a megabyte each of in, coefficients and out
 _LANES = 32  # lines that the kernel takes at a time
 _NEAR = 1e-4  # voxels that a place may be off a whole one and still be that
@@ -103,15 +105,33 @@ def _last(channel: Array, axes: Sequence[Along]) -> int:
 
 
 def _in_planes(channel: Array, held: Array, axes: Sequence[Along], *, last: int, order: int, made: Callable[[Array], Array]) -> None:
-    """All axes but the last, those that shrink first, into `held`."""
+    """All axes but the last, those that shrink first, into `held`: a part at a time, and then as many planes as fill lines of the cache."""
     rest = sorted((len(along.place) / channel.shape[axis], axis) for axis, along in enumerate(axes) if axis != last)
-    thick = max(1, _SLAB * channel.shape[last] // max(1, channel.size))
-    for start in range(0, channel.shape[last], thick):
-        at = (*(slice(None),) * last, slice(start, start + thick))
-        part = made(channel[at])
+    before, side = (slice(None),) * last, channel.shape[last]
+
+    def planes(first: int, stop: int) -> Array:
+        part = made(channel[(*before, slice(first, stop))])
         for _, axis in rest:
             part = along_axis(part, axis, axes[axis], order=order)
-        fill(held[at][None], part[None])
+        return part
+
+    thick = max(1, _SLAB * side // max(1, channel.size))
+    for start in range(0, side, thick * -(-_TOGETHER // thick)):
+        stop = min(side, start + thick * -(-_TOGETHER // thick))
+        parts = (planes(first, min(first + thick, stop)) for first in range(start, stop, thick))
+        fill(held[(*before, slice(start, stop))][None], _joined(parts, last, stop - start)[None])
+
+
+def _joined(parts: Iterator[Array], axis: int, side: int) -> Array:
+    """`parts` one after the other along an axis, which together has this `side`, with the order of axes in memory that they have."""
+    part = next(parts)
+    if part.shape[axis] == side:
+        return part
+    out, done = np.empty_like(part, shape=(*part.shape[:axis], side, *part.shape[axis + 1 :])), 0
+    for some in chain((part,), parts):
+        out[(*(slice(None),) * axis, slice(done, done + some.shape[axis]))] = some
+        done += some.shape[axis]
+    return out
 
 
 def _in_place(whole: Array, held: Array, along: Along, *, order: int) -> None:

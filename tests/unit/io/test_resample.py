@@ -124,6 +124,7 @@ def test_beside_what_comes_in_and_out_little_memory_is_needed(monkeypatch):
     """What goes out lies where two of three axes were resampled."""
     monkeypatch.setattr(separable, "_CACHED", 1 << 12)
     monkeypatch.setattr(separable, "_SLAB", 1 << 12)
+    monkeypatch.setattr(separable, "_TOGETHER", 4)
     image = Image(np.random.default_rng(0).normal(size=(1, 64, 64, 64)).astype(np.float32), Space.of((64,) * 3, (1.0,) * 3))
     space = image.space.with_spacing((1.25,) * 3)
     resample(image, space, order=3)  # imports

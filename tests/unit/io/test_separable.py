@@ -48,6 +48,7 @@ def test_parts_in_place_are_what_scipy_makes_of_the_whole(old, new, sigma, order
         for slab, cached in ((1, 1), (200, 300), (1 << 22, 1 << 17)):
             monkeypatch.setattr(separable, "_SLAB", slab)
             monkeypatch.setattr(separable, "_CACHED", cached)
+            monkeypatch.setattr(separable, "_TOGETHER", min(slab // 40 + 1, 16))
             found = resampled(laid, axes, order=order, made=lambda part: part, kind=FLOATS)
             assert found.shape == new and found.flags.c_contiguous
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)  # of numbers about 100

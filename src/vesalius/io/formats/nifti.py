@@ -16,7 +16,7 @@ import numpy as np
 from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
-from vesalius.core.order import contiguous
+from vesalius.core.order import TILE, fill
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header, _nifti1
 from vesalius.io.formats._nibabel import checked
@@ -336,7 +336,12 @@ def _store(beside: Path, fields: Any, pixels: Array) -> None:
 def _put(file: Any, head: bytes, pixels: Array) -> None:
     """Some planes at a time, so that no second copy of the pixels is made."""
     file.write(head)
-    for channel in pixels:
-        thick = max(1, _WRITTEN * len(channel) // max(1, channel.nbytes))
-        for first in range(0, len(channel), thick):
-            file.write(contiguous(channel[None, first : first + thick]).reshape(-1).view(np.uint8).data)
+    for channel in pixels[:, None]:
+        planes = max(1, _WRITTEN * channel.shape[1] // max(1, channel.nbytes), TILE // channel.itemsize)
+        held = None if channel.flags.c_contiguous else np.empty((1, min(planes, channel.shape[1]), *channel.shape[2:]), channel.dtype)
+        for first in range(0, channel.shape[1], planes):
+            part = channel[:, first : first + planes]
+            if held is not None:
+                fill(held[:, : part.shape[1]], part)
+                part = held[:, : part.shape[1]]
+            file.write(part.reshape(-1).view(np.uint8).data)

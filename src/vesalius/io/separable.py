@@ -107,27 +107,41 @@ def _last(channel: Array, axes: Sequence[Along]) -> int:
 def _in_planes(channel: Array, held: Array, axes: Sequence[Along], *, last: int, order: int, made: Callable[[Array], Array]) -> None:
     """All axes but the last, those that shrink first, into `held`: a part at a time, and then as many planes as fill lines of the cache."""
     rest = sorted((len(along.place) / channel.shape[axis], axis) for axis, along in enumerate(axes) if axis != last)
-    before, side = (slice(None),) * last, channel.shape[last]
+    before, side, rooms = (slice(None),) * last, channel.shape[last], [_Room(held.dtype) for _ in axes]
 
     def planes(first: int, stop: int) -> Array:
         part = made(channel[(*before, slice(first, stop))])
-        for _, axis in rest:
-            part = along_axis(part, axis, axes[axis], order=order)
+        for (_, axis), room in zip(rest, rooms, strict=False):
+            part = along_axis(part, axis, axes[axis], order=order, room=room)
         return part
 
     thick = max(1, _SLAB * side // max(1, channel.size))
     for start in range(0, side, thick * -(-_TOGETHER // thick)):
         stop = min(side, start + thick * -(-_TOGETHER // thick))
         parts = (planes(first, min(first + thick, stop)) for first in range(start, stop, thick))
-        fill(held[(*before, slice(start, stop))][None], _joined(parts, last, stop - start)[None])
+        fill(held[(*before, slice(start, stop))][None], _joined(parts, last, stop - start, room=rooms[-1])[None])
 
 
-def _joined(parts: Iterator[Array], axis: int, side: int) -> Array:
+class _Room:
+    """Memory for one array after the other: what is asked for anew costs more than what is computed in it."""
+
+    def __init__(self, kind: np.dtype[Any]) -> None:
+        self.values = np.empty(0, kind)
+
+    def array(self, shape: Sequence[int]) -> Array:
+        """Of any values; the array before it is lost."""
+        if self.values.size < prod(shape):
+            self.values = np.empty(prod(shape), self.values.dtype)
+        return self.values[: prod(shape)].reshape(shape)
+
+
+def _joined(parts: Iterator[Array], axis: int, side: int, *, room: _Room) -> Array:
     """`parts` one after the other along an axis, which together has this `side`, with the order of axes in memory that they have."""
     part = next(parts)
     if part.shape[axis] == side:
         return part
-    out, done = np.empty_like(part, shape=(*part.shape[:axis], side, *part.shape[axis + 1 :])), 0
+    turn, done = _outwards(part), 0
+    out = room.array([side if old == axis else part.shape[old] for old in turn]).transpose(np.argsort(turn))
     for some in chain((part,), parts):
         out[(*(slice(None),) * axis, slice(done, done + some.shape[axis]))] = some
         done += some.shape[axis]
@@ -155,7 +169,7 @@ def _parts(sides: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         yield (*(slice(None),) * across, slice(start, start + thick))
 
 
-def along_axis(part: Array, axis: int, along: Along, *, order: int) -> Array:
+def along_axis(part: Array, axis: int, along: Along, *, order: int, room: _Room | None = None) -> Array:
     """`part` (*S) at the places of one axis, its axes as far apart in memory as they were, in its own kind of floating point."""
     if along.keeps(part.shape[axis]):
         return part
@@ -163,19 +177,26 @@ def along_axis(part: Array, axis: int, along: Along, *, order: int) -> Array:
     base = part.transpose(turn)
     middle = turn.index(axis)
     shape = list(base.shape)
-    found = _lines(base.reshape(prod(shape[:middle]), shape[middle], prod(shape[middle + 1 :])), along, order=order)
+    outer, inner = prod(shape[:middle]), prod(shape[middle + 1 :])
+    out = room.array((outer, len(along.place), inner)) if room else None
+    found = _lines(base.reshape(outer, shape[middle], inner), along, order=order, out=out)
     shape[middle] = len(along.place)
     return found.reshape(shape).transpose(np.argsort(turn))
 
 
-def _lines(block: Array, along: Along, *, order: int) -> Array:
+def _lines(block: Array, along: Along, *, order: int, out: Array | None = None) -> Array:
     """(outer, n, inner) -> (outer, places, inner), a copy."""
-    place, old = along.place, block.shape[1]
+    place, (outer, old, inner) = along.place, block.shape
+    out = np.empty((outer, len(place), inner), block.dtype) if out is None else out
     if along.whole:
-        return np.asarray(block.take(np.clip(along.nearest(order), 0, old - 1), axis=1))
+        return np.asarray(block.take(np.clip(along.nearest(order), 0, old - 1), axis=1, out=out, mode="clip"))
     how = _Filter(*_taps(place, old, order), _gaussian(along.sigma), order == 3)
     quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
-    return _by_scipy(block, how) if quick is None else _by_kernel(block, how, quick)
+    if quick is None:
+        _by_scipy(block, how, out)
+    else:
+        _by_kernel(block, how, out, quick=quick)
+    return out
 
 
 @dataclass(frozen=True)
@@ -189,23 +210,21 @@ class _Filter:
     cubic: bool
 
 
-def _by_kernel(block: Array, how: _Filter, quick: Kernel) -> Array:
+def _by_kernel(block: Array, how: _Filter, out: Array, *, quick: Kernel) -> None:
     block, (side, count) = np.ascontiguousarray(block), how.taps.shape
     outer, old, inner = block.shape
     taps, weights, blur = how.taps.astype(np.int32), how.weights.astype(np.float32), how.blur.astype(np.float32)
-    out, scratch = np.empty((outer, side, inner), np.float32), np.empty(_LANES * (2 * len(blur) + 2 * old + side), np.float32)
+    scratch = np.empty(_LANES * (2 * len(blur) + 2 * old + side), np.float32)
     quick(block.ctypes.data, out.ctypes.data, outer, old, inner, side, taps.ctypes.data, weights.ctypes.data, count, how.cubic,
           blur.ctypes.data, len(blur) - 1, scratch.ctypes.data)  # fmt: skip
-    return out
 
 
-def _by_scipy(block: Array, how: _Filter) -> Array:
+def _by_scipy(block: Array, how: _Filter, out: Array) -> None:
     from scipy import ndimage, sparse
 
-    kind, (outer, old, inner), (side, count) = block.dtype, block.shape, how.taps.shape
+    kind, old, (side, count) = block.dtype, block.shape[1], how.taps.shape
     rows = np.repeat(np.arange(side), count)
     matrix = sparse.csr_array((how.weights.ravel().astype(kind.type(0).real.dtype), (rows, how.taps.ravel())), shape=(side, old))
-    out = np.empty((outer, side, inner), kind)
     for at in _parts(block.shape):
         part = block[at]
         if len(how.blur) > 1:
@@ -215,7 +234,6 @@ def _by_scipy(block: Array, how: _Filter) -> Array:
         front = np.moveaxis(part, 1, 0)
         mixed = matrix @ np.ascontiguousarray(front).reshape(old, -1)
         out[at] = np.moveaxis(mixed.reshape(side, *front.shape[1:]), 0, 1)
-    return out
 
 
 def _gaussian(sigma: float) -> NDArray[np.float64]:

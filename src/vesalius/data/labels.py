@@ -176,10 +176,10 @@ class Labels(Settings):
         return np.asarray(coded[0] == number + 1 if self.exclusive else coded[number] == 1)
 
     def counts(self, coded: Array) -> list[int]:
-        """Voxels per class of what `encode` gives, plane by plane, so that no mask of a large scan is ever made."""
+        """Voxels per class of what `encode` gives, slab by slab, so that no mask of a large scan is ever made."""
         if not self.exclusive:
-            return [int(sum(np.count_nonzero(plane == 1) for plane in layer)) for layer in coded]
-        total = sum(np.bincount(plane.ravel(), minlength=IGNORE + 1) for plane in coded[0])
+            return [int(sum(np.count_nonzero(coded[at][k] == 1) for at in slabs(coded, SLAB))) for k in range(len(coded))]
+        total = sum(np.bincount(coded[at][0].ravel(order="K"), minlength=IGNORE + 1) for at in slabs(coded, SLAB))
         return [int(number) for number in np.asarray(total)[1 : len(self.names) + 1]]
 
     def describe(self) -> str:

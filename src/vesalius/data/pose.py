@@ -5,6 +5,7 @@ patients always lie the same way along it, and a network that is shown mirrored 
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,21 +31,30 @@ def block_means(image: Array, side: int) -> NDArray[np.float64]:
     """(C, side, ...): `image` (C, *S) as means of `side` blocks along each axis, whose ends are shared where they are no whole voxels;
     NaN counts as 0. One block of planes at a time, so that a large scan is never held in another kind of number."""
     across = furthest(image)
-    small = np.stack([_mean(image, across, at) for at in _blocks(image.shape[across], side)], axis=across)
+    means = np.stack([_mean(image, across, at) for at in _blocks(image.shape[across], side)], axis=across)
     for axis in (axis for axis in range(1, image.ndim) if axis != across):
-        small = np.stack([small.take(range(at.start, at.stop), axis).mean(axis) for at in _blocks(image.shape[axis], side)], axis)
-    return small
+        means = np.moveaxis(np.moveaxis(means, axis, -1) @ _shares(image.shape[axis], side), -1, axis)
+    return means
 
 
 def _blocks(length: int, side: int) -> list[slice]:
     return [slice(k * length // side, -(-(k + 1) * length // side)) for k in range(side)]
 
 
+@cache
+def _shares(length: int, side: int) -> NDArray[np.float64]:
+    """(length, side): what each voxel of a line adds to the mean of each block."""
+    shares = np.zeros((length, side))
+    for k, at in enumerate(_blocks(length, side)):
+        shares[at, k] = 1 / (at.stop - at.start)
+    return shares
+
+
 def _mean(image: Array, axis: int, at: slice) -> NDArray[np.float64]:
     """Mean of some planes of `image`."""
     part = image[(*(slice(None),) * axis, at)]
-    mean = np.asarray(part.mean(axis, dtype=np.float64))
-    return mean if np.isfinite(mean).all() else np.asarray(np.nan_to_num(np.asarray(part, np.float32)).mean(axis, dtype=np.float64))
+    mean = np.add.reduce(part, axis, dtype=np.float64) / (at.stop - at.start)
+    return np.asarray(mean if np.isfinite(mean).all() else np.nan_to_num(np.asarray(part, np.float32)).mean(axis, dtype=np.float64))
 
 
 def every(count: int) -> int:

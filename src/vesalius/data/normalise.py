@@ -87,7 +87,7 @@ def moments(x: Array, *, nonzero: bool = False) -> tuple[float, float]:
     def parts() -> Iterator[Array]:
         return (part[part != 0] if nonzero else part for part in _parts(x))
 
-    number = sum(part.size for part in parts())
+    number = int(np.count_nonzero(x)) if nonzero else x.size
     mean = sum(float(part.sum(dtype=np.float64)) for part in parts()) / number
     squares = 0.0
     for part in parts():

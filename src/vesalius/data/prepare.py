@@ -90,7 +90,8 @@ def on_grid(pixels: Array, shape: tuple[int, ...], how: Preparation) -> NDArray[
     if how.order == 0:
         return on_axes(softened(normalised(pixels, how.normalise), factors), [Along(place) for place in places], order=0)
     axes = [Along(place, sigma) for place, sigma in zip(places, blur_of(factors), strict=True)]
-    return stacked(_on_axes(channel, axes, rule, order=how.order) for channel, rule in zip(pixels, how.normalise, strict=True))
+    made = (_on_axes(channel, axes, rule, order=how.order) for channel, rule in zip(pixels, how.normalise, strict=True))
+    return stacked(made, len(pixels))
 
 
 def _on_axes(channel: Array, axes: Sequence[Along], rule: Normalise, *, order: int) -> NDArray[np.float32]:
@@ -118,7 +119,7 @@ def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArr
 
 def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:
     """Each channel of (C, *S) by its own rule; a channel that is all NaN becomes 0, single NaN take the channel's median."""
-    return stacked(_normalised(channel, rule) for channel, rule in zip(pixels, how, strict=True))
+    return stacked((_normalised(channel, rule) for channel, rule in zip(pixels, how, strict=True)), len(pixels))
 
 
 def _normalised(channel: Array, rule: Normalise) -> NDArray[np.float32]:

@@ -50,16 +50,24 @@ def on_axes(array: Array, axes: Sequence[Along], *, order: int) -> Array:
     only taken (always with order 0) they are not computed with."""
     if order == 0 or all(along.whole for along in axes):
         near = [np.clip(along.nearest(order), 0, side - 1) for along, side in zip(axes, array.shape[1:], strict=True)]
-        return stacked(taken(channel, near) for channel in array)
+        return stacked((taken(channel, near) for channel in array), len(array))
     kind = np.result_type(array.dtype, np.float32)
     made = (resampled(channel, axes, order=order, made=lambda part: part.astype(kind, copy=False), kind=kind) for channel in array)
-    return stacked(as_kind(channel, array.dtype) for channel in made)
+    return stacked((as_kind(channel, array.dtype) for channel in made), len(array))
 
 
-def stacked(channels: Iterable[Array]) -> Array:
-    """(C, *S) of C arrays (*S), one after the other; of one alone a view."""
-    parts = list(channels)
-    return parts[0].reshape(1, *parts[0].shape) if len(parts) == 1 else np.stack(parts)
+def stacked(channels: Iterable[Array], count: int) -> Array:
+    """(C, *S) of so many arrays (*S), each let go before the next is made; of one alone a view."""
+    left = iter(channels)
+    channel = next(left)
+    out = channel.reshape(1, *channel.shape) if count == 1 else np.empty((count, *channel.shape), channel.dtype)
+    for number in range(1, count):
+        out[number - 1] = channel
+        del channel
+        channel = next(left)
+    out[-1] = channel
+    next(left, None)  # whatever is paired strictly looks whether more is left
+    return out
 
 
 def taken(channel: Array, near: Sequence[NDArray[np.intp]]) -> Array:

@@ -1,12 +1,14 @@
 """Lines resampled in C and by scipy, in parts and in place: the same as of the whole scan, axis by axis."""
 
+import weakref
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from vesalius.core.kernels import in_use
 from vesalius.io import separable
-from vesalius.io.separable import Along, along_axis, as_kind, on_axes, resampled
+from vesalius.io.separable import Along, along_axis, as_kind, on_axes, resampled, stacked
 
 FLOATS = np.dtype(np.float32)
 made = pytest.mark.skipif(in_use() == "none", reason="the kernels are not made here: python -m vesalius.core.kernels.build")
@@ -130,3 +132,19 @@ def test_voxels_that_stay_are_a_copy_of_their_own():
     array = values(1, 4, 5)
     found = on_axes(array, [along(4, 4), along(5, 5)], order=3)
     assert np.array_equal(found, array) and not np.shares_memory(found, array)
+
+
+def test_channels_are_made_one_after_the_other():
+    alive = []
+
+    def channels():
+        for number in range(3):
+            assert all(one() is None for one in alive)
+            made = np.full((2, 2), number)
+            alive.append(weakref.ref(made))
+            yield made
+            del made
+
+    assert stacked(channels(), 3)[:, 0, 0].tolist() == [0, 1, 2]
+    one = np.arange(6).reshape(2, 3)
+    assert np.shares_memory(stacked([one], 1), one) and stacked([one], 1).shape == (1, 2, 3)

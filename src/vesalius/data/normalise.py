@@ -91,8 +91,9 @@ def moments(x: Array, *, nonzero: bool = False) -> tuple[float, float]:
     mean = sum(float(part.sum(dtype=np.float64)) for part in parts()) / number
     squares = 0.0
     for part in parts():
-        off = np.subtract(part, mean, dtype=np.float64).ravel(order="K")
-        squares += float(off @ off)
+        off = np.subtract(part, mean, dtype=np.float64)
+        off *= off
+        squares += float(off.sum())
     return mean, float(np.sqrt(squares / number))
 
 

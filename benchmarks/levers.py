@@ -171,6 +171,37 @@ def lesion(options):
                     lambda here, there: f"{'the same' if (here == there).all() else 'other'} numbers")  # fmt: skip
 
 
+ALONG = "scans are resampled along their axes by a kernel in C"
+TILES = "copies from one order of axes to the other go tile by tile"
+TABLE = "values of a mask are looked up in a table"
+
+
+def scans(options):
+    """What comes before and after a network, of a scan of 256 voxels a side that lies in memory as in its file."""
+    import numpy as np
+
+    from vesalius.core import order
+    from vesalius.core.space import Space
+    from vesalius.data import labels
+    from vesalius.data.normalise import Normalise
+    from vesalius.data.prepare import Preparation, prepare
+    from vesalius.io import separable
+    from vesalius.io.image import Image
+
+    pixels = np.random.default_rng(0).normal(0, 400, (1, 256, 256, 256)).astype(np.int16).transpose(0, 3, 2, 1)
+    image, mask = Image(pixels, Space.of(pixels.shape[1:], (1.0,) * 3)), (pixels > 300).astype(np.uint8) + (pixels > 600)
+    how = Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(1.25,) * 3)
+    meaning = labels.Labels(names=("a", "b"), values=((1,), (2,)))
+
+    def row(name, work, call, swap):
+        return compared(f"{name}: {work}, 256 x 256 x 256", call, swap, options,
+                        lambda here, there: f"at most {float(np.abs(here - np.asarray(there, here.dtype)).max()):.1e} apart")  # fmt: skip
+
+    return [*row(ALONG, "1 mm to 1.25 mm, cubic", lambda: prepare(image, how).image, (separable, "kernel", lambda name, kinds: None)),
+            *row(TILES, "a mask", lambda: order.contiguous(mask), (order, "SMALL", np.inf)),
+            *row(TABLE, "two classes", lambda: meaning.encode(mask), (labels, "LOOKED_UP", 0))]  # fmt: skip
+
+
 def compared(work, call, swap, options, check):
     """The row of `call` with and without a lever."""
 
@@ -421,6 +452,7 @@ WORKS = (
     (GREY, kernels),
     *((GREY, augmentation(size, GREY, grey, "test_grey")) for size in ("hippocampus", "cube", "picture")),
     (BOXES, lesion),
+    (" ".join((ALONG, TILES, TABLE)), scans),
 )  # fmt: skip
 
 

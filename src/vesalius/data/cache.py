@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from vesalius.core.errors import DataError
 from vesalius.core.files import remove_halves, write_beside
 from vesalius.core.record import digest
-from vesalius.core.space import Array
+from vesalius.core.space import Array, Space
 from vesalius.core.threads import answers
 from vesalius.data.case import Case, files_of
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation, prepare
-from vesalius.data.read import read_images, read_mask
+from vesalius.data.read import read_mask, read_stored
 from vesalius.data.whole import read_whole
 
 DAYS = 30.0  # that a prepared case is kept without being used
@@ -109,14 +109,16 @@ class Cache:
         return Stored(case.name, image, target, places)
 
     def _write(self, case: Case, files: dict[str, Path]) -> None:
-        image = read_images(case, self.how.channels)
-        prepared = prepare(image, self.how)
-        coded = read_mask(case.mask, self.labels, image.space) if case.mask else np.zeros((1, *image.space.shape), np.uint8)
-        target = prepared.target(coded)
+        prepared = prepare(read_stored(case, self.how.channels), self.how)  # nobody else holds the scan, whose memory is needed
+        target = prepared.target(self._coded(case, prepared.full))
         seed = np.random.default_rng(int(self.key(case), 16))
         save_array(files["image"], prepared.image.astype(np.float16))
         save_array(files["target"], target)
-        save_array(files["places"], foreground_places(self.labels.masks(target), seed))
+        masks = (self.labels.mask(target, k) for k in range(len(self.labels.names)))
+        save_array(files["places"], foreground_places(masks, seed))
+
+    def _coded(self, case: Case, space: Space) -> NDArray[np.uint8]:
+        return read_mask(case.mask, self.labels, space) if case.mask else np.zeros((1, *space.shape), np.uint8)
 
 
 def _room_for(cases: int) -> None:
@@ -169,12 +171,24 @@ def mapped(path: Path) -> Array:
     return array
 
 
-def foreground_places(masks: NDArray[np.bool_], chooser: np.random.Generator) -> NDArray[np.int32]:
-    """Up to 10,000 voxels of each class (K, *S) as rows of class and index."""
+def foreground_places(masks: Iterable[NDArray[np.bool_]], chooser: np.random.Generator) -> NDArray[np.int32]:
+    """Up to 10,000 voxels of each of K masks (*S) as rows of class and index."""
     rows = []
     for k, mask in enumerate(masks):
-        found = np.argwhere(mask)
-        if len(found) > PLACES:
-            found = found[chooser.choice(len(found), PLACES, replace=False)]
+        count = int(np.count_nonzero(mask))
+        found = some_of(mask, chooser.choice(count, PLACES, replace=False)) if count > PLACES else np.argwhere(mask)
         rows.append(np.column_stack([np.full(len(found), k), found]))
     return np.concatenate(rows).astype(np.int32)
+
+
+def some_of(mask: NDArray[np.bool_], ranks: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The rows of `np.argwhere(mask)` at `ranks`, plane by plane: all of them would take up to 24 bytes a voxel."""
+    ends = np.cumsum([np.count_nonzero(plane) for plane in mask])
+    planes = np.searchsorted(ends, ranks, side="right")
+    found = np.empty((len(ranks), mask.ndim), np.intp)
+    found[:, 0] = planes
+    for number in np.unique(planes):
+        plane, here = mask[number], planes == number
+        flat = np.flatnonzero(plane)[ranks[here] - (ends[number] - np.count_nonzero(plane))]
+        found[here, 1:] = np.column_stack(np.unravel_index(flat, plane.shape))
+    return found

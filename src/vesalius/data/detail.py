@@ -4,7 +4,7 @@ That is the most that a network on the coarser grid could reach. Thick organs su
 a twofold one; planning takes a coarser grid only where this says that nothing would be lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,10 @@ def fine_axes(spacing: Sequence[float]) -> tuple[bool, ...]:
     return tuple(step < THICK * min(spacing) for step in spacing)
 
 
-def survival(masks: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
-    """(factors, K): Dice of each of `masks` (K, *S) with itself reduced by each factor; NaN where a class is absent."""
+def survival(masks: Iterable[NDArray[np.bool_]], spacing: Sequence[float]) -> NDArray[np.float64]:
+    """(factors, K): Dice of each of K `masks` (*S) with itself reduced by each factor; NaN where a class is absent."""
     fine = fine_axes(spacing)
-    return np.array([[_dice(part, factor, fine) for part in map(_around, masks)] for factor in FACTORS])
+    return np.array([[_dice(part, factor, fine) for factor in FACTORS] for part in map(_around, masks)]).T
 
 
 def _around(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -37,11 +37,11 @@ def _around(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if not line.size:
             return np.zeros((0,) * mask.ndim, bool)
         low, high = max(0, int(line[0]) - MARGIN), int(line[-1]) + 1 + MARGIN
-        mask = mask.take(range(low, min(high, mask.shape[axis])), axis)
+        mask = mask[(*(slice(None),) * axis, slice(low, high))]
     while mask.size > LARGEST:
         axis = int(np.argmax(mask.shape))
         side = mask.shape[axis]
-        mask = mask.take(range(side // 4, side // 4 + side // 2), axis)
+        mask = mask[(*(slice(None),) * axis, slice(side // 4, side // 4 + side // 2))]
     return mask
 
 

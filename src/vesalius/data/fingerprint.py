@@ -5,16 +5,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vesalius.core.space import Array
 from vesalius.core.threads import answers
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.detail import pooled, survival
+from vesalius.data.labels import Labels
 from vesalius.data.pose import every, poses, thumbnail
 from vesalius.data.prepare import nonzero_box
 from vesalius.data.read import components as as_components
-from vesalius.data.read import read_images, read_mask
+from vesalius.data.read import read_mask, read_stored
 from vesalius.io import load
 
 SAMPLES = 20_000  # foreground voxels kept per case for the intensity statistics ...
@@ -134,35 +136,50 @@ def case_facts(
 ) -> dict[str, Any]:
     """Shape and spacing on the RAS+ grid, foreground intensities (`samples` voxels of each channel), voxels per class and pose of
     one case; `detailed`: what its masks lose on coarser grids too."""
-    image = read_images(case, channels)
+    image = read_stored(case, channels)
     turn = image.space.canonical_turn()
     space = image.space.turned(turn)
     turned = turn.apply(image.array)
     box = nonzero_box(turned)
     sides = [part.stop - part.start for part in box]
     coded = read_mask(case.mask, dataset.labels, image.space) if case.mask else None
-    masks = dataset.labels.masks(coded) if coded is not None else np.zeros((len(dataset.labels.names), *image.space.shape), bool)
-    inside = masks.any(0)
+    count = len(dataset.labels.names)
+    size = int(np.prod(space.shape))
+    detail = survival((turn.apply(dataset.labels.mask(coded, k)) for k in range(count)), space.spacing) \
+        if detailed and coded is not None else None
+    inside = any_class(dataset.labels, coded) if coded is not None else None
     chooser = np.random.default_rng(0)
     return {
-        "shape": list(space.shape), "cropped_shape": sides, "spacing": list(space.spacing), "physical": space.physical, "size": inside.size,
-        "cropped": float(np.prod(sides) / inside.size),
-        "voxels": [int(mask.sum()) for mask in masks],
+        "shape": list(space.shape), "cropped_shape": sides, "spacing": list(space.spacing), "physical": space.physical, "size": size,
+        "cropped": float(np.prod(sides) / size),
+        "voxels": dataset.labels.counts(coded) if coded is not None else [0] * count,
         "thumbnail": thumbnail(turned),
-        "detail": survival(turn.apply(masks), space.spacing) if detailed and coded is not None else None,
-        "samples": [_sample(channel[inside] if inside.any() else channel.ravel(), chooser, samples) for channel in image.array],
+        "detail": detail,
+        "samples": [_sample(channel if inside is None else channel[inside], chooser, samples) for channel in image.array],
         "extremes": [_extremes(channel, chooser) for channel in image.array],
     }  # fmt: skip
 
 
+def any_class(labels: Labels, coded: Array) -> NDArray[np.bool_] | None:
+    """(*S) where any class is in what `labels.encode` gives, one class at a time; None where there is none."""
+    inside = labels.mask(coded, 0)
+    for k in range(1, len(labels.names)):
+        inside |= labels.mask(coded, k)
+    return inside if inside.any() else None
+
+
 def _sample(values: Array, chooser: np.random.Generator, number: int = SAMPLES) -> Array:
-    good = np.isfinite(values)
-    values = values if good.all() else values[good]  # a volume is not copied
-    return values if values.size <= number else chooser.choice(values, number, replace=False)
+    """Up to so many of the finite `values` (any shape), as float32; a volume is not copied."""
+    whole = values.dtype.kind in "iu" or not values.size or bool(np.isfinite([values.min(), values.max()]).all())
+    values = values if whole else values[np.isfinite(values)]
+    if values.size <= number:
+        return np.asarray(values.ravel(), np.float32)
+    at = chooser.choice(values.size, number, replace=False)
+    return np.asarray(values[np.unravel_index(at, values.shape)], np.float32)
 
 
 def _extremes(channel: Array, chooser: np.random.Generator) -> dict[str, float]:
-    values = _sample(channel.ravel(), chooser)
+    values = _sample(channel, chooser)
     if not values.size:
         return {}
     return {"minimum": float(values.min()), "low": float(np.percentile(values, 0.5)), "high": float(np.percentile(values, 99.5)),

@@ -1,17 +1,19 @@
 """What the values of a mask mean, and masks as the classes that a network learns; or the classes of whole cases."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError
+from vesalius.core.order import TILE, fill, slabs
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 
 IGNORE = 255
 SLAB = 1 << 18  # voxels encoded at a time, which takes 30 bytes of each
+LOOKED_UP = 1 << 16  # values that a mask may go over to be encoded by a table
 WHOLE = ("classes", "findings", "grades")  # kinds whose target is that of the whole case
 
 
@@ -75,17 +77,36 @@ class Labels(Settings):
         """
         coded = np.empty((len(self.values) if self.kind in ("bits", "regions") else 1, *raw.shape[1:]), np.uint8)
         unknown: set[int] = set()
-        for at in _slabs(raw):
-            coded[at], strange = self._encoded(raw[at])
-            unknown.update(strange)
+        for part in slabs(raw, SLAB, least=TILE):
+            own = np.empty_like(raw, np.uint8, shape=coded[part].shape)  # in the order of memory in which the mask came
+            for at in slabs(own, SLAB):
+                unknown.update(self._put(raw[part][at], own[at]))
+            fill(coded[part], own)
         if unknown:
             raise DataError(f"The mask holds values without a meaning: {sorted(unknown)[:10]}. Known: {self.describe()}. "
                             "Name them in dataset.json, or pass --label NAME=VALUE.")  # fmt: skip
         return coded
 
-    def _encoded(self, raw: Array) -> tuple[NDArray[np.uint8], list[int]]:
-        """A part of a mask, and its values without a meaning."""
-        value = self.raw_values(raw)
+    def _put(self, raw: Array, coded: NDArray[np.uint8]) -> list[int]:
+        """Encode a part of a mask into `coded`, and give its values without a meaning: a small range of values is encoded once each and
+        looked up."""
+        value = raw[0] if raw.shape[0] < 3 and raw.dtype.kind in "iu" else self.raw_values(raw)
+        low, high = (int(value.min()), int(value.max())) if value.size else (0, 0)
+        if high - low >= min(LOOKED_UP, max(value.size, 256)):
+            coded[...], strange = self._encoded(value.astype(np.int64))
+            return strange
+        table, strange = self._encoded(np.arange(low, high + 1))
+        place = value if low == 0 else value.astype(np.int64) - low
+        for layer, codes in zip(coded, table, strict=True):
+            layer[...] = codes[place]
+        if not strange:
+            return []
+        there = np.zeros(high + 1 - low, bool)
+        there[place] = True
+        return [number for number in strange if there[number - low]]
+
+    def _encoded(self, value: NDArray[np.int64]) -> tuple[NDArray[np.uint8], list[int]]:
+        """Raw values as classes, and those without a meaning."""
         if self.kind == "bits":
             coded = np.stack([(value & bit[0]) > 0 for bit in self.values]).astype(np.uint8)
             unknown = (value & ~sum(bit[0] for bit in self.values)) != 0
@@ -155,21 +176,13 @@ class Labels(Settings):
         return np.asarray(coded[0] == number + 1 if self.exclusive else coded[number] == 1)
 
     def counts(self, coded: Array) -> list[int]:
-        """Voxels per class of what `encode` gives, plane by plane, so that no mask of a large scan is ever made."""
+        """Voxels per class of what `encode` gives, slab by slab, so that no mask of a large scan is ever made."""
         if not self.exclusive:
-            return [int(sum(np.count_nonzero(plane == 1) for plane in layer)) for layer in coded]
-        total = sum(np.bincount(plane.ravel(), minlength=IGNORE + 1) for plane in coded[0])
+            return [int(sum(np.count_nonzero(coded[at][k] == 1) for at in slabs(coded, SLAB))) for k in range(len(coded))]
+        total = sum(np.bincount(coded[at][0].ravel(order="K"), minlength=IGNORE + 1) for at in slabs(coded, SLAB))
         return [int(number) for number in np.asarray(total)[1 : len(self.names) + 1]]
 
     def describe(self) -> str:
         """'RV=1, MYO=2+3' in words; many values as their range."""
         words = ["+".join(map(str, v)) if len(v) < 10 else f"{min(v)}..{max(v)}" for v in self.values]
         return ", ".join(f"{name}={word}" for name, word in zip(self.names, words, strict=True))
-
-
-def _slabs(raw: Array) -> Iterator[tuple[slice, ...]]:
-    """Places of parts of `raw` (C, *S), cut across the axis that is widest apart in memory."""
-    across = max(range(1, raw.ndim), key=lambda axis: abs(raw.strides[axis]))
-    thick = max(1, SLAB * raw.shape[across] // max(1, raw[0].size))
-    for start in range(0, raw.shape[across], thick):
-        yield (*(slice(None),) * across, slice(start, start + thick))

@@ -1,14 +1,19 @@
 """Intensities on one scale, chosen by content: what each kind does, and how it is chosen from a fingerprint."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.order import TILE, fill, slabs
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 
-SLAB = 1 << 22  # voxels looked at in one go
+SLAB = 1 << 22  # voxels normalised in one go
+LOOKED_AT = 1 << 18  # voxels looked at in one go, in double precision
+COUNTED = ("uint8", "int8", "uint16", "int16")  # kinds of whole numbers
 
 
 class Normalise(Settings):
@@ -27,41 +32,73 @@ class Normalise(Settings):
     nonzero: bool = False
 
     def apply(self, channel: Array) -> NDArray[np.float32]:
-        """`channel` (*S) normalised, as a new array; voxels outside the non-zero mask stay 0. Needs no memory beside it but a mask."""
-        x = np.array(channel, np.float32, order="C")
+        """`channel` (*S) normalised, as a new array; voxels outside the non-zero mask stay 0. Needs no memory beside it."""
+        scale, out = self.scale(channel), np.empty(channel.shape, np.float32)
+        for at in slabs(channel[None], SLAB, least=TILE if channel.size > SLAB else 1):
+            fill(out[at[1:]][None], scale.apply(channel[at[1:]])[None])
+        return out
+
+    def scale(self, channel: Array) -> "Scale":
+        """What is done to each voxel of `channel` (*S, all finite), which is looked at slab by slab."""
         if self.kind == "window":
-            np.clip(x, self.low, self.high, out=x)
-            return _scaled(x, self.mean, self.std)
+            return Scale(self.mean, self.std, self.low, self.high)
         if self.kind == "unit":
-            low, high = (self.low, self.high) if self.high > self.low else np.percentile(x, [0.5, 99.5])
-            np.clip(x, low, high, out=x)
-            return _scaled(x, float(low), float(high - low))
-        inside = x != 0 if self.nonzero else None
-        scaled = _scaled(x, *moments(x, inside if inside is not None and inside.any() else None))
-        if inside is not None:
-            scaled[~inside] = 0
-        return scaled
+            low, high = (self.low, self.high) if self.high > self.low else ends(channel)
+            return Scale(low, high - low, low, high)
+        return Scale(*moments(channel, nonzero=self.nonzero and bool(channel.any())), nonzero=self.nonzero)
 
 
-def _scaled(x: NDArray[np.float32], mean: float, std: float) -> NDArray[np.float32]:
-    """(x - mean) / std, in place."""
-    x -= np.float32(mean)
-    x /= np.float32(max(std, 1e-8))
-    return x
+@dataclass(frozen=True)
+class Scale:
+    """(value - mean) / std, of values clipped to [low, high]; with `nonzero` what is 0 stays 0."""
+
+    mean: float
+    std: float
+    low: float = -np.inf
+    high: float = np.inf
+    nonzero: bool = False
+
+    def apply(self, part: Array) -> NDArray[np.float32]:
+        """`part` of a channel, as a new array with its order of axes in memory."""
+        x = np.array(part, np.float32, order="K")
+        if np.isfinite([self.low, self.high]).any():
+            np.clip(x, self.low, self.high, out=x)
+        outside = x == 0 if self.nonzero else None
+        x -= np.float32(self.mean)
+        x /= np.float32(max(self.std, 1e-8))
+        if outside is not None:
+            x[outside] = 0
+        return x
 
 
-def moments(x: NDArray[np.float32], inside: NDArray[np.bool_] | None = None) -> tuple[float, float]:
-    """Mean and standard deviation of `x` (where `inside`) in double precision, slab by slab."""
-    step = max(1, len(x) * SLAB // max(x.size, 1))
-    slabs = [slice(start, start + step) for start in range(0, len(x), step)]
+def ends(channel: Array) -> tuple[float, float]:
+    """The 0.5 and 99.5 percentiles of `channel`; small whole numbers are counted instead of sorted."""
+    if channel.dtype.name not in COUNTED:
+        return tuple(np.percentile(np.array(channel, np.float32), [0.5, 99.5], overwrite_input=True).tolist())
+    least = int(np.iinfo(channel.dtype).min)
+    up_to = np.cumsum(sum(np.bincount(part.ravel(order="K").astype(np.intp) - least, minlength=1 << 16) for part in _parts(channel)))
+    rank = np.array([0.005, 0.995]) * (channel.size - 1)
+    below, above = (np.searchsorted(up_to, np.floor(rank) + more, side="left") + least for more in (1, 2))
+    return tuple((below + (rank - np.floor(rank)) * (np.where(np.floor(rank) + 2 > up_to[-1], below, above) - below)).tolist())
 
-    def part(at: slice) -> Array:
-        return x[at] if inside is None else x[at][inside[at]]
 
-    number = x.size if inside is None else int(inside.sum())
-    mean = sum(float(part(at).sum(dtype=np.float64)) for at in slabs) / number
-    squares = sum(float(((part(at) - np.float64(mean)) ** 2).sum()) for at in slabs)
+def moments(x: Array, *, nonzero: bool = False) -> tuple[float, float]:
+    """Mean and standard deviation of `x` (of what is not 0 alone) in double precision, slab by slab."""
+    def parts() -> Iterator[Array]:
+        return (part[part != 0] if nonzero else part for part in _parts(x))
+
+    number = int(np.count_nonzero(x)) if nonzero else x.size
+    mean = sum(float(part.sum(dtype=np.float64)) for part in parts()) / number
+    squares = 0.0
+    for part in parts():
+        off = np.subtract(part, mean, dtype=np.float64)
+        off *= off
+        squares += float(off.sum())
     return mean, float(np.sqrt(squares / number))
+
+
+def _parts(channel: Array) -> Iterator[Array]:
+    return (channel[at[1:]] for at in slabs(channel[None], LOOKED_AT))
 
 
 def looks_like_hounsfield(stats: dict[str, Any]) -> bool:

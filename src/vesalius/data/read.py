@@ -7,19 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError
-from vesalius.core.space import Space
+from vesalius.core.space import Array, Space
 from vesalius.data.case import Case, Masked, Parts, files_of
 from vesalius.data.labels import Labels
 from vesalius.io import load
 from vesalius.io.image import Image, Source
 from vesalius.io.resample import resample
 
+SMALL = ("uint8", "int8", "uint16", "int16")  # kinds of whole numbers
 LOSSY = (".jpg", ".jpeg")
 GRID_TOLERANCE = 0.1  # voxels by which a mask may be off its image and still be taken to lie on it
 
 
 def read_images(case: Case, channels: Mapping[str, int]) -> Image:
-    """All channels of `case`, in order, on the grid of the first that is there: float32 (C, *S), native orientation.
+    """All channels of `case`, in order, on the grid of the first that is there: float32 (C, *S), native orientation; see `read_stored`."""
+    image = read_stored(case, channels)
+    return image.with_array(np.asarray(image.array, np.float32))
+
+
+def read_stored(case: Case, channels: Mapping[str, int]) -> Image:
+    """What `read_images` gives; small whole numbers (SMALL), of which float32 holds every one, stay in their kind where all channels share
+    it, which takes half the memory.
 
     `channels` maps a channel to the number of its components (3 for a colour photograph). A channel that the case lacks
     is filled with NaN, which normalisation later turns into 0. A channel on another grid is resampled linearly.
@@ -27,37 +35,49 @@ def read_images(case: Case, channels: Mapping[str, int]) -> Image:
     parts: dict[str, Image] = {}
     for name in channels:
         if name in case.images:
-            parts[name] = components(load(case.images[name]), channels[name], case.images[name])
+            parts[name] = _components(load(case.images[name]), channels[name], case.images[name])
     if not parts:
         raise DataError(f"Case {case.name} has none of the channels {', '.join(channels)}.")
     first = next(iter(parts.values()))
     stack = [_on_grid(parts[n], first.space, case) if n in parts else np.full((c, *first.space.shape), np.nan, np.float32)
              for n, c in channels.items()]  # fmt: skip
-    return Image(stack[0] if len(stack) == 1 else np.concatenate(stack), first.space, first.source)
+    kind = stack[0].dtype if len({part.dtype for part in stack}) == 1 else np.float32
+    return Image(stack[0] if len(stack) == 1 else np.concatenate(stack, dtype=kind), first.space, first.source)
 
 
 def components(image: Image, wanted: int, path: Path) -> Image:
-    """`image` with `wanted` components: grey and colour become each other, transparency is dropped."""
+    """`image` with `wanted` components: grey and colour become each other, transparency is dropped. float32."""
+    found = _components(image, wanted, path)
+    return found.with_array(np.asarray(found.array, np.float32))
+
+
+def _components(image: Image, wanted: int, path: Path) -> Image:
+    """The same, small whole numbers as they are where nothing is to be computed."""
     if image.channels == wanted:
-        return image.with_array(np.asarray(image.array, np.float32))
+        return image.with_array(_light(image.array))
     if image.channels in (2, 4):  # an alpha channel says nothing about the patient
         image = image.with_array(image.array[: image.channels - 1])
     if wanted == 1 and image.channels == 3:
         return image.with_array(np.asarray(image.array, np.float32).mean(0, keepdims=True))
     if wanted == 3 and image.channels == 1:
-        return image.with_array(np.repeat(np.asarray(image.array, np.float32), 3, 0))
+        return image.with_array(np.repeat(_light(image.array), 3, 0))
     if image.channels != wanted:
         raise DataError(f"{path} has {image.channels} components; {wanted} were expected (as in the other cases). "
                         "Convert it, or leave it out.")  # fmt: skip
-    return image.with_array(np.asarray(image.array, np.float32))
+    return image.with_array(_light(image.array))
 
 
-def _on_grid(image: Image, space: Space, case: Case) -> NDArray[np.float32]:
+def _light(array: Array) -> Array:
+    """`array` as float32, or as it is where that would take more memory."""
+    return array if array.dtype.name in SMALL else np.asarray(array, np.float32)
+
+
+def _on_grid(image: Image, space: Space, case: Case) -> Array:
     if image.space.ndim != space.ndim:
         raise DataError(f"Case {case.name}: channels of {image.space.ndim} and {space.ndim} dimensions cannot be put on one grid.")
     if image.space.shape == space.shape and image.space.distance_to(space) <= GRID_TOLERANCE * min(space.spacing):
-        return np.asarray(image.array, np.float32)
-    return np.asarray(resample(image, space, order=1).array, np.float32)
+        return image.array
+    return np.asarray(resample(image.with_array(np.asarray(image.array, np.float32)), space, order=1).array)
 
 
 def load_mask(place: Masked, labels: Labels, space: Space | None = None) -> Image:

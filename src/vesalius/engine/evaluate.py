@@ -14,7 +14,7 @@ from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.prepare import Prepared, prepare
-from vesalius.data.read import read_images, read_mask
+from vesalius.data.read import read_mask, read_stored
 from vesalius.engine.extras import Extras
 from vesalius.engine.images import score_image_files, score_images
 from vesalius.engine.infer import ALONE, answer, callables
@@ -113,7 +113,7 @@ SCORERS = {"voxel": score_voxels, "case": score_cases, "image": score_images}
 
 def read_case(case: Case, run: Run) -> Read:
     """Scan, prepared pixels and truth of one case."""
-    image = read_images(case, run.plan.preparation.channels)
+    image = read_stored(case, run.plan.preparation.channels)
     if case.mask is None:
         raise VesaliusError(f"Case {case.name} has no mask to be scored against. Leave it out of the test part, or use vesalius predict.")
     return Read(case, image, prepare(image, run.plan.preparation), read_mask(case.mask, run.plan.labels, image.space))

@@ -18,7 +18,7 @@ from vesalius.core.space import Array
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Prepared, prepare
-from vesalius.data.read import read_images
+from vesalius.data.read import read_stored
 from vesalius.engine import whole
 from vesalius.engine.evaluate import prediction_path
 from vesalius.engine.extras import Extras
@@ -241,7 +241,7 @@ def _escaped(name: str) -> str:
 
 
 def _read(case: Case, plan: Plan) -> Read:
-    image = read_images(case, plan.preparation.channels)
+    image = read_stored(case, plan.preparation.channels)
     if image.space.ndim != plan.net.ndim:
         raise VesaliusError(f"Case {case.name} has {image.space.ndim} dimensions; the model was trained on {plan.net.ndim}.")
     prepared = prepare(image, plan.preparation)

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from vesalius.core.errors import GeometryError
+from vesalius.core.order import contiguous
 from vesalius.core.space import Array, Space
 
 MADE = "made"  # the format of an image that no file held: its `description` is written into the file, so that nobody takes it for a scan
@@ -45,4 +44,4 @@ class Image:
     def canonical(self) -> "Image":
         """Axes re-ordered and flipped (lossless) to lie closest to RAS+."""
         turn = self.space.canonical_turn()
-        return replace(self, array=np.ascontiguousarray(turn.apply(self.array)), space=self.space.turned(turn))
+        return replace(self, array=contiguous(turn.apply(self.array)), space=self.space.turned(turn))

@@ -9,7 +9,7 @@ import pytest
 
 from vesalius.core.errors import DataError
 from vesalius.data import cache as room
-from vesalius.data.cache import Cache, foreground_places, forget, mapped
+from vesalius.data.cache import Cache, foreground_places, forget, mapped, some_of
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
@@ -81,7 +81,7 @@ def test_a_second_look_reads_no_source(tmp_path, monkeypatch):
     case, told = write(tmp_path), []
     cache = Cache(tmp_path / "kept", HOW, LABELS)
     cache.store([case])
-    monkeypatch.setattr(room, "read_images", None)
+    monkeypatch.setattr(room, "read_stored", None)
     again = cache.store([case] * 3, progress=lambda done, total: told.append((done, total)))
     assert len(again) == 3 and told == [(1, 3), (2, 3), (3, 3)]
 
@@ -187,3 +187,11 @@ def test_more_cases_than_the_system_can_map_are_refused_at_once(tmp_path, monkey
         room._room_for(3)
     monkeypatch.setattr(room, "MAPS", tmp_path / "nowhere")
     room._room_for(10**9)
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (1, 30, 4), (40, 1)])
+def test_some_places_are_rows_of_all(shape):
+    mask = np.random.default_rng(0).random(shape) < 0.4
+    mask[0] = False if len(mask) > 1 else mask[0]
+    ranks = np.random.default_rng(1).permutation(int(mask.sum()))[:11]
+    assert np.array_equal(some_of(mask, ranks), np.argwhere(mask)[ranks])

@@ -103,3 +103,23 @@ def test_many_cases_keep_fewer_voxels_each(tmp_path, monkeypatch):
     assert [len(one) for one in kept] == [10, 10, 10]
     low, high = np.percentile(np.concatenate(kept), [0.5, 99.5])
     assert found["intensities"]["ct"]["mean"] == pytest.approx(np.clip(np.concatenate(kept), low, high).mean())
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+def test_a_sample_of_a_volume_is_that_of_its_values_in_order(kind):
+    """Drawn where they lie, in whatever order of memory; holes are left out."""
+    volume = np.asfortranarray(np.random.default_rng(0).normal(0, 99, (9, 8, 7)).astype(kind))
+    expected = np.random.default_rng(1).choice(volume.ravel(), 50, replace=False)
+    assert np.array_equal(room._sample(volume, np.random.default_rng(1), 50), expected)
+    assert np.array_equal(room._sample(volume, np.random.default_rng(1), 504), volume.ravel())
+    if kind == "float32":
+        volume[::2] = np.nan
+        left = np.random.default_rng(1).choice(volume[1::2].ravel(), 50, replace=False)
+        assert np.array_equal(room._sample(volume, np.random.default_rng(1), 50), left)
+
+
+def test_without_foreground_all_is_looked_at(tmp_path):
+    made = scan(tmp_path, 0)
+    nib.save(nib.Nifti1Image(np.zeros((8, 10, 6), np.uint8), LPI), made.masks[""])
+    found = room.case_facts(made, dataset([made]), {"ct": 1})
+    assert found["voxels"] == [0, 0] and len(found["samples"][0]) == 480 and np.isnan(found["detail"]).all()

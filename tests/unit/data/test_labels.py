@@ -83,3 +83,25 @@ def test_a_mask_in_parts_is_encoded_as_in_one(labels, monkeypatch):
     raw[0, 0, 0, 0], raw[0, -1, -1, -1] = 77, 66
     with pytest.raises(DataError, match=r"\[66, 77\]"):
         labels.encode(raw)
+
+
+@pytest.mark.parametrize("labels", [EXCLUSIVE, REGIONS, BITS])
+@pytest.mark.parametrize("kind", ["uint8", "int16", "uint16", "int64", "uint64", "float32"])
+@pytest.mark.parametrize("looked_up", [1, 1 << 16])
+def test_values_that_are_looked_up_are_those_that_are_encoded(labels, kind, looked_up, monkeypatch):
+    """Whatever the kind of number and the order in memory, and whether a table of all values is made."""
+    monkeypatch.setattr(room, "LOOKED_UP", looked_up)
+    known = [0, *(value for parts in labels.values for value in parts), *([9] if labels.ignore else [])]
+    raw = np.random.default_rng(0).choice(known, (1, 7, 6, 5))
+    expected = labels._encoded(raw[0])[0]
+    for turn in ((0, 1, 2, 3), (0, 3, 2, 1)):
+        found = labels.encode(np.ascontiguousarray(raw.astype(kind).transpose(turn)).transpose(turn))
+        assert np.array_equal(found, expected) and found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("far", [-5, 3000, 70_000, 2**40])
+def test_a_strange_value_is_named_however_far_it_is(far):
+    raw = np.zeros((1, 300, 300), np.int64)
+    raw[0, 250, 7], raw[0, 1, 1] = far, 1
+    with pytest.raises(DataError, match=rf"\[{far}\]"):
+        EXCLUSIVE.encode(raw)

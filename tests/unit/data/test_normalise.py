@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vesalius.data.normalise import Normalise, choose, looks_like_hounsfield, looks_like_uptake, moments
+from vesalius.data.normalise import Normalise, choose, ends, looks_like_hounsfield, looks_like_uptake, moments
 
 
 def scan(kind, seed=0):
@@ -97,11 +97,11 @@ def test_zero_background_is_left_out_below_three_quarters():
 
 
 def test_moments_of_a_large_scan_are_those_of_numpy(monkeypatch):
-    monkeypatch.setattr("vesalius.data.normalise.SLAB", 100)
+    monkeypatch.setattr("vesalius.data.normalise.LOOKED_AT", 100)
     x = np.random.default_rng(0).normal(3e4, 7, (13, 9, 11)).astype(np.float32)
     assert moments(x) == pytest.approx((x.mean(dtype=np.float64), x.std(dtype=np.float64)), rel=1e-9)
     inside = x > 3e4
-    assert moments(x, inside) == pytest.approx((x[inside].mean(dtype=np.float64), x[inside].std(dtype=np.float64)), rel=1e-9)
+    assert moments(x * inside, nonzero=True) == pytest.approx((x[inside].mean(dtype=np.float64), x[inside].std(dtype=np.float64)), rel=1e-9)
 
 
 def test_what_is_normalised_stays_as_it_is():
@@ -109,3 +109,32 @@ def test_what_is_normalised_stays_as_it_is():
         x = np.arange(6, dtype=np.float32).reshape(2, 3)
         rule.apply(x)
         assert (x == np.arange(6).reshape(2, 3)).all()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("size", [1, 2, 3, 200, 201, 5000])
+def test_percentiles_of_whole_numbers_are_counted(kind, size):
+    limits = np.iinfo(kind) if kind != "float32" else np.iinfo(np.int16)
+    x = np.random.default_rng(size).integers(limits.min, limits.max, size, endpoint=True).astype(kind).reshape(1, 1, -1)
+    expected = np.percentile(x.astype(np.float64), [0.5, 99.5])
+    np.testing.assert_allclose(ends(x), expected, rtol=1e-6, atol=1e-2 if kind == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("rule", [Normalise(), Normalise(nonzero=True), Normalise(kind="window", low=-50, high=90, mean=7, std=30),
+                                  Normalise(kind="unit"), Normalise(kind="unit", low=3, high=80)])  # fmt: skip
+@pytest.mark.parametrize("slab", [100, 1 << 22])
+def test_slabs_of_whole_numbers_are_the_whole_in_floats(rule, slab, monkeypatch):
+    """In any order of memory, against the formula in double precision."""
+    monkeypatch.setattr("vesalius.data.normalise.SLAB", slab)
+    x = np.random.default_rng(0).integers(-100, 100, (11, 9, 70)).astype(np.int16)
+    x[2:5] = 0
+    real = x.astype(np.float64)
+    inside = x != 0 if rule.nonzero else np.ones(x.shape, bool)
+    low, high = (rule.low, rule.high) if rule.high > rule.low else np.percentile(real, [0.5, 99.5])
+    clipped = real if rule.kind == "zscore" else real.clip(low, high)
+    mean, std = {"zscore": (real[inside].mean(), real[inside].std()), "window": (rule.mean, rule.std), "unit": (low, high - low)}[rule.kind]
+    expected = np.where(inside, (clipped - mean) / std, 0)
+    for values in (x, np.asfortranarray(x), x.astype(np.float32), x[::-1]):
+        found = rule.apply(values)
+        assert found.flags.c_contiguous and found.dtype == np.float32
+        np.testing.assert_allclose(found, expected[::-1] if values.strides[0] < 0 else expected, rtol=1e-5, atol=1e-5)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import interpolate as adaptive
 
-from vesalius.data.pose import SIDES, poses, thumbnail
+from vesalius.data.pose import SIDES, block_means, poses, thumbnail
 
 
 def upright(seed, *, shape=(40, 48)):
@@ -47,3 +49,20 @@ def test_one_case_says_nothing(number):
 
 def test_many_cases_are_sampled():
     assert poses([thumbnail(upright(seed)) for seed in range(150)])["cases"] == 50
+
+
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+@pytest.mark.parametrize("shape", [(1, 5, 50, 33), (2, 16, 1, 40), (1, 40, 31), (3, 7, 70)])
+def test_means_of_blocks_are_those_of_torch(shape, kind):
+    image = (1000 * np.random.default_rng(0).normal(size=shape)).astype(kind)
+    for turned in (image, np.flip(image.transpose(0, *range(len(shape) - 1, 0, -1)), 1)):
+        expected = adaptive(torch.from_numpy(np.array(turned, np.float64))[None], (16,) * (len(shape) - 1), mode="area")[0].numpy()
+        np.testing.assert_allclose(block_means(turned, 16), expected, rtol=1e-9, atol=1e-6)
+
+
+def test_a_hole_counts_as_0_in_its_block():
+    image = np.ones((1, 32, 32), np.float32)
+    image[0, 3, 5] = np.nan
+    expected = np.ones((1, 16, 16))
+    expected[0, 1, 2] = 0.75
+    assert np.array_equal(block_means(image, 16), expected)

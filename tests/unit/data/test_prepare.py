@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 
 from vesalius.core.space import Space
 from vesalius.data.normalise import Normalise
-from vesalius.data.prepare import Preparation, nonzero_box, normalised, prepare
+from vesalius.data.prepare import Preparation, nonzero_box, normalised, prepare, softened
 from vesalius.io.image import Image
+from vesalius.io.resample import resample
 
 PLAIN = Preparation(channels={"a": 1}, normalise=(Normalise(),))
 
@@ -112,8 +113,6 @@ def test_the_number_of_channels_counts_components():
 
 def test_what_a_coarser_grid_cannot_hold_is_blurred_away():
     """A checkerboard sampled at every fourth voxel would be a constant of either colour; blurred first it is their mean."""
-    from vesalius.data.prepare import softened
-
     board = ((np.indices((64, 64)).sum(0) % 2) * 2.0 - 1)[None].astype(np.float32)
     assert np.abs(softened(board, np.array([4.0, 4.0]))[0, 8:-8, 8:-8]).max() < 0.01
     assert softened(board, np.array([1.2, 1.0])) is board
@@ -128,3 +127,41 @@ def test_pixels_without_a_size_go_to_a_coarser_grid_and_back():
     made = prepare(image, Preparation(channels={"image": 1}, normalise=(Normalise(),), spacing=(3.0, 3.0)))
     assert made.image.shape == (1, 20, 30) and made.native.shape == (60, 90) and not made.space.physical
     assert made.target((pixels > 0).astype(np.uint8)).sum() == 18 * 30 / 9
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.2, 1.6), (2.0, 2.0, 2.0), (0.5, 1.0, 2.5), (0.8, 1.0, 6.0)])
+@pytest.mark.parametrize("kind", ["int16", "float32"])
+@pytest.mark.parametrize("order", [1, 3])
+def test_parts_come_out_as_the_whole(spacing, kind, order, monkeypatch):
+    """Normalised, blurred and resampled part by part, against one after the other; two channels, in both orders of memory."""
+    monkeypatch.setattr("vesalius.io.separable._SLAB", 300)
+    space = oblique((15, 18, 9))
+    rules = (Normalise(), Normalise(kind="window", low=60, high=130, mean=100, std=15))
+    how = Preparation(channels={"a": 1, "b": 1}, normalise=rules, spacing=spacing, order=order)
+    pixels = noise(space, channels=2).astype(kind)
+    for array in (pixels, np.asfortranarray(pixels.transpose(1, 2, 3, 0)).transpose(3, 0, 1, 2)):
+        made = prepare(Image(array, space), how)
+        whole = normalised(space.canonical_turn().apply(array), rules)
+        smooth = softened(whole, np.array(made.native.shape) / np.array(made.space.shape))
+        expected = resample(Image(smooth, made.native), made.space, order=order).array
+        assert made.image.flags.c_contiguous and made.image.dtype == np.float32
+        np.testing.assert_allclose(made.image, expected, atol=5e-5)
+
+
+def test_a_channel_that_is_not_there_is_0_on_another_grid_too():
+    space = Space.of((9, 8, 7), (1.0,) * 3)
+    pixels = noise(space, channels=3)
+    pixels[0], pixels[1, 4, 4, 4] = np.nan, np.nan
+    rule = Normalise(kind="window", low=60, high=130, mean=100, std=15)
+    how = Preparation(channels={"a": 1, "b": 1, "c": 1}, normalise=(rule,) * 3, spacing=(1.5,) * 3)
+    found = prepare(Image(pixels, space), how).image
+    assert not found[0].any() and np.isfinite(found).all() and found[1].any()
+
+
+@pytest.mark.parametrize("slab", [1, 40, 1 << 20])
+def test_the_box_of_parts_is_that_of_the_whole(slab, monkeypatch):
+    monkeypatch.setattr("vesalius.data.prepare.SLAB", slab)
+    pixels = np.zeros((2, 9, 8, 7), np.int16)
+    pixels[0, 3:5, 2, 6], pixels[1, 4, 5, 1] = 7, -1
+    for array in (pixels, np.asfortranarray(pixels), pixels.astype(np.float32)):
+        assert nonzero_box(array) == (slice(3, 5), slice(2, 6), slice(1, 7))

@@ -9,7 +9,7 @@ from vesalius.core.errors import DataError
 from vesalius.core.space import Space
 from vesalius.data.case import Case
 from vesalius.data.labels import Labels
-from vesalius.data.read import read_images, read_mask
+from vesalius.data.read import read_images, read_mask, read_stored
 
 LABELS = Labels(names=("a", "b"), values=((1,), (2,)))
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -90,3 +90,20 @@ def test_a_mask_off_its_scan_is_refused_with_the_remedy(tmp_path):
 def test_a_flat_volume_may_be_the_mask_of_a_picture(tmp_path):
     mask = write(tmp_path / "m.nii.gz", np.ones((5, 6, 1), np.uint8))
     assert read_mask(mask, LABELS, Space.of((5, 6), physical=False)).shape == (1, 5, 6)
+
+
+@pytest.mark.parametrize(("kinds", "expected"), [(("int16",), "int16"), (("uint8", "uint8"), "uint8"), (("uint8", "int16"), "float32"),
+                                                 (("int32",), "float32"), (("float64",), "float32")])  # fmt: skip
+def test_small_whole_numbers_stay_in_their_kind(tmp_path, kinds, expected):
+    pixels = {f"c{k}": np.random.default_rng(k).integers(0, 100, (4, 5, 3)).astype(kind) for k, kind in enumerate(kinds)}
+    made = case(**{name: write(tmp_path / f"{name}.nii.gz", array) for name, array in pixels.items()})
+    channels = dict.fromkeys(pixels, 1)
+    found, floats = read_stored(made, channels), read_images(made, channels)
+    assert found.array.dtype == expected and floats.array.dtype == np.float32
+    np.testing.assert_array_equal(found.array, floats.array)
+
+
+def test_whole_numbers_beside_a_channel_that_is_not_there_are_floats(tmp_path):
+    made = case(t2=write(tmp_path / "t2.nii.gz", np.ones((3, 3, 3), np.int16)))
+    found = read_stored(made, {"t1": 1, "t2": 1}).array
+    assert found.dtype == np.float32 and np.isnan(found[0]).all() and (found[1] == 1).all()

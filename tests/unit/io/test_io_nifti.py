@@ -176,3 +176,19 @@ def test_names_that_lie_about_compression(tmp_path):
     io.save(image, tmp_path / "x.nii")
     (tmp_path / "y.nii.gz").write_bytes((tmp_path / "x.nii").read_bytes())
     assert np.array_equal(io.load(tmp_path / "y.nii.gz").array, image.array)
+
+
+@pytest.mark.parametrize("written", [1, 500, 1 << 24])
+@pytest.mark.parametrize(("shape", "channels"), [((9, 7, 8), 1), ((9, 7, 8), 3), ((1, 1, 5), 1), ((6, 11), 2)])
+def test_planes_that_are_written_one_after_the_other_are_the_whole(tmp_path, shape, channels, written, monkeypatch):
+    """Whatever the order in memory, and as nibabel reads them."""
+    monkeypatch.setattr("vesalius.io.formats.nifti._WRITTEN", written)
+    array = random((channels, *shape))
+    space = Space.of(shape, (1.0, 2.0, 3.0)[: len(shape)])
+    for name, laid in (("c", array), ("f", np.asfortranarray(array)), ("b", array[:, ::-1][:, ::-1])):
+        for ending in (".nii", ".nii.gz"):
+            io.save(Image(laid, space), tmp_path / f"{name}{ending}")
+            assert np.array_equal(io.load(tmp_path / f"{name}{ending}").array, array)
+            assert (tmp_path / f"{name}{ending}").read_bytes() == (tmp_path / f"c{ending}").read_bytes()
+    seen = np.asarray(nibabel.load(tmp_path / "c.nii.gz").dataobj).squeeze()
+    assert np.array_equal(seen, (np.moveaxis(array, 0, -1) if len(shape) == 3 else array.transpose(2, 1, 0)).squeeze())

@@ -19,7 +19,7 @@ from vesalius.data.read import load_mask
 from vesalius.io.image import Image
 
 SAMPLES = 100_000  # pixels looked at for percentiles
-CHUNK = 1 << 22
+CHUNK = 1 << 18  # voxels counted at a time
 STATS = ("minimum", "low", "median", "high", "whole", "near_water", "below_air")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from vesalius.core.card import Card
 from vesalius.core.errors import FormatError
 from vesalius.core.files import write_beside
+from vesalius.core.order import TILE, fill
 from vesalius.core.space import Array, Space
 from vesalius.io.formats import Format, Header, _nifti1
 from vesalius.io.formats._nibabel import checked
@@ -34,6 +35,7 @@ CARD = Card(
 FLAT = b"2D"  # intent name of a 2D image with channels, which NIfTI can only hold as one slice of four axes
 _UNITS = {1: 1000.0, 2: 1.0, 3: 0.001}  # xyzt_units: metre, millimetre, micrometre
 _KEPT = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
+_WRITTEN = 1 << 24  # bytes put into the file's order at a time
 _DTYPES = ("uint8", "int16", "int32", "float32", "float64", "int8", "uint16", "uint32", "int64", "uint64", "complex64", "complex128")
 
 
@@ -259,7 +261,7 @@ def _pixels(parsed: _Parsed) -> Array:
 
 
 def _compose(image: Image, path: Path) -> tuple[Any, Array]:
-    """(header, pixels in the file's order) for `image`."""
+    """(header, pixels with the axes of the file, in whatever order of memory) for `image`."""
     array = storable(image.array, path, _DTYPES)
     flat = image.space.ndim == 2
     kept = image.source.words.get("header", {}) if image.source.format == "nifti" else {}
@@ -274,8 +276,8 @@ def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     if image.source.format == MADE:
         fields["descrip"] = str(image.source.words.get("description", "")).encode("ascii", "replace")[:79]
     if rgb:
-        return fields, np.ascontiguousarray(np.moveaxis(array if flat else array.transpose(0, 3, 2, 1), 0, -1))
-    return fields, np.ascontiguousarray(array if flat else array.transpose(0, 3, 2, 1))
+        return fields, np.moveaxis(array if flat else array.transpose(0, 3, 2, 1), 0, -1)
+    return fields, array if flat else array.transpose(0, 3, 2, 1)
 
 
 def _blank(shape: tuple[int, ...], kind: np.dtype[Any], *, version: int, placed: bool) -> Any:
@@ -322,13 +324,24 @@ def _store(beside: Path, fields: Any, pixels: Array) -> None:
     """Header, empty extension mark, pixels; gzip of level 1 without a time stamp, so that equal images are equal files."""
     fields["scl_slope"], fields["scl_inter"] = 1, 0
     head = fields.binaryblock + b"\0\0\0\0"
-    body = pixels.reshape(-1).view(np.uint8).data
     if not beside.name.lower().endswith(".gz"):
         with open(beside, "wb") as file:
-            file.write(head)
-            file.write(body)
+            _put(file, head, pixels)
         return
     isal: Any = import_module("isal.igzip")
     with open(beside, "wb") as file, isal.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as zipped:
-        zipped.write(head)
-        zipped.write(body)
+        _put(zipped, head, pixels)
+
+
+def _put(file: Any, head: bytes, pixels: Array) -> None:
+    """Some planes at a time, so that no second copy of the pixels is made."""
+    file.write(head)
+    for channel in pixels[:, None]:
+        planes = max(1, _WRITTEN * channel.shape[1] // max(1, channel.nbytes), TILE // channel.itemsize)
+        held = None if channel.flags.c_contiguous else np.empty((1, min(planes, channel.shape[1]), *channel.shape[2:]), channel.dtype)
+        for first in range(0, channel.shape[1], planes):
+            part = channel[:, first : first + planes]
+            if held is not None:
+                fill(held[:, : part.shape[1]], part)
+                part = held[:, : part.shape[1]]
+            file.write(part.reshape(-1).view(np.uint8).data)

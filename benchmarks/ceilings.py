@@ -89,7 +89,7 @@ def counted(call):
     """Operations and bytes of one call as torch computes it, which the kernels in C do with fewer."""
     from vesalius.nets import _winograd
 
-    with swapped(_winograd, "kernels", lambda: None), Traffic() as traffic, FlopCounterMode(display=False) as operations:
+    with swapped(_winograd, "kernels", lambda kind: None), Traffic() as traffic, FlopCounterMode(display=False) as operations:
         call()
     return operations.get_total_flops(), traffic.bytes
 

@@ -1,4 +1,4 @@
-"""The passes between the convolutions of a decoder, for maps in bf16 on a processor whose channels lie together in memory.
+"""The passes between the convolutions of a decoder, for maps on a processor whose channels lie together in memory.
 
 Same formulas as torch's own layers, other kernels. Torch's normalisation works on the channels of one voxel at a time, and 16 of them
 fill half of a register: here some voxels count as one with as many times the channels. Its backward of a transposed convolution takes
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Norm = nn.InstanceNorm2d | nn.InstanceNorm3d
 WIDE = 256  # channels, at which the kernels that normalise are fastest
+KINDS = (torch.bfloat16, torch.float32)  # of numbers
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -78,11 +79,11 @@ def tracing() -> bool:
 
 def learning(x: Tensor) -> bool:
     """Whether a gradient of `x` is wanted, in maps that are worked on here."""
-    return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype == torch.bfloat16 and channels_together(x)
+    return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype in KINDS and channels_together(x)
 
 
 def joins(x: Tensor, skip: Tensor) -> bool:
     """Whether a way up of these maps is worked on here."""
     if tracing() or (torch.is_grad_enabled() and not learning(x)):
         return False
-    return all(one.dtype == torch.bfloat16 and channels_together(one) for one in (x, skip))
+    return x.dtype == skip.dtype and all(one.dtype in KINDS and channels_together(one) for one in (x, skip))

@@ -25,31 +25,33 @@ from vesalius.nets._together import LAYOUT, channels_together, tracing
 SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
 LANES = 16  # channels that are worked on together
 MOST = 2  # maps that can be taken as one
+ARGUMENTS = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # of the kernels for weights, convolution and gradient
 
 
 @dataclass(frozen=True)
 class Way:
-    """Of maps of one kind of number: the kernels' name, outputs of a tile along an axis, products of a tile for each pair of channels,
-    tiles for each channel from which on they pay, and how much of the tiles must lie in the map."""
+    """Of maps of one kind of number: outputs of a tile along an axis, products of a tile for each pair of channels, tiles for each
+    channel from which on the kernels pay, and how much of the tiles must lie in the map."""
 
-    name: str
     step: int
     points: int
     least: float
     whole: float
 
 
-WAYS = {torch.bfloat16: Way("winograd", 2, 16, 2, 2 / 3), torch.float32: Way("winograd_full", 4, 36, 0.25, 0.5)}
+WAYS = {torch.bfloat16: Way(2, 16, 2, 2 / 3), torch.float32: Way(4, 36, 0.25, 0.5)}
 
 
 def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
     """Weights, convolution and the gradient of the weights in C for maps of that `kind`; None where torch convolves."""
-    name = WAYS[kind].name
-    weights, convolution = kernel(f"{name}_weights", "pppiii"), kernel(name, "ppppppiiiiiiiiiip")
-    gradient = kernel(f"{name}_gradient", "ppppppiiiiiiiiip")
-    if weights is None or convolution is None or gradient is None or (kind == torch.bfloat16 and "amx_bf16" in features()):
+    if kind == torch.float32:
+        found = kernel("winograd_full_weights", ARGUMENTS[0]), kernel("winograd_full", ARGUMENTS[1]), kernel("winograd_full_gradient", ARGUMENTS[2])
+    elif "amx_bf16" not in features():
+        found = kernel("winograd_weights", ARGUMENTS[0]), kernel("winograd", ARGUMENTS[1]), kernel("winograd_gradient", ARGUMENTS[2])
+    else:
         return None
-    return weights, convolution, gradient
+    weights, convolution, gradient = found
+    return None if weights is None or convolution is None or gradient is None else (weights, convolution, gradient)
 
 
 def computed() -> torch.dtype | None:

@@ -217,7 +217,7 @@ class Up(nn.Module):
         if joins(x, skip) and suits([skip], conv):
             maps = [self.risen(x), skip]
             out = first.after(winograd(maps, conv)) if suits(maps, conv) else first(torch.cat(maps, 1))
-        elif joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled()):
+        elif joins(x, skip) and x.dtype == torch.bfloat16 and pays(x, self.up, conv, learning=torch.is_grad_enabled()):
             out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
         else:
             out = first(self(x, skip))

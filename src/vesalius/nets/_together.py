@@ -79,11 +79,11 @@ def tracing() -> bool:
 
 def learning(x: Tensor) -> bool:
     """Whether a gradient of `x` is wanted, in maps that are worked on here."""
-    return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype in KINDS and channels_together(x)
+    return not tracing() and torch.is_grad_enabled() and x.requires_grad and x.dtype == torch.bfloat16 and channels_together(x)
 
 
 def joins(x: Tensor, skip: Tensor) -> bool:
     """Whether a way up of these maps is worked on here."""
-    if tracing() or (torch.is_grad_enabled() and not learning(x)):
+    if tracing() or (torch.is_grad_enabled() and not x.requires_grad):
         return False
     return x.dtype == skip.dtype and all(one.dtype in KINDS and channels_together(one) for one in (x, skip))

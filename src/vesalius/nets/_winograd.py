@@ -31,15 +31,16 @@ ARGUMENTS = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # of the kernels 
 @dataclass(frozen=True)
 class Way:
     """Of maps of one kind of number: outputs of a tile along an axis, products of a tile for each pair of channels, tiles for each
-    channel from which on the kernels pay, and how much of the tiles must lie in the map."""
+    channel and in each plane from which on the kernels pay, and how much of the tiles must lie in the map."""
 
     step: int
     points: int
     least: float
+    plane: int
     whole: float
 
 
-WAYS = {torch.bfloat16: Way(2, 16, 2, 2 / 3), torch.float32: Way(4, 36, 0.25, 0.5)}
+WAYS = {torch.bfloat16: Way(2, 16, 2, 1, 2 / 3), torch.float32: Way(4, 36, 1 / 8, 4, 1 / 2)}
 
 
 def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
@@ -80,7 +81,7 @@ def pays(shape: Sequence[int], channels: int, kind: torch.dtype) -> bool:
     """Whether maps of that `shape` (B, C, *S) have tiles enough, and these enough voxels."""
     (height, width), way = shape[-2:], WAYS[kind]
     tiles = -(-height // way.step) * -(-width // way.step)
-    enough = prod((shape[0], *shape[2:-2])) * tiles >= way.least * channels
+    enough = tiles >= way.plane and prod((shape[0], *shape[2:-2])) * tiles >= way.least * channels
     return enough and height * width >= way.whole * way.step**2 * tiles
 
 

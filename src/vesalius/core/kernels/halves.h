@@ -1,4 +1,4 @@
-/* Numbers of bfloat16, 16 at a time: the upper halves of numbers in single precision.
+/* Numbers of bfloat16, as many at a time as a register holds in single precision: the upper halves of numbers in single precision.
    For normalise.h and soft_counts.c, whose maps are of such; where SINGLE is defined, they are in single precision. */
 #ifndef HALVES_H
 #define HALVES_H
@@ -10,7 +10,13 @@
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are handed over does not matter: all of this is inlined */
 
+#if defined(__AVX512F__)
 enum { WIDTH = 16 };
+#elif defined(__AVX2__)
+enum { WIDTH = 8 };
+#else
+enum { WIDTH = 4 };
+#endif
 
 typedef float Floats __attribute__((vector_size(WIDTH * 4)));
 typedef uint32_t Words __attribute__((vector_size(WIDTH * 4)));

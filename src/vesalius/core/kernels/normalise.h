@@ -6,14 +6,14 @@ the same channels again, so whatever the number of channels, a place of a tile b
 of the period; what is summed within a block is summed in single precision, blocks among each other in double precision and in their
 order, so that a result depends neither on the size of a map nor on the number of threads.
 
-Two numbers of 16 bits are read as one of 32 and taken apart in it, so sums and tables have of each 32 numbers first those at even places,
-then those at odd ones: `place_of` says where. In single precision they lie as they are. */
+Two numbers of 16 bits are read as one of 32 and taken apart in it, so sums and tables have of two registers first the numbers at even
+places, then those at odd ones: `place_of` says where. In single precision they lie as they are. */
 #ifndef NORMALISE_H
 #define NORMALISE_H
 #include "halves.h"
 #include "parallel.h"
 
-enum { PARTS = 4, TILE = WIDTH * PARTS, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
+enum { TILE = 64, PARTS = TILE / WIDTH, PAIR = 2 * WIDTH, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
 enum { WORTH = 1 << 18 }; /* numbers that are worth another thread */
 
 typedef struct {
@@ -88,31 +88,31 @@ static inline int64_t rest_of(const Shape *of, int64_t sample) { return sample *
 #ifdef SINGLE
 static inline int64_t place_of(int64_t k) { return k; }
 #else
-static inline int64_t place_of(int64_t k) { return k - k % 32 + k % 32 / 2 + k % 2 * WIDTH; }
+static inline int64_t place_of(int64_t k) { return k - k % PAIR + k % PAIR / 2 + k % 2 * WIDTH; }
 #endif
 
 static inline void sort_doubles(double *lane, int64_t lanes) {
-    double mixed[32];
-    for (int64_t from = 0; from < lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[place_of(k)] = lane[from + k];
+    double mixed[PAIR];
+    for (int64_t from = 0; from < lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[place_of(k)] = lane[from + k];
         memcpy(lane + from, mixed, sizeof mixed);
     }
 }
 
 static inline void unsort_doubles(double *lane, int64_t lanes) {
-    double mixed[32];
-    for (int64_t from = 0; from < lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[k] = lane[from + place_of(k)];
+    double mixed[PAIR];
+    for (int64_t from = 0; from < lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[k] = lane[from + place_of(k)];
         memcpy(lane + from, mixed, sizeof mixed);
     }
 }
 
 /* A table of which the first `channels` are known, in the order in which it is used. */
 static inline void finish_table(const Shape *of, float *table) {
-    float mixed[32];
+    float mixed[PAIR];
     for (int64_t k = of->channels; k < of->lanes; k++) table[k] = table[k - of->channels];
-    for (int64_t from = 0; from < of->lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[place_of(k)] = table[from + k];
+    for (int64_t from = 0; from < of->lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[place_of(k)] = table[from + k];
         memcpy(table + from, mixed, sizeof mixed);
     }
 }

@@ -1,12 +1,13 @@
 /* What the soft Dice and the cross entropy of classes that exclude each other need of logits, and the gradient at them, without a map of
 probabilities (losses/_soft_counts.py).
 
-Logits in bfloat16, or in single precision (soft_counts_single.c), lie where their strides say; `target` (samples, voxels) are classes, 255 is ignored. 16 voxels are worked on at a time,
-with a softmax in single precision; sums over blocks of voxels are added in double precision and in their order. */
+Logits in bfloat16, or in single precision (soft_counts_single.c), lie where their strides say; `target` (samples, voxels) are classes, 255
+is ignored. As many voxels as a register holds are worked on at a time, with a softmax in single precision; sums of a few hundred in each
+place of a register are added in double precision and in their order. */
 #include "halves.h"
 #include "parallel.h"
 
-enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, IGNORE = 255 };
+enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, FEW = 256, IGNORE = 255 };
 
 typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
 
@@ -108,7 +109,7 @@ static int64_t first_of(const Work *of, int64_t block, Chunk *chunk) {
     return chunk->voxel + BLOCK < of->voxels ? chunk->voxel + BLOCK : of->voxels;
 }
 
-/* The softmax of 16 voxels of a chunk. */
+/* The softmax of a register full of voxels of a chunk. */
 INLINE void read_group(const Chunk *chunk, int64_t at, int64_t classes, Group *group) {
     Floats largest = all(-__builtin_inff()), sum = {0};
     Bytes class;
@@ -142,6 +143,16 @@ INLINE void count_group(const Group *group, int64_t classes, Floats *sums) {
     }
 }
 
+/* Adds what each of `many` registers holds to `to`, and empties them. */
+static void pour(Floats *sums, int64_t many, double *to) {
+    for (int64_t k = 0; k < many; k++) {
+        double sum = 0;
+        for (int lane = 0; lane < WIDTH; lane++) sum += sums[k][lane];
+        to[k] += sum;
+        sums[k] = (Floats){0};
+    }
+}
+
 static void count_blocks(void *given, int64_t first, int64_t end) {
     const Work *of = given;
     Floats sums[SUMS * MOST];
@@ -149,7 +160,9 @@ static void count_blocks(void *given, int64_t first, int64_t end) {
     Group group;
     for (int64_t block = first; block < end; block++) {
         int64_t last = first_of(of, block, &chunk);
+        double *whole = of->sums + block * SUMS * of->classes;
         memset(sums, 0, sizeof *sums * SUMS * of->classes);
+        memset(whole, 0, sizeof *whole * SUMS * of->classes);
         for (; chunk.voxel < last; chunk.voxel += CHUNK) {
             chunk.many = last - chunk.voxel < CHUNK ? last - chunk.voxel : CHUNK;
             read_chunk(of, &chunk);
@@ -157,11 +170,7 @@ static void count_blocks(void *given, int64_t first, int64_t end) {
                 read_group(&chunk, at, of->classes, &group);
                 count_group(&group, of->classes, sums);
             }
-        }
-        for (int64_t k = 0; k < SUMS * of->classes; k++) {
-            double sum = 0;
-            for (int lane = 0; lane < WIDTH; lane++) sum += sums[k][lane];
-            of->sums[block * SUMS * of->classes + k] = sum;
+            if (chunk.voxel % (FEW * WIDTH) == FEW * WIDTH - CHUNK || chunk.voxel + CHUNK >= last) pour(sums, SUMS * of->classes, whole);
         }
     }
 }

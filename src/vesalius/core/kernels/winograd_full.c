@@ -160,7 +160,7 @@ INLINE void weights_of(const Reals *g, int step, Reals *to, int apart) {
 /* Weights (made, in, taps, 3, 3), `strides` apart, as (made / 16, 36 points, taps, in, 16). */
 void winograd_full_weights(const float *weights, const int64_t *strides, float *to, int64_t made, int64_t in, int64_t taps) {
     for (int64_t at = 0; at < made / LANES * taps * in; at++) {
-        int64_t c = at % in, tap = at / in % taps, k = at / in / taps * LANES;
+        int64_t c = at / PARTS % in, tap = at / PARTS / in % taps, k = at / PARTS / in / taps * BLOCK + at % PARTS * LANES;
         const float *from = weights + k * strides[0] + c * strides[1] + tap * strides[2];
         Reals own[9], half[3 * SIDE], whole[POINTS];
         for (int place = 0; place < 9; place++) {

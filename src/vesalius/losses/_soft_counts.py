@@ -18,7 +18,8 @@ from vesalius.nets._together import LAYOUT, tracing
 
 FORWARD = "soft_counts_forward", "pppiiiiiii"
 BACKWARD = "soft_counts_backward", "ppppiiiiiii"
-SINGLE_FORWARD, SINGLE_BACKWARD = ("soft_counts_single_forward", FORWARD[1]), ("soft_counts_single_backward", BACKWARD[1])
+SINGLE_FORWARD = "soft_counts_single_forward", FORWARD[1]
+SINGLE_BACKWARD = "soft_counts_single_backward", BACKWARD[1]
 BLOCK, MOST, WORTH = 4096, 255, 2**17  # voxels of a block, as the kernels have it; classes; logits that are worth another thread
 
 

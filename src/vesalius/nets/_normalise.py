@@ -18,7 +18,8 @@ from vesalius.nets._together import LAYOUT, Norm, channels_together, tracing
 TILE, BLOCK, MORE = 64, 128, 11  # as the kernels have them: numbers in a tile, tiles in a block, and lanes of room beside the blocks
 FORWARD = "normalise_forward", "ppppppiiiidf"
 BACKWARD = "normalise_backward", "ppppppppiiiif"
-SINGLE_FORWARD, SINGLE_BACKWARD = ("normalise_single_forward", FORWARD[1]), ("normalise_single_backward", BACKWARD[1])
+SINGLE_FORWARD = "normalise_single_forward", FORWARD[1]
+SINGLE_BACKWARD = "normalise_single_backward", BACKWARD[1]
 
 
 def calls(kind: torch.dtype) -> tuple[Kernel, Kernel] | None:

@@ -2,12 +2,12 @@
 probabilities (losses/_soft_counts.py).
 
 Logits in bfloat16, or in single precision (soft_counts_single.c), lie where their strides say; `target` (samples, voxels) are classes, 255
-is ignored. As many voxels as a register holds are worked on at a time, with a softmax in single precision; sums of a few hundred in each
+is ignored. As many voxels as a register holds are worked on at a time, with a softmax in single precision; sums of a few dozen in each
 place of a register are added in double precision and in their order. */
 #include "halves.h"
 #include "parallel.h"
 
-enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, FEW = 256, IGNORE = 255 };
+enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, FEW = 64, IGNORE = 255 };
 
 typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
 

@@ -1,8 +1,8 @@
 """Sums over voxels of which soft Dice and cross entropy are made, where classes exclude each other: (B, 4, K) of each class the
 probability inside it, the probability everywhere, its voxels, and their cross entropy in nats; ignored voxels left out.
 
-Where the kernels in C are (core/kernels/soft_counts.c), logits in bf16 or fp32 on a processor are read once for the sums and once for the gradient,
-and no map of probabilities is ever made: in torch there are a dozen of them, each as large as the logits and in single precision.
+Where the kernels in C are (core/kernels/soft_counts.c), logits in bf16 or fp32 on a processor are read once for the sums and once for the
+gradient, and no map of probabilities is ever made: in torch there are a dozen of them, each as large as the logits and in single precision.
 """
 
 from collections.abc import Callable

@@ -25,7 +25,7 @@ from vesalius.nets._together import LAYOUT, channels_together, tracing
 SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
 LANES = 16  # channels that are worked on together
 MOST = 2  # maps that can be taken as one
-ARGUMENTS = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # of the kernels for weights, convolution and gradient
+WEIGHTS, CONVOLUTION, GRADIENT = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # what the kernels are given
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,12 @@ WAYS = {torch.bfloat16: Way(2, 16, 2, 1, 2 / 3), torch.float32: Way(4, 36, 1 / 8
 
 def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
     """Weights, convolution and the gradient of the weights in C for maps of that `kind`; None where torch convolves."""
-    if kind == torch.float32:
-        found = kernel("winograd_full_weights", ARGUMENTS[0]), kernel("winograd_full", ARGUMENTS[1]), kernel("winograd_full_gradient", ARGUMENTS[2])
-    elif "amx_bf16" not in features():
-        found = kernel("winograd_weights", ARGUMENTS[0]), kernel("winograd", ARGUMENTS[1]), kernel("winograd_gradient", ARGUMENTS[2])
-    else:
+    whole = (kernel("winograd_full_weights", WEIGHTS), kernel("winograd_full", CONVOLUTION), kernel("winograd_full_gradient", GRADIENT))
+    low = (kernel("winograd_weights", WEIGHTS), kernel("winograd", CONVOLUTION), kernel("winograd_gradient", GRADIENT))
+    weights, convolution, gradient = whole if kind == torch.float32 else low
+    if weights is None or convolution is None or gradient is None or (kind == torch.bfloat16 and "amx_bf16" in features()):
         return None
-    weights, convolution, gradient = found
-    return None if weights is None or convolution is None or gradient is None else (weights, convolution, gradient)
+    return weights, convolution, gradient
 
 
 def computed() -> torch.dtype | None:
@@ -116,7 +114,8 @@ def strides_of(weight: Tensor) -> Tensor:
 
 
 def transformed(weight: Tensor, kind: torch.dtype, *, turned: bool) -> Tensor:
-    """What the kernel `weight` (K, C, *sides) gives for the points, in that `kind` of numbers; `turned` for the way back from K to C channels."""
+    """What the kernel `weight` (K, C, *sides) gives for the points, in that `kind` of numbers; `turned` for the way back from K to C
+    channels."""
     made, weights = kernels(kind), weight.detach()
     assert made is not None
     strides, first, ends = strides_of(weights), weights, tuple(weights.shape[:2])

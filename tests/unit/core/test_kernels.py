@@ -16,7 +16,8 @@ from vesalius.core.settings import wished_kernels
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
-LANES = {"add_tile", "largest_of_classes", "winograd_full_weights", "winograd_full", "winograd_full_gradient"}  # kernels that are not in plain
+FULL = {"winograd_full_weights", "winograd_full", "winograd_full_gradient"}
+LANES = {"add_tile", "largest_of_classes"} | FULL  # kernels that are not in plain
 BF16 = {"winograd_weights", "winograd", "winograd_gradient"}
 SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 

@@ -15,7 +15,9 @@ SHAPES = [(1, 2, 1, 1), (2, 3, 5, 7), (1, 2, 16, 16), (3, 4, 5, 6, 7), (2, 25, 9
 KINDS = {torch.bfloat16: 2**-8, torch.float32: 2**-17}  # of logits, and how far a gradient may be away
 
 
-def drawn(shape: tuple[int, ...], *, together: bool = True, spread: float = 4.0, kind: torch.dtype = torch.bfloat16) -> tuple[Tensor, Tensor]:
+def drawn(
+    shape: tuple[int, ...], *, together: bool = True, spread: float = 4.0, kind: torch.dtype = torch.bfloat16
+) -> tuple[Tensor, Tensor]:
     """Logits and classes, some of them ignored and some that no logit stands for."""
     draw = torch.Generator().manual_seed(1)
     logits = (torch.randn(shape, generator=draw) * spread).to(kind)

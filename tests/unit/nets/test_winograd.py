@@ -214,7 +214,8 @@ def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
 
 
 def test_where_there_is_no_memory_that_is_told() -> None:
-    made, strides, bias, grad, many = _winograd.kernels(torch.bfloat16), torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16), 2**44
+    made, many = _winograd.kernels(torch.bfloat16), 2**44
+    strides, bias, grad = torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16)
     assert made is not None
     with pytest.raises(MemoryError, match="no memory"):
         _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)

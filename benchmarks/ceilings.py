@@ -20,8 +20,7 @@ import copy
 import functools
 
 import torch
-from _side_by_side import OURS, alone, in_turns, keep, rows, timed
-from levers import swapped
+from _side_by_side import OURS, alone, in_turns, keep, rows, swapped, timed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode

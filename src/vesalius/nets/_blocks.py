@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._normalise import normalised_at_once
-from vesalius.nets._together import Norm, channels_together, joins, learning, mixed, mixes, normalised_widely, raised, tracing
+from vesalius.nets._together import Norm, channels_together, eased, few, joins, learning, normalised_widely, plainly, raised, tracing
 from vesalius.nets._winograd import suits, winograd
 
 Sides = Sequence[int]
@@ -25,9 +25,9 @@ class Convolution2d(nn.Conv2d):
     """As torch's, faster on a processor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if mixes(x, self):
-            return mixed(x, self)
-        return winograd([x], self) if suits([x], self) else super().forward(x)
+        if suits([x], self):
+            return winograd([x], self)
+        return super().forward(x) if (made := eased(x, self)) is None else made
 
 
 class Convolution3d(nn.Conv3d):
@@ -37,10 +37,10 @@ class Convolution3d(nn.Conv3d):
     number, the step is lost, and no two runs are alike. Maps of that size are the smallest of a network, so nothing is slower."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if mixes(x, self):
-            return mixed(x, self)
         if suits([x], self):
             return winograd([x], self)
+        if (made := eased(x, self)) is not None:
+            return made
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
@@ -209,7 +209,7 @@ class Up(nn.Module):
 
     def risen(self, x: Tensor) -> Tensor:
         """`x` without the skip."""
-        out: Tensor = raised(x, self.up) if learning(x) else self.up(x)
+        out: Tensor = raised(x, self.up) if learning(x) or (plainly(x, self.up) and few(x)) else self.up(x)
         return out
 
     def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Norm = nn.InstanceNorm2d | nn.InstanceNorm3d
 WIDE = 256  # channels, at which the kernels that normalise are fastest
+FEW = 20480  # numbers along the first four axes
 KINDS = (torch.bfloat16, torch.float32)  # of numbers
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -69,18 +70,29 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
     return apart.permute(order).reshape(len(x), *whole, width).movedim(-1, 1)
 
 
-def mixes(x: Tensor, layer: nn.Conv2d | nn.Conv3d) -> bool:
-    """Whether `layer` is to mix the channels of each voxel of `x` (B, C, *S) as a matrix product: in fp32 torch's own takes channels apart
-    and gives them apart (1.08 of a step on a processor with AVX2 alone)."""
-    if {*layer.kernel_size, *layer.stride} != {1} or {*layer.padding} != {0} or layer.groups > 1 or tracing():  # type: ignore[comparison-overlap]
-        return False
-    alike = type(x) is Tensor and x.ndim == layer.weight.ndim and x.shape[1] == layer.in_channels
-    return alike and x.dtype == layer.weight.dtype == torch.float32 and channels_together(x) and not torch.is_autocast_enabled("cpu")
+def plainly(x: Tensor, layer: nn.Module) -> bool:
+    """Whether `x` and the weights of a convolution `layer` are in fp32 outside autocast and channels lie together, nobody watching."""
+    weight = layer._parameters.get("weight")
+    alike = type(x) is Tensor and weight is not None and x.ndim == weight.ndim and x.dtype == weight.dtype == torch.float32
+    return alike and channels_together(x) and not torch.is_autocast_enabled("cpu") and not tracing()
 
 
-def mixed(x: Tensor, layer: nn.Conv2d | nn.Conv3d) -> Tensor:
-    """What a convolution of one voxel gives."""
-    return F.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
+def few(x: Tensor) -> bool:
+    """Whether `x` is a single sample so small that torch (2.13) convolves it in fp32 without oneDNN: many times slower, channels apart."""
+    return len(x) == 1 and prod(x.shape[:4]) <= FEW and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+
+
+def eased(x: Tensor, layer: nn.Conv2d | nn.Conv3d) -> Tensor | None:
+    """What `layer` gives of `x` (B, C, *S) in fp32 where torch takes a slow way that puts channels apart: of one voxel by a matrix product
+    (1.08 of a step on a processor with AVX2 alone), of a single small sample by oneDNN; None elsewhere."""
+    if x.shape[1] != layer.in_channels or layer.padding_mode != "zeros" or isinstance(layer.padding, str) or not plainly(x, layer):
+        return None
+    if layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and not any(layer.padding):
+        return F.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)
+    if not few(x):
+        return None
+    made: Tensor = torch.mkldnn_convolution(x, layer.weight, layer.bias, layer.padding, layer.stride, layer.dilation, layer.groups)
+    return made
 
 
 def tracing() -> bool:

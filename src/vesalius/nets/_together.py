@@ -72,9 +72,11 @@ def raised(x: Tensor, layer: nn.ConvTranspose2d | nn.ConvTranspose3d) -> Tensor:
 
 def plainly(x: Tensor, layer: nn.Module) -> bool:
     """Whether `x` and the weights of a convolution `layer` are in fp32 outside autocast and channels lie together, nobody watching."""
+    if tracing():
+        return False
     weight = layer._parameters.get("weight")
     alike = type(x) is Tensor and weight is not None and x.ndim == weight.ndim and x.dtype == weight.dtype == torch.float32
-    return alike and channels_together(x) and not torch.is_autocast_enabled("cpu") and not tracing()
+    return alike and channels_together(x) and not torch.is_autocast_enabled("cpu")
 
 
 def few(x: Tensor) -> bool:
@@ -85,7 +87,7 @@ def few(x: Tensor) -> bool:
 def eased(x: Tensor, layer: nn.Conv2d | nn.Conv3d) -> Tensor | None:
     """What `layer` gives of `x` (B, C, *S) in fp32 where torch takes a slow way that puts channels apart: of one voxel by a matrix product
     (1.08 of a step on a processor with AVX2 alone), of a single small sample by oneDNN; None elsewhere."""
-    if x.shape[1] != layer.in_channels or layer.padding_mode != "zeros" or isinstance(layer.padding, str) or not plainly(x, layer):
+    if not plainly(x, layer) or x.shape[1] != layer.in_channels or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
     if layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1} and not any(layer.padding):
         return F.linear(x.movedim(1, -1), layer.weight.flatten(1), layer.bias).movedim(-1, 1)

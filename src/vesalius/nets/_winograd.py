@@ -5,7 +5,10 @@ of inputs and of weights, are rounded to bf16 as maps and weights themselves are
 as torch's; the gradient of a whole U-Net is nearly as near to fp32 (benchmarks/levers.py). Processors with a unit for whole matrices (AMX),
 on which this was not measured, are left to torch.
 
-In fp32 tiles of 4 x 4: a fourth of the products. FIGURES
+In fp32 tiles of 4 x 4: a fourth of the products, on processors with AVX2 or AVX-512. Of noise between 16 to 64 channels what comes out and
+the gradients of maps are 2 times as far from double precision as torch's in fp32 (4 to 10 in 10^7), those of weights 2 to 5 times (1 to 4
+in 10^6); the gradient of a whole U-Net is .00016 of its length away, by torch .00009. Sums between maps and products are some hundred times
+as large as maps, and overflow with maps of 10^36.
 
 Where the kernels are not, or for sizes that do not gain, torch convolves. Several maps can stand for one with the channels of all of them.
 """

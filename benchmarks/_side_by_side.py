@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -26,6 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 OURS = "vesalius"
 PACKAGES = ("vesalius", "torch", "numpy", "nibabel", "pydicom", "monai", "nnunetv2", "torchio", "batchgeneratorsv2", "SimpleITK",
             "surface-distance", "scikit-image")  # fmt: skip
+
+LAPTOP = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "VESALIUS_KERNELS": "avx2"}
 
 
 @dataclass
@@ -39,6 +42,17 @@ class Turn:
 
 
 Turns = dict[str, list[Turn]]
+
+
+@contextmanager
+def swapped(place: Any, name: str, other: Any) -> Iterator[None]:
+    """`place.name` is `other` inside."""
+    own = getattr(place, name)
+    setattr(place, name, other)
+    try:
+        yield
+    finally:
+        setattr(place, name, own)
 
 
 def cpu_seconds() -> float:
@@ -101,6 +115,17 @@ def process(name: str, command: Sequence[str]) -> Turn:
 def environment() -> dict[str, str]:
     """That of this process, with one thread unless it says otherwise, and without remarks of the other tools."""
     return {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "nnUNet_n_proc_DA": "0"} | dict(os.environ)
+
+
+def as_a_laptop(wanted: bool) -> str:
+    """Torch, what it stands on and vesalius compute as on a processor with AVX2 alone from here on, here and in every process started
+    here, if that is `wanted`; the words for the rows."""
+    if not wanted:
+        return ""
+    if "torch" in sys.modules:
+        raise SystemExit("torch looks at the processor when it is imported, and it is.")
+    os.environ.update(LAPTOP)
+    return "as a processor with AVX2 alone: "
 
 
 def peak_bytes() -> int:

@@ -20,8 +20,7 @@ import copy
 import functools
 
 import torch
-from _side_by_side import OURS, alone, in_turns, keep, rows, timed
-from levers import swapped
+from _side_by_side import OURS, alone, in_turns, keep, rows, swapped, timed
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -89,7 +88,7 @@ def counted(call):
     """Operations and bytes of one call as torch computes it, which the kernels in C do with fewer."""
     from vesalius.nets import _winograd
 
-    with swapped(_winograd, "kernels", lambda: None), Traffic() as traffic, FlopCounterMode(display=False) as operations:
+    with swapped(_winograd, "kernels", lambda kind: None), Traffic() as traffic, FlopCounterMode(display=False) as operations:
         call()
     return operations.get_total_flops(), traffic.bytes
 

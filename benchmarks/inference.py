@@ -23,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from _side_by_side import OURS, Turn, alone, child, in_processes, keep, process, rows, takes_a_side, timed, took_a_side
+from _side_by_side import OURS, Turn, alone, as_a_laptop, child, in_processes, keep, process, rows, takes_a_side, timed, took_a_side
 
 CLASSES = 4
 OVERLAPS = {OURS: 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow
@@ -122,7 +122,8 @@ def compare(options):
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
     each = APART if options.overlap is None else f"all overlapping by {options.overlap:g}"
     cut = f"patch {patch}, tiles: {each}" + f", {options.threads} threads" * (options.threads > 1)
-    return rows(f"{sides} voxels, {options.channels} channels, {cut}", turns, check=check, goal=4)
+    work = f"{options.where}{sides} voxels, {options.channels} channels, {cut}"
+    return rows(work, turns, check=check, goal=None if options.where else 4)
 
 
 BF16 = "train.precision=bf16"
@@ -185,7 +186,9 @@ def main():
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")
     takes_a_side(parser, SIDES)
+    parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")
     options = parser.parse_args()
+    options.where = as_a_laptop(options.laptop)
     if took_a_side(options, SIDES):
         return
     keep("inference", quality(options) if options.run else compare(options), title="A whole volume through the same network")

@@ -1,6 +1,6 @@
 """What each lever is worth: the same work with it and without it, in turns (A B A B) in one process on one thread.
 
-    python benchmarks/levers.py [--rounds 5] [--patch 40 56 40] [--only PART OF A NAME]
+    python benchmarks/levers.py [--rounds 5] [--patch 40 56 40] [--only PART OF A NAME] [--laptop]
 
 A row says how many times as long the work takes without the lever, everything else as it is. The check is what the two give: loss and
 gradient of one step on the same weights and batch for a training step, labels for a volume, voxels for augmentation. A lever that stops
@@ -11,22 +11,10 @@ moves voxels, the processor's own gathers (1.8 times as long as pairs loaded one
 
 import argparse
 import copy
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from types import SimpleNamespace
 
-from _side_by_side import OURS, in_turns, keep, rows
-
-
-@contextmanager
-def swapped(place, name, other):
-    """`place.name` is `other` inside."""
-    own = getattr(place, name)
-    setattr(place, name, other)
-    try:
-        yield
-    finally:
-        setattr(place, name, own)
-
+from _side_by_side import OURS, as_a_laptop, in_turns, keep, rows, swapped
 
 NORM = "instance norm keeps channels together"
 MEMORY = "freed memory is kept"
@@ -36,6 +24,8 @@ COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
+FOURTH = "convolutions of 3 x 3 x 3 multiply a fourth as often in fp32"
+AT_ONCE_SINGLE = "a kernel in C normalises and cuts off maps in fp32 in two passes"
 WINNERS = "only classes that can be the largest are interpolated"
 CELLS = "logits go to labels by the kernels in C"
 LINES = "samples that are only scaled go along the axes"
@@ -213,16 +203,16 @@ def compared(work, call, swap, options, check):
     return rows(work, turns, check=check(found[OURS], found["without"]))
 
 
-def step(name, swap):
+def step(name, swap, kind="bf16"):
     """A training step of the U-Net."""
 
     def rows_of(options):
-        return one_step(options, name, swap())
+        return one_step(options, name, swap(), kind)
 
     return rows_of
 
 
-def one_step(options, name, swap):
+def one_step(options, name, swap, kind):
     import torch
     import training
 
@@ -230,9 +220,9 @@ def one_step(options, name, swap):
 
     torch.manual_seed(0)
     net, (image, mask) = UNet(3, 1, 3), training.batch_of(options)
-    take = training.ours(copy.deepcopy(net), image, mask)
-    work = f"{name}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
-    return compared(work, take, swap, options, lambda *_: difference(net, image, mask, swap))
+    take = training.ours(copy.deepcopy(net), image, mask, kind=kind)
+    work = f"{options.where}{name}: step, {options.batch} patches of {' x '.join(map(str, options.patch))}"
+    return compared(work, take, swap, options, lambda *_: difference(net, image, mask, swap, kind))
 
 
 def volume(name, swap, sides, patch):
@@ -411,32 +401,34 @@ def kernels(options):
     return made
 
 
-def difference(net, image, mask, swap):
-    """How far loss and gradient of the first step are from each other, with and without; and of each from double precision."""
+def difference(net, image, mask, swap, kind):
+    """How far loss and gradient of the first step in `kind` are from each other, with and without; and of each from the next finer."""
     import torch
 
     from vesalius.data.labels import Labels
     from vesalius.tasks import TASKS
 
-    loss = TASKS["segment"]().loss(Labels(names=("a", "b"), values=((1,), (2,))))
+    loss, finer = TASKS["segment"]().loss(Labels(names=("a", "b"), values=((1,), (2,)))), {"bf16": "fp32", "fp32": "fp64"}[kind]
 
-    def gradient(low):
-        one = copy.deepcopy(net).to(memory_format=torch.channels_last_3d)
-        with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            total = sum(loss(one.heads(image.contiguous(memory_format=torch.channels_last_3d)), mask).values())
+    def gradient(kind):
+        number = torch.float64 if kind == "fp64" else torch.float32
+        one = copy.deepcopy(net).to(number).to(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+            total = sum(loss(one.heads(image.to(number, memory_format=torch.channels_last_3d)), mask).values())
         total.backward()
         return float(total.detach()), torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None])
 
-    here, exact = gradient(True), gradient(False)
+    here, exact = gradient(kind), gradient(finer)
     with swapped(*swap):
-        there = gradient(True)
+        there = gradient(kind)
     away = [float((one[1] - exact[1]).norm() / exact[1].norm()) for one in (here, there)]
-    return f"loss {here[0]:.4f} and {there[0]:.4f}; gradient {away[0]:.4f} and {away[1]:.4f} of its length away from fp32"
+    return f"loss {here[0]:.4f} and {there[0]:.4f}; gradient {away[0]:.2g} and {away[1]:.2g} of its length away from {finer}"
 
 
 WORKS = (
     *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once), (COUNTED, counted), (RAISED, raised))),
     *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once))),
+    *((name, step(name, swap, "fp32")) for name, swap in ((FOURTH, fewer), (AT_ONCE_SINGLE, at_once))),
     (JOINED, where_torch_convolves(step(JOINED, joined))),
     (JOINED, where_torch_convolves(volume(JOINED, joined, [96, 96, 80], [64] * 3))),
     (NORM, bare(step(NORM, norm))),
@@ -462,7 +454,9 @@ def main():
     parser.add_argument("--patch", type=int, nargs=3, default=[40, 56, 40])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--only", default="", help="levers whose names hold this")
+    parser.add_argument("--laptop", action="store_true", help="as on a processor with AVX2 alone: for training steps in fp32")
     options = parser.parse_args()
+    options.where = as_a_laptop(options.laptop)
     import torch
 
     torch.set_num_threads(1)

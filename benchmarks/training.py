@@ -1,19 +1,21 @@
 """One training step of the same network on the same batch: ours as the loop takes it (bf16, channels last, AdamW) beside plain PyTorch in
 fp32, as nnU-Net and MONAI train on a processor.
 
-    python benchmarks/training.py [--patch 40 56 40] [--batch 2] [--rounds 5] [--calls 2]
+    python benchmarks/training.py [--patch 40 56 40] [--batch 2] [--rounds 5] [--calls 2] [--laptop]
 
 The network is our U-Net (16 to 128 features, 1.4 million parameters) with the same weights on both sides; the loss is ours on one side,
 and on the others nnU-Net's own (Dice and cross-entropy under deep supervision) and MONAI's DiceCELoss at the same scales. nnU-Net steps
 with SGD and clips, as its trainer does; MONAI with AdamW. Both run in contiguous fp32: their autocast is for GPUs. Augmentation is not in
 it. In turns in one process on one thread; freed memory is kept in our turns, as the commands have it, and goes back to the system in the
-others' (core/memory.py). The check: the loss on the same weights, computed by our loss in bf16 and in fp32.
+others' (core/memory.py). The check: the loss on the same weights, computed by our loss as in the step, and by torch in fp32.
+
+With `--laptop` torch, oneDNN, MKL and our kernels use on all sides what a processor with AVX2 alone has; ours is in fp32 then, as planned.
 """
 
 import argparse
 import copy
 
-from _side_by_side import OURS, in_turns, keep, rows
+from _side_by_side import OURS, as_a_laptop, in_turns, keep, rows, swapped
 
 KEPT, GIVEN_BACK = 2**30, 2**25  # bytes that are held on to: core/memory.py, and where glibc leaves off by itself
 
@@ -29,8 +31,8 @@ def batch_of(options):
     return torch.randn(mask.shape, generator=random) + 2 * mask, mask
 
 
-def ours(net, image, mask, device="cpu"):
-    """The loop of the product, taking a step each time it is called."""
+def ours(net, image, mask, device="cpu", kind=None):
+    """The loop of the product, taking a step each time it is called, in the precision of a plan or in `kind`."""
     import tempfile
     from pathlib import Path
 
@@ -44,7 +46,7 @@ def ours(net, image, mask, device="cpu"):
     from vesalius.plan.plan import Train
     from vesalius.tasks import TASKS
 
-    kind, _ = precision(device)
+    kind = kind or precision(device)[0]
     labels = Labels(names=("a", "b"), values=((1,), (2,)))
     ready = net.to(memory_format=torch.channels_last_3d)
     method = METHODS["supervised"](ready, TASKS["segment"]().loss(labels), learning_rate=1e-3, weight_decay=3e-5)
@@ -106,18 +108,25 @@ def remembering(step, kept):
 
 
 def losses(net, image, mask):
-    """Our loss on the same weights in fp32 and bf16."""
+    """Our loss on the same weights as in the step, and in fp32 where torch convolves."""
     import torch
 
     from vesalius.data.labels import Labels
+    from vesalius.nets import _blocks
+    from vesalius.plan.budget import precision
     from vesalius.tasks import TASKS
 
     loss = TASKS["segment"]().loss(Labels(names=("a", "b"), values=((1,), (2,))))
-    found = []
-    for low in (False, True):
+    ready, last = copy.deepcopy(net).to(memory_format=torch.channels_last_3d), image.contiguous(memory_format=torch.channels_last_3d)
+
+    def found(low):
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
-            found.append(sum(float(term) for term in loss(net.heads(image), mask).values()))
-    return f"loss {found[0]:.4f} in fp32, {found[1]:.4f} in bf16"
+            return sum(float(term) for term in loss(ready.heads(last), mask).values())
+
+    kind, _ = precision("cpu")
+    with swapped(_blocks, "suits", lambda *of: False):
+        plainly = found(False)
+    return f"loss {plainly:.4f} in fp32 by torch, {found(kind == 'bf16'):.4f} in {kind} by ours"
 
 
 def main():
@@ -126,7 +135,9 @@ def main():
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=2, help="steps in a turn")
+    parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")
     options = parser.parse_args()
+    where = as_a_laptop(options.laptop)
     import torch
 
     from vesalius.nets.unet import UNet
@@ -141,7 +152,8 @@ def main():
     sides = {name: remembering(step, KEPT if name == OURS else GIVEN_BACK) for name, step in steps.items()}
     turns, _ = in_turns(sides, rounds=options.rounds, calls=options.calls)
     size = " x ".join(map(str, options.patch))
-    keep("training", rows(f"step, {options.batch} patches of {size}", turns, check=check, goal=3), title="One training step, equal network")
+    work = f"{where}step, {options.batch} patches of {size}"
+    keep("training", rows(work, turns, check=check, goal=None if where else 3), title="One training step, equal network")
 
 
 if __name__ == "__main__":

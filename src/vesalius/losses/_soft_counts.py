@@ -1,8 +1,8 @@
 """Sums over voxels of which soft Dice and cross entropy are made, where classes exclude each other: (B, 4, K) of each class the
 probability inside it, the probability everywhere, its voxels, and their cross entropy in nats; ignored voxels left out.
 
-Where the kernels in C are (core/kernels/soft_counts.c), logits in bf16 on a processor are read once for the sums and once for the gradient,
-and no map of probabilities is ever made: in torch there are a dozen of them, each as large as the logits and in single precision.
+Where the kernels in C are (core/kernels/soft_counts.c), logits in bf16 or fp32 on a processor are read once for the sums and once for the
+gradient, and no map of probabilities is ever made: in torch there are a dozen of them, each as large as the logits and in single precision.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vesalius.core.kernels import kernel
+from vesalius.core.kernels import Kernel, kernel
 from vesalius.losses._counts import dot, flat, membership
 from vesalius.nets._together import LAYOUT, tracing
 
 FORWARD = "soft_counts_forward", "pppiiiiiii"
 BACKWARD = "soft_counts_backward", "ppppiiiiiii"
+SINGLE_FORWARD = "soft_counts_single_forward", FORWARD[1]
+SINGLE_BACKWARD = "soft_counts_single_backward", BACKWARD[1]
 BLOCK, MOST, WORTH = 4096, 255, 2**17  # voxels of a block, as the kernels have it; classes; logits that are worth another thread
+
+
+def calls(kind: torch.dtype) -> tuple[Kernel, Kernel] | None:
+    """The kernels for logits of that `kind`, there and back; None where there are none."""
+    names = {torch.bfloat16: (FORWARD, BACKWARD), torch.float32: (SINGLE_FORWARD, SINGLE_BACKWARD)}.get(kind)
+    there, back = map(kernel, *zip(*names, strict=True)) if names else (None, None)
+    return None if there is None or back is None else (there, back)
 
 
 def counted(logits: Tensor, target: Tensor) -> Tensor:
@@ -44,11 +53,11 @@ def serves(logits: Tensor, target: Tensor) -> bool:
         return False
     if target.shape != (len(logits), 1, *logits.shape[2:]):
         return False
-    here = logits.device.type == target.device.type == "cpu" and logits.dtype == torch.bfloat16 and target.dtype == torch.uint8
+    here = logits.device.type == target.device.type == "cpu" and target.dtype == torch.uint8
     dense = logits.is_contiguous() or (logits.ndim in LAYOUT and logits.is_contiguous(memory_format=LAYOUT[logits.ndim]))
     if not (here and dense and logits.ndim > 2 and logits.numel() and logits.shape[1] <= MOST and target.is_contiguous()):
         return False
-    return kernel(*FORWARD) is not None and kernel(*BACKWARD) is not None
+    return calls(logits.dtype) is not None
 
 
 class Counted(torch.autograd.Function):
@@ -57,9 +66,9 @@ class Counted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
         batch, classes, *sides = logits.shape
-        sums, call = torch.empty(batch, -(-prod(sides) // BLOCK), 4, classes, dtype=torch.float64), kernel(*FORWARD)
+        sums, call = torch.empty(batch, -(-prod(sides) // BLOCK), 4, classes, dtype=torch.float64), calls(logits.dtype)
         assert call is not None  # see `serves`
-        call(logits.data_ptr(), target.data_ptr(), sums.data_ptr(), *sizes(logits))
+        call[0](logits.data_ptr(), target.data_ptr(), sums.data_ptr(), *sizes(logits))
         ctx.save_for_backward(logits, target)
         return sums.sum(1).float()
 
@@ -68,9 +77,9 @@ class Counted(torch.autograd.Function):
         logits, target = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted, of which the kernels know nothing
             return torch.autograd.grad(step_by_step(logits, target), [logits], grads[0], create_graph=True)[0], None
-        slopes, out, call = grads[0].float().contiguous(), torch.empty_like(logits), kernel(*BACKWARD)
+        slopes, out, call = grads[0].float().contiguous(), torch.empty_like(logits), calls(logits.dtype)
         assert call is not None
-        call(logits.data_ptr(), target.data_ptr(), slopes.data_ptr(), out.data_ptr(), *sizes(logits))
+        call[1](logits.data_ptr(), target.data_ptr(), slopes.data_ptr(), out.data_ptr(), *sizes(logits))
         return out, None
 
 

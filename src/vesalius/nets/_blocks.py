@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._normalise import normalised_at_once
-from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
+from vesalius.nets._together import Norm, channels_together, eased, few, joins, learning, normalised_widely, plainly, raised, tracing
 from vesalius.nets._winograd import suits, winograd
 
 Sides = Sequence[int]
@@ -22,14 +22,16 @@ EXACT = 2**21  # voxels: up to here sums in single precision serve what is kept 
 
 
 class Convolution2d(nn.Conv2d):
-    """As torch's, faster in bf16."""
+    """As torch's, faster on a processor."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return winograd([x], self) if suits([x], self) else super().forward(x)
+        if suits([x], self):
+            return winograd([x], self)
+        return super().forward(x) if (made := eased(x, self)) is None else made
 
 
 class Convolution3d(nn.Conv3d):
-    """As torch's, faster in bf16, and in full precision on a processor where the first axis has two voxels and torch convolves.
+    """As torch's, faster, and in full precision on a processor where the first axis has two voxels and torch convolves.
 
     There the gradient of a kernel of 3 in bf16 reads memory that nobody has written (torch 2.13 with oneDNN): now and then it is not a
     number, the step is lost, and no two runs are alike. Maps of that size are the smallest of a network, so nothing is slower."""
@@ -37,6 +39,8 @@ class Convolution3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         if suits([x], self):
             return winograd([x], self)
+        if (made := eased(x, self)) is not None:
+            return made
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
@@ -47,7 +51,7 @@ def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False)
     """`x` (B, C, *S) normalised per sample, then leaky with `slope`; None where torch's own way is as good. `own`: nobody else needs what
     is in `x`.
 
-    In bf16 by the kernels, or where there are none by torch, a sample at a time. Torch's own writes channels that lie together apart, and
+    By the kernels, or where there are none in bf16 by torch, a sample at a time. Torch's own writes channels that lie together apart, and
     the next convolution writes them together again: a step of a U-Net in bf16 takes 1.66 times as long (benchmarks/levers.py). In fp32,
     and in volumes of many voxels, torch's sums over channels that lie together are not exact enough.
     Of a single sample torch's own can give a wrong gradient (torch 2.13, where the gradient that comes in has its channels together)."""
@@ -65,7 +69,7 @@ def normalised(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False)
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """As torch's, faster in bf16."""
+    """As torch's, faster on a processor."""
 
     def forward(self, x: Tensor) -> Tensor:
         found = normalised(x, self)
@@ -73,7 +77,7 @@ class InstanceNorm2d(nn.InstanceNorm2d):
 
 
 class InstanceNorm3d(nn.InstanceNorm3d):
-    """As torch's, faster in bf16."""
+    """As torch's, faster on a processor."""
 
     def forward(self, x: Tensor) -> Tensor:
         found = normalised(x, self)
@@ -205,7 +209,7 @@ class Up(nn.Module):
 
     def risen(self, x: Tensor) -> Tensor:
         """`x` without the skip."""
-        out: Tensor = raised(x, self.up) if learning(x) else self.up(x)
+        out: Tensor = raised(x, self.up) if learning(x) or (plainly(x, self.up) and few(x)) else self.up(x)
         return out
 
     def through(self, x: Tensor, skip: Tensor, block: nn.Module) -> Tensor:
@@ -217,7 +221,7 @@ class Up(nn.Module):
         if joins(x, skip) and suits([skip], conv):
             maps = [self.risen(x), skip]
             out = first.after(winograd(maps, conv)) if suits(maps, conv) else first(torch.cat(maps, 1))
-        elif joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled()):
+        elif x.dtype == torch.bfloat16 and joins(x, skip) and pays(x, self.up, conv, learning=torch.is_grad_enabled()):
             out = first.after(climbed(x, skip, up=self.up, conv=conv, kept=self.kept))
         else:
             out = first(self(x, skip))

@@ -1,7 +1,7 @@
 """Instance normalisation and the leaky ReLU behind it as one, forward and backward, where the kernels in C are (core/kernels/normalise.c).
 
-For maps in bf16 on a processor whose channels lie together. Torch goes over such a map six times on the way there and back for what here
-takes two passes each way, writes samples apart and together again, and sums in single precision.
+For maps in bf16 or fp32 on a processor whose channels lie together. Torch goes over such a map six times on the way there and back for
+what here takes two passes each way, writes samples apart and together again, and sums in single precision.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vesalius.core.kernels import kernel
+from vesalius.core.kernels import Kernel, kernel
 from vesalius.nets._together import LAYOUT, Norm, channels_together, tracing
 
 TILE, BLOCK, MORE = 64, 128, 11  # as the kernels have them: numbers in a tile, tiles in a block, and lanes of room beside the blocks
 FORWARD = "normalise_forward", "ppppppiiiidf"
 BACKWARD = "normalise_backward", "ppppppppiiiif"
+SINGLE_FORWARD = "normalise_single_forward", FORWARD[1]
+SINGLE_BACKWARD = "normalise_single_backward", BACKWARD[1]
+
+
+def calls(kind: torch.dtype) -> tuple[Kernel, Kernel] | None:
+    """The kernels for maps of that `kind`, there and back; None where there are none."""
+    names = {torch.bfloat16: (FORWARD, BACKWARD), torch.float32: (SINGLE_FORWARD, SINGLE_BACKWARD)}.get(kind)
+    there, back = map(kernel, *zip(*names, strict=True)) if names else (None, None)
+    return None if there is None or back is None else (there, back)
 
 
 def room(x: Tensor) -> Tensor:
@@ -30,13 +39,13 @@ def room(x: Tensor) -> Tensor:
 
 def fits(x: Tensor, layer: Norm) -> bool:
     """Whether the kernels can serve: there are such, nobody writes down what is computed, and all is where and what they expect."""
-    if tracing() or type(x) is not Tensor or x.dtype != torch.bfloat16 or not x.numel() or not channels_together(x):
+    if tracing() or type(x) is not Tensor or calls(x.dtype) is None or not x.numel() or not channels_together(x):
         return False
     given = [one for one in (layer.weight, layer.bias) if one is not None]
     plain = all(one.dtype == torch.float32 and one.device == x.device and one.is_contiguous() for one in given)
     if x.ndim != (5 if isinstance(layer, nn.InstanceNorm3d) else 4) or any(one.shape != x.shape[1:2] for one in given):
         return False  # torch says what is wrong, or that a sample is alone
-    return plain and kernel(*FORWARD) is not None and kernel(*BACKWARD) is not None
+    return plain
 
 
 def normalised_at_once(x: Tensor, layer: Norm, *, slope: float = 1.0, own: bool = False) -> Tensor | None:
@@ -94,18 +103,18 @@ Pair = tuple[Tensor | None, Tensor | None]
 def there(x: Tensor, out: Tensor, *, layer: Pair, numbers: tuple[float, float]) -> Tensor:
     """Writes into `out`, and gives the moments (B, 2, C): mean, and one over the deviation. `layer`: weight and bias; `numbers`: what is
     added to the variance, and the slope of the leaky ReLU."""
-    moments, space, call = torch.empty(len(x), 2, x.shape[1], dtype=torch.float64), room(x), kernel(*FORWARD)
+    moments, space, call = torch.empty(len(x), 2, x.shape[1], dtype=torch.float64), room(x), calls(x.dtype)
     assert call is not None  # see `fits`
-    call(x.data_ptr(), out.data_ptr(), *map(address, layer), moments.data_ptr(), space.data_ptr(), *sizes(x), *numbers)
+    call[0](x.data_ptr(), out.data_ptr(), *map(address, layer), moments.data_ptr(), space.data_ptr(), *sizes(x), *numbers)
     return moments
 
 
 def back(x: Tensor, grad: Tensor, *, layer: Pair, kept: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
     """The gradients at `x`, and at weight and bias (2, C); `kept`: the moments, and the slope."""
-    out, slopes, space, call = torch.empty_like(x), torch.empty(2, x.shape[1]), room(x), kernel(*BACKWARD)
+    out, slopes, space, call = torch.empty_like(x), torch.empty(2, x.shape[1]), room(x), calls(x.dtype)
     assert call is not None
     places = [one.data_ptr() for one in (kept[0], space, slopes)]
-    call(x.data_ptr(), grad.data_ptr(), out.data_ptr(), *map(address, layer), *places, *sizes(x), kept[1])
+    call[1](x.data_ptr(), grad.data_ptr(), out.data_ptr(), *map(address, layer), *places, *sizes(x), kept[1])
     return out, slopes
 
 

@@ -1,13 +1,20 @@
-"""Convolutions of 3 x 3 (x 3) in bf16 whose products along two axes are less than half (Lavin & Gray 2016, arXiv:1509.09308): kernels in
-C, for processors that multiply bf16. Those with a unit for whole matrices (AMX), on which this was not measured, are left to torch.
+"""Convolutions of 3 x 3 (x 3) with fewer products along two axes (Lavin & Gray 2016, arXiv:1509.09308), by kernels in C.
 
-The sums that stand between maps and products, of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that
-what comes out is rounded about twice as coarsely as torch's; the gradient of a whole U-Net is nearly as near to fp32
-(benchmarks/levers.py). Where the kernels are not, or for sizes that do not
-gain, torch convolves. Several maps can stand for one with the channels of all of them.
+In bf16, for processors that multiply bf16, tiles of 2 x 2: less than half as many products. The sums that stand between maps and products,
+of inputs and of weights, are rounded to bf16 as maps and weights themselves are, so that what comes out is rounded about twice as coarsely
+as torch's; the gradient of a whole U-Net is nearly as near to fp32 (benchmarks/levers.py). Processors with a unit for whole matrices (AMX),
+on which this was not measured, are left to torch.
+
+In fp32 tiles of 4 x 4: a fourth of the products, on processors with AVX2 or AVX-512. Of noise between 16 to 64 channels what comes out and
+the gradients of maps are 2 times as far from double precision as torch's in fp32 (4 to 10 in 10^7), those of weights 2 to 5 times (1 to 4
+in 10^6); the gradient of a whole U-Net is .00016 of its length away, by torch .00009. Sums between maps and products are some hundred times
+as large as maps, and overflow with maps of 10^36.
+
+Where the kernels are not, or for sizes that do not gain, torch convolves. Several maps can stand for one with the channels of all of them.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -20,43 +27,63 @@ from vesalius.nets._together import LAYOUT, channels_together, tracing
 
 SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
 LANES = 16  # channels that are worked on together
-POINTS = 16  # products of a tile for each pair of channels
-LEAST = 2  # tiles of 2 x 2 voxels for each channel, from which on this pays
-WHOLE = 2 / 3  # of the voxels of the tiles that must be in the map
 MOST = 2  # maps that can be taken as one
+WEIGHTS, CONVOLUTION, GRADIENT = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # what the kernels are given
 
 
-def kernels() -> tuple[Kernel, Kernel, Kernel] | None:
-    """Weights, convolution and the gradient of the weights in C; None where torch convolves."""
-    weights, convolution = kernel("winograd_weights", "pppiii"), kernel("winograd", "ppppppiiiiiiiiiip")
-    gradient = kernel("winograd_gradient", "ppppppiiiiiiiiip")
-    if "amx_bf16" in features() or weights is None or convolution is None or gradient is None:
+@dataclass(frozen=True)
+class Way:
+    """Of maps of one kind of number: outputs of a tile along an axis, products of a tile for each pair of channels, tiles for each
+    channel and in each plane from which on the kernels pay, and how much of the tiles must lie in the map."""
+
+    step: int
+    points: int
+    least: float
+    plane: int
+    whole: float
+
+
+WAYS = {torch.bfloat16: Way(2, 16, 2, 1, 2 / 3), torch.float32: Way(4, 36, 1 / 8, 4, 1 / 2)}
+
+
+def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
+    """Weights, convolution and the gradient of the weights in C for maps of that `kind`; None where torch convolves."""
+    whole = (kernel("winograd_full_weights", WEIGHTS), kernel("winograd_full", CONVOLUTION), kernel("winograd_full_gradient", GRADIENT))
+    low = (kernel("winograd_weights", WEIGHTS), kernel("winograd", CONVOLUTION), kernel("winograd_gradient", GRADIENT))
+    weights, convolution, gradient = whole if kind == torch.float32 else low
+    if weights is None or convolution is None or gradient is None or (kind == torch.bfloat16 and "amx_bf16" in features()):
         return None
     return weights, convolution, gradient
 
 
+def computed() -> torch.dtype | None:
+    """In which kind of numbers a convolution on a processor computes here; None where that is for torch to say."""
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    return kind if kind in WAYS else None
+
+
 def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
     """Whether `layer` should be given the maps (B, C, *S) beside each other here."""
-    x, sides = maps[0], layer.kernel_size
+    x, sides, kind = maps[0], layer.kernel_size, computed()
     weight = layer._parameters.get("weight")  # none where it is parametrised: some move on whenever they are looked at
-    if tracing() or kernels() is None or not torch.is_autocast_enabled("cpu") or weight is None or weight.dtype != torch.float32:
+    if tracing() or kind is None or kernels(kind) is None or weight is None or weight.dtype != torch.float32:
         return False
-    here = weight.device.type == "cpu" and torch.get_autocast_dtype("cpu") == torch.bfloat16
     alike = all(one.ndim == weight.ndim and (len(one), *one.shape[2:]) == (len(x), *x.shape[2:]) for one in maps)
-    if not here or not alike or any(type(one) is not Tensor for one in maps):
+    if weight.device.type != "cpu" or not alike or any(type(one) is not Tensor for one in maps):
         return False
     plain = layer.groups == 1 and layer.padding_mode == "zeros" and {*layer.stride, *layer.dilation} == {1}
     same = sides in SIDES and layer.padding == tuple(side // 2 for side in sides)
     wide = all(width % LANES == 0 for width in (len(weight), *(one.shape[1] for one in maps)))
-    fits = len(maps) <= MOST and all(one.dtype == torch.bfloat16 and channels_together(one) for one in maps)
-    return plain and same and wide and fits and pays(x.shape, max(layer.in_channels, layer.out_channels))
+    fits = len(maps) <= MOST and all(one.dtype == kind and channels_together(one) for one in maps)
+    return plain and same and wide and fits and pays(x.shape, max(layer.in_channels, layer.out_channels), kind)
 
 
-def pays(shape: Sequence[int], channels: int) -> bool:
+def pays(shape: Sequence[int], channels: int, kind: torch.dtype) -> bool:
     """Whether maps of that `shape` (B, C, *S) have tiles enough, and these enough voxels."""
-    height, width = shape[-2:]
-    tiles = -(-height // 2) * -(-width // 2)
-    return prod((shape[0], *shape[2:-2])) * tiles >= LEAST * channels and height * width >= WHOLE * 4 * tiles
+    (height, width), way = shape[-2:], WAYS[kind]
+    tiles = -(-height // way.step) * -(-width // way.step)
+    enough = tiles >= way.plane and prod((shape[0], *shape[2:-2])) * tiles >= way.least * channels
+    return enough and height * width >= way.whole * way.step**2 * tiles
 
 
 def both(maps: Sequence[Tensor | None]) -> list[int | None]:
@@ -89,13 +116,14 @@ def strides_of(weight: Tensor) -> Tensor:
     return torch.tensor([*near, *(0,) * (3 - len(places)), *places])
 
 
-def transformed(weight: Tensor, *, turned: bool) -> Tensor:
-    """What the kernel `weight` (K, C, *sides) gives for the points; `turned` for the way back from K to C channels."""
-    made, weights = kernels(), weight.detach()
+def transformed(weight: Tensor, kind: torch.dtype, *, turned: bool) -> Tensor:
+    """What the kernel `weight` (K, C, *sides) gives for the points, in that `kind` of numbers; `turned` for the way back from K to C
+    channels."""
+    made, weights = kernels(kind), weight.detach()
     assert made is not None
     strides, first, ends = strides_of(weights), weights, tuple(weights.shape[:2])
     taps = weights.shape[2] if weights.ndim == 5 else 1
-    out = torch.empty(prod(ends) * taps * POINTS, dtype=torch.bfloat16)
+    out = torch.empty(prod(ends) * taps * WAYS[kind].points, dtype=kind)
     if turned:
         last = tuple(slice(side - 1, side) for side in weights.shape[2:])
         first, ends = weights[(slice(None), slice(None), *last)], ends[::-1]
@@ -106,9 +134,10 @@ def transformed(weight: Tensor, *, turned: bool) -> Tensor:
 
 def convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Tensor:
     """The convolution of maps (B, C, *S) beside each other, zeros beyond their border, without a gradient."""
-    made, x = kernels(), maps[0]
+    x = maps[0]
+    made = kernels(x.dtype)
     assert made is not None
-    points, start = transformed(weight, turned=False), None if bias is None else bias.detach().float().contiguous()
+    points, start = transformed(weight, x.dtype, turned=False), None if bias is None else bias.detach().float().contiguous()
     out = torch.empty(len(x), len(weight), *x.shape[2:], dtype=x.dtype, memory_format=LAYOUT[x.ndim])
     addresses = [*both(maps), points.data_ptr(), None if start is None else start.data_ptr(), *both([out])]
     run(made[1], *addresses, *widths(maps), *widths([out]), *extent(x, weight))
@@ -117,16 +146,16 @@ def convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> Te
 
 def returned(grad: Tensor, weight: Tensor, maps: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of the maps by that of their convolution."""
-    made = kernels()
+    made = kernels(grad.dtype)
     assert made is not None
-    points, out = transformed(weight, turned=True), [torch.empty_like(one) for one in maps]
+    points, out = transformed(weight, grad.dtype, turned=True), [torch.empty_like(one) for one in maps]
     run(made[1], *both([grad]), points.data_ptr(), None, *both(out), *widths([grad]), *widths(out), *extent(grad, weight))
     return out
 
 
 def learned(maps: Sequence[Tensor], grad: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the kernel `weight` (K, C, *sides) and of a bias (K,), in float32."""
-    made = kernels()
+    made = kernels(grad.dtype)
     assert made is not None
     out, bias = torch.empty_like(weight), torch.empty(len(weight))
     strides = strides_of(out)

@@ -16,7 +16,8 @@ from vesalius.core.kernels import build as building
 
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
-LANES = {"add_tile", "largest_of_classes"}  # kernels that are not in plain
+FULL = {"winograd_full_weights", "winograd_full", "winograd_full_gradient"}
+LANES = {"add_tile", "largest_of_classes"} | FULL  # kernels that are not in plain
 BF16 = {"winograd_weights", "winograd", "winograd_gradient"}
 SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -80,7 +81,7 @@ def test_a_library_of_another_system_is_left_alone(folder, tmp_path):
 def called():
     """The names of kernels in the Python files that call them."""
     files = [path.read_text() for path in kernels.FOLDER.parents[1].rglob("*.py") if path.parent != kernels.FOLDER]
-    return {name for text in files for name in re.findall(r"\b(?:kernel\(|_each\(|FORWARD\W+|BACKWARD\W+)\"(\w+)\"", text)}
+    return {name for text in files for name in re.findall(r"(?:\bkernel\(|\b_each\(|FORWARD\W+|BACKWARD\W+)\"(\w+)\"", text)}
 
 
 @compiled
@@ -88,7 +89,7 @@ def called():
 def test_every_kernel_that_is_called_is_in_its_library(library):
     _, found = kernels.find(kernels.FOLDER, wished=library)
     left_out = (LANES if library == "plain" else set()) | (BF16 if library != "avx512bf16" else set())
-    assert {"places", "grey_scale", "normalise_forward", "soft_counts_backward", "winograd"} <= called()
+    assert {"places", "grey_scale", "normalise_forward", "soft_counts_single_backward", "winograd", "winograd_full"} <= called()
     assert [name for name in called() - left_out if not hasattr(found, name)] == []
 
 

@@ -7,17 +7,20 @@ from torch import Tensor
 from vesalius.core.errors import VesaliusError
 from vesalius.data.labels import IGNORE
 from vesalius.losses import _soft_counts
-from vesalius.losses._soft_counts import BACKWARD, BLOCK, FORWARD, LAYOUT, counted, kernel, serves, step_by_step
+from vesalius.losses._soft_counts import BLOCK, LAYOUT, calls, counted, serves, step_by_step
 from vesalius.losses.dice_cross_entropy import DiceCrossEntropy
 
-pytestmark = pytest.mark.skipif(kernel(*FORWARD) is None or kernel(*BACKWARD) is None, reason="the kernels in C are not built or off")
+pytestmark = pytest.mark.skipif(calls(torch.bfloat16) is None, reason="the kernels in C are not built or off")
 SHAPES = [(1, 2, 1, 1), (2, 3, 5, 7), (1, 2, 16, 16), (3, 4, 5, 6, 7), (2, 25, 9, 4, 11), (1, 255, 6, 7), (2, 3, 20, 30, 17)]
+KINDS = {torch.bfloat16: 2**-8, torch.float32: 2**-17}  # of logits, and how far a gradient may be away
 
 
-def drawn(shape: tuple[int, ...], *, together: bool = True, spread: float = 4.0) -> tuple[Tensor, Tensor]:
+def drawn(
+    shape: tuple[int, ...], *, together: bool = True, spread: float = 4.0, kind: torch.dtype = torch.bfloat16
+) -> tuple[Tensor, Tensor]:
     """Logits and classes, some of them ignored and some that no logit stands for."""
     draw = torch.Generator().manual_seed(1)
-    logits = (torch.randn(shape, generator=draw) * spread).bfloat16()
+    logits = (torch.randn(shape, generator=draw) * spread).to(kind)
     target = torch.randint(0, shape[1], (shape[0], 1, *shape[2:]), generator=draw, dtype=torch.uint8)
     chance = torch.rand(target.shape, generator=draw)
     target[chance < 0.2] = IGNORE
@@ -33,29 +36,31 @@ def gradient(way, logits: Tensor, target: Tensor, push: Tensor) -> tuple[Tensor,
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("together", [True, False])
-def test_sums_and_gradients_are_those_of_double_precision(shape: tuple[int, ...], together: bool) -> None:
-    logits, target = drawn(shape, together=together)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_and_gradients_are_those_of_double_precision(shape: tuple[int, ...], together: bool, kind: torch.dtype) -> None:
+    logits, target = drawn(shape, together=together, kind=kind)
     push = torch.randn(shape[0], 4, shape[1], generator=torch.Generator().manual_seed(2))
     assert serves(logits, target)
     sums, slope = gradient(counted, logits, target, push)
     wanted, truth = gradient(step_by_step, logits.detach().double().requires_grad_(), target, push)
     torch.testing.assert_close(sums.double(), wanted, rtol=1e-6, atol=1e-6)
     assert slope.stride() == logits.stride() and slope.dtype == logits.dtype
-    torch.testing.assert_close(slope.double(), truth, rtol=2**-8, atol=2e-6)
+    torch.testing.assert_close(slope.double(), truth, rtol=KINDS[kind], atol=2e-6)
     assert (sums[:, 2] == wanted[:, 2]).all()  # voxels are counted
     assert (slope.movedim(1, -1)[target[:, 0] == IGNORE] == 0).all()
 
 
-def test_logits_far_apart_and_all_alike() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_far_apart_and_all_alike(kind: torch.dtype) -> None:
     """Probabilities of 0 and 1, cross entropies of hundreds of nats; and 1 / K each."""
     for spread in (300.0, 0.0):
-        logits, target = drawn((2, 5, 40, 30), spread=spread)
+        logits, target = drawn((2, 5, 40, 30), spread=spread, kind=kind)
         push = torch.ones(2, 4, 5)
         (sums, slope), (wanted, truth) = (
             gradient(way, one, target, push) for way, one in ((counted, logits), (step_by_step, logits.detach().double().requires_grad_()))
         )
         torch.testing.assert_close(sums.double(), wanted, rtol=1e-6, atol=1e-5)
-        torch.testing.assert_close(slope.double(), truth, rtol=2**-8, atol=2e-6)
+        torch.testing.assert_close(slope.double(), truth, rtol=KINDS[kind], atol=2e-6)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -107,7 +112,8 @@ def test_a_gradient_of_the_gradient_is_there_too() -> None:
 def test_the_kernels_stay_out_of_what_is_not_theirs() -> None:
     logits, target = drawn((2, 3, 6, 5))
     assert serves(logits, target)
-    assert not serves(logits.float(), target) and not serves(logits[:, :, ::2], target[:, :, ::2]) and not serves(logits[:0], target[:0])
+    assert serves(logits.float(), target) and not serves(logits.double(), target) and not serves(logits.half(), target)
+    assert not serves(logits[:, :, ::2], target[:, :, ::2]) and not serves(logits[:0], target[:0])
     assert not serves(logits, target.long()) and not serves(logits, target.transpose(2, 3).contiguous().transpose(2, 3))
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from vesalius.nets._blocks import CONV, EXACT, NORM, ConvBlock, Up, normalised
-from vesalius.nets._together import learning, widened
+from vesalius.nets._normalise import calls
+from vesalius.nets._together import eased, few, learning, widened
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
 SIDES = {2: (6, 10), 3: (4, 6, 2)}
@@ -62,7 +63,7 @@ def test_norm_and_activation_of_a_block_are_those_of_double_precision() -> None:
 def test_instance_norm_is_torchs_own_where_that_is_as_fast_or_more_exact() -> None:
     layer = NORM[3](16, affine=True)
     assert normalised(together(3, (2, 16, 2, 4, 4), torch.bfloat16), layer) is not None
-    assert normalised(together(3, (2, 16, 2, 4, 4), torch.float32), layer) is None
+    assert (normalised(together(3, (2, 16, 2, 4, 4), torch.float32), layer) is None) == (calls(torch.float32) is None)  # without kernels
     assert normalised(torch.zeros(2, 16, 2, 4, 4, dtype=torch.bfloat16), layer) is None  # channels apart
     large = torch.zeros((), dtype=torch.bfloat16).expand(2, EXACT + 1, 1, 1, 16).movedim(-1, 1)  # takes no room
     assert normalised(large, layer) is None
@@ -163,3 +164,48 @@ def test_a_weight_that_is_parametrised_is_looked_at_once(ndim: int, bf16: bool) 
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         layer(x.bfloat16() if bf16 else x)
     assert seen.looks == before + 1
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize(("side", "stride", "groups"), [(1, 1, 1), (3, 1, 1), (3, 2, 1), (5, 1, 2)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_convolutions_in_fp32_keep_channels_together(ndim: int, side: int, stride: int, groups: int, batch: int) -> None:
+    """A single small sample and single voxels too, of which torch puts them apart; result and gradients are those of double precision."""
+    x = together(ndim, (batch, 4, *SIDES[ndim]), torch.float32)
+    layer = CONV[ndim](4, 6, side, stride, side // 2, groups=groups).to(memory_format=LAYOUT[ndim])
+    exact, other = copy.deepcopy(layer).double(), x.detach().double().requires_grad_()
+    out, truth = layer(x), exact(other)
+    push = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    out.backward(push.float()), truth.backward(push)
+    assert out.is_contiguous(memory_format=LAYOUT[ndim])
+    pairs = ((out, truth), (x.grad, other.grad), (layer.weight.grad, exact.weight.grad), (layer.bias.grad, exact.bias.grad))
+    for one, of in pairs:
+        torch.testing.assert_close(one.double(), of, rtol=1e-5, atol=1e-5)
+
+
+def test_a_way_up_of_a_single_small_sample_keeps_channels_together() -> None:
+    up, x = Up(3, (16, 8), (2, 2, 2)), together(3, (1, 16, 4, 6, 2), torch.float32)
+    assert few(x) and not few(torch.zeros(1, 16, 36, 36, 2)) and not few(torch.zeros(2, 1, 1, 1, 1))
+    with torch.no_grad():
+        out = up.risen(x)
+        torch.testing.assert_close(out, up.up(x), rtol=1e-5, atol=1e-5)
+    assert out.is_contiguous(memory_format=LAYOUT[3])
+
+
+def test_what_is_not_eased() -> None:
+    x, one = together(3, (1, 4, 4, 4, 4), torch.float32), CONV[3](4, 6, 1)
+    assert eased(x, one) is not None
+    for layer in (CONV[3](4, 6, 3, padding="same"), CONV[3](4, 6, 3, padding=1, padding_mode="circular"), CONV[3](5, 6, 1),
+                  CONV[3](4, 6, 1).double(), parametrize_as_itself(CONV[3](4, 6, 1)), CONV[2](4, 6, 1)):  # fmt: skip
+        assert eased(x, layer) is None
+    assert eased(x.contiguous(), one) is None and eased(x.double(), one) is None and eased(nn.Parameter(x.detach()), one) is None
+    assert eased(torch.cat([x, x]), CONV[3](4, 6, 3, padding=1)) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert eased(x, one) is None
+    with pytest.raises(RuntimeError, match="channels"):
+        CONV[3](5, 6, 1)(x)
+
+
+def parametrize_as_itself(layer: nn.Module) -> nn.Module:
+    parametrize.register_parametrization(layer, "weight", nn.Identity())
+    return layer

@@ -18,7 +18,7 @@ from vesalius.nets._winograd import Convolved, pays, suits
 from vesalius.nets.unet import UNet
 
 pytestmark = pytest.mark.skipif(
-    _winograd.kernels() is None, reason="no kernels for bf16 here: not built, VESALIUS_KERNELS=off, or another processor"
+    _winograd.kernels(torch.bfloat16) is None, reason="no kernels for bf16 here: not built, VESALIUS_KERNELS=off, or another processor"
 )
 SHAPES = [
     (1, (16,), 16, (1, 1, 1)),
@@ -156,9 +156,10 @@ def test_what_is_left_to_torch() -> None:
 
 
 def test_small_and_narrow_maps_are_left_to_torch() -> None:
-    assert pays((1, 16, 4, 4, 8), 16) and not pays((1, 16, 4, 4, 8), 32)  # 32 tiles
-    assert not pays((1, 16, 64, 1, 64), 16) and pays((1, 16, 64, 3, 64), 16)
-    assert pays((1, 64, 16, 32), 64) and not pays((1, 64, 16, 30), 64)
+    low = torch.bfloat16
+    assert pays((1, 16, 4, 4, 8), 16, low) and not pays((1, 16, 4, 4, 8), 32, low)  # 32 tiles
+    assert not pays((1, 16, 64, 1, 64), 16, low) and pays((1, 16, 64, 3, 64), 16, low)
+    assert pays((1, 64, 16, 32), 64, low) and not pays((1, 64, 16, 30), 64, low)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -183,7 +184,10 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
         out.float().square().mean().backward()
         return out.detach().float(), torch.cat([weight.grad.flatten() for weight in one.parameters() if weight.grad is not None])
 
-    truth, here = run(False), run(True)
+    with monkeypatch.context() as plainly:
+        plainly.setattr(_blocks, "suits", lambda *of: False)
+        truth = run(False)
+    here = run(True)
     assert met == [1, 1, 2, 1]  # all but the first, which has one channel, and that with a stride
     monkeypatch.setattr(_blocks, "suits", lambda *of: False)
     there = run(True)
@@ -210,7 +214,8 @@ def test_maps_of_other_sizes_axes_or_types_go_by_torch() -> None:
 
 
 def test_where_there_is_no_memory_that_is_told() -> None:
-    made, strides, bias, grad, many = _winograd.kernels(), torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16), 2**44
+    made, many = _winograd.kernels(torch.bfloat16), 2**44
+    strides, bias, grad = torch.zeros(5, dtype=torch.int64), torch.zeros(16), torch.zeros(16)
     assert made is not None
     with pytest.raises(MemoryError, match="no memory"):
         _winograd.run(made[1], None, None, None, None, None, None, many, 0, 16, 0, 1, 1, 2, 2, 1, 1)

@@ -1,5 +1,5 @@
-/* Numbers of bfloat16, 16 at a time: the upper halves of numbers in single precision.
-   For normalise.h and soft_counts.c. */
+/* Numbers of bfloat16, as many at a time as a register holds in single precision: the upper halves of numbers in single precision.
+   For normalise.h and soft_counts.c, whose maps are of such; where SINGLE is defined, they are in single precision. */
 #ifndef HALVES_H
 #define HALVES_H
 #include <stdint.h>
@@ -10,7 +10,13 @@
 
 #pragma GCC diagnostic ignored "-Wpsabi" /* how vectors are handed over does not matter: all of this is inlined */
 
+#if defined(__AVX512F__)
 enum { WIDTH = 16 };
+#elif defined(__AVX2__)
+enum { WIDTH = 8 };
+#else
+enum { WIDTH = 4 };
+#endif
 
 typedef float Floats __attribute__((vector_size(WIDTH * 4)));
 typedef uint32_t Words __attribute__((vector_size(WIDTH * 4)));
@@ -62,11 +68,31 @@ INLINE void narrowed_together(uint16_t *into, Floats even, Floats odd) {
 #endif
 }
 
-static inline float single(uint16_t half) {
+#ifdef SINGLE
+typedef float Number;
+
+INLINE Floats numbers(const Number *from) {
+    Floats value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+INLINE void put_numbers(Number *into, Floats value) { memcpy(into, &value, sizeof value); }
+
+static inline float single(Number value) { return value; }
+#else
+typedef uint16_t Number;
+
+INLINE Floats numbers(const Number *from) { return widened(from); }
+
+INLINE void put_numbers(Number *into, Floats value) { narrowed(into, value); }
+
+static inline float single(Number half) {
     uint32_t bits = (uint32_t)half << 16;
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+#endif
 
 #endif

@@ -3,7 +3,7 @@
 #include <math.h>
 
 /* Sums of each place of a tile over `rows` tiles, and of the squared distances from their mean. */
-INLINE void moments_of_rows(const uint16_t *x, int64_t rows, int64_t step, float *sum, float *squares) {
+INLINE void moments_of_rows(const Number *x, int64_t rows, int64_t step, float *sum, float *squares) {
     Floats total[PARTS] = {0}, mean[PARTS], away[PARTS] = {0}, tile[PARTS];
     for (int64_t row = 0; row < rows; row++) {
         widened_tile(x + row * step, tile);
@@ -48,7 +48,7 @@ static void finish_moments(const Work *of) {
     const Shape *shape = &of->shape;
     double *sum = doubles_of(of, of->sample), *mean = sum + shape->lanes, *squares = mean + shape->lanes;
     double *moments = of->moments + 2 * of->sample * shape->channels;
-    const uint16_t *rest = of->x + rest_of(shape, of->sample);
+    const Number *rest = of->x + rest_of(shape, of->sample);
     int64_t place = shape->tiles % shape->period * TILE;
     add_blocks(of, 0, sum);
     for (int64_t k = 0; k < shape->rest; k++) sum[place + place_of(k)] += single(rest[k]);
@@ -65,7 +65,7 @@ static void finish_moments(const Work *of) {
     for (int64_t c = 0; c < shape->channels; c++) moments[shape->channels + c] = 1 / sqrt(squares[c] / shape->voxels + of->eps);
 }
 
-INLINE void normalise_tile(const uint16_t *x, uint16_t *out, const Tables *by, float slope) {
+INLINE void normalise_tile(const Number *x, Number *out, const Tables *by, float slope) {
     Floats tile[PARTS];
     widened_tile(x, tile);
     for (int k = 0; k < PARTS; k++) {
@@ -77,7 +77,7 @@ INLINE void normalise_tile(const uint16_t *x, uint16_t *out, const Tables *by, f
 
 static void normalise_rest(const Work *of) {
     const Shape *shape = &of->shape;
-    uint16_t tile[TILE] = {0};
+    Number tile[TILE] = {0};
     int64_t at = rest_of(shape, of->sample);
     Tables by;
     read_tables(of, shape->tiles % shape->period, 3, &by);
@@ -109,7 +109,7 @@ static void forward_of_sample(Work *of, int64_t threads) {
 
 /* `out` is `x` (samples, voxels, channels) with each channel of each sample normalised, times `weight` and plus `bias` where there are
    such, and what is below 0 times `slope`; the `moments` are kept for the way back. */
-void normalise_forward(const uint16_t *x, uint16_t *out, const float *weight, const float *bias, double *moments, float *room,
+void normalise_forward(const Number *x, Number *out, const float *weight, const float *bias, double *moments, float *room,
                        int64_t samples, int64_t voxels, int64_t channels, int64_t threads, double eps, float slope) {
     Work of = {.shape = shape_of(samples, voxels, channels), .x = x, .out = out, .weight = weight, .bias = bias,
                .moments = moments, .room = room, .eps = eps, .slope = slope, .one = forward_of_sample};

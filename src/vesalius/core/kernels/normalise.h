@@ -1,19 +1,19 @@
-/* Instance normalisation and the leaky ReLU behind it, forward and backward, of maps in bfloat16 whose channels lie
-together (nets/_normalise.py).
+/* Instance normalisation and the leaky ReLU behind it, forward and backward, of maps in bfloat16, or in single precision
+(normalise_single.c), whose channels lie together (nets/_normalise.py).
 
 A sample is `voxels` times `channels` numbers in a row. It is read in tiles of 64 numbers; after `period` tiles the places of a tile mean
 the same channels again, so whatever the number of channels, a place of a tile belongs to one channel. Tiles go in blocks of 128 for each
 of the period; what is summed within a block is summed in single precision, blocks among each other in double precision and in their
 order, so that a result depends neither on the size of a map nor on the number of threads.
 
-Two numbers of 16 bits are read as one of 32 and taken apart in it, so sums and tables have of each 32 numbers first those at even places,
-then those at odd ones: `place_of` says where. */
+Two numbers of 16 bits are read as one of 32 and taken apart in it, so sums and tables have of two registers first the numbers at even
+places, then those at odd ones: `place_of` says where. In single precision they lie as they are. */
 #ifndef NORMALISE_H
 #define NORMALISE_H
 #include "halves.h"
 #include "parallel.h"
 
-enum { PARTS = 4, TILE = WIDTH * PARTS, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
+enum { TILE = 64, PARTS = TILE / WIDTH, PAIR = 2 * WIDTH, BLOCK = 128, TABLES = 5, DOUBLES = 3 };
 enum { WORTH = 1 << 18 }; /* numbers that are worth another thread */
 
 typedef struct {
@@ -24,8 +24,8 @@ typedef struct {
 
 typedef struct Work {
     Shape shape;
-    const uint16_t *x, *grad; /* (samples, voxels, channels); `grad` of the result, for the way back */
-    uint16_t *out;            /* the same; may be `x` on the way there */
+    const Number *x, *grad; /* (samples, voxels, channels); `grad` of the result, for the way back */
+    Number *out;            /* the same; may be `x` on the way there */
     const float *weight, *bias; /* (channels), or nothing */
     double *moments;          /* (samples, 2, channels): mean, and one over the deviation */
     float *room;              /* for each sample (2 blocks + 2 DOUBLES + TABLES) lanes */
@@ -85,30 +85,34 @@ static inline int64_t start_of(const Shape *of, int64_t sample, int64_t block, i
 static inline int64_t rest_of(const Shape *of, int64_t sample) { return sample * of->voxels * of->channels + of->tiles * TILE; }
 
 /* Where the sums and tables have the number `k` of a sample. */
-static inline int64_t place_of(int64_t k) { return k - k % 32 + k % 32 / 2 + k % 2 * WIDTH; }
+#ifdef SINGLE
+static inline int64_t place_of(int64_t k) { return k; }
+#else
+static inline int64_t place_of(int64_t k) { return k - k % PAIR + k % PAIR / 2 + k % 2 * WIDTH; }
+#endif
 
 static inline void sort_doubles(double *lane, int64_t lanes) {
-    double mixed[32];
-    for (int64_t from = 0; from < lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[place_of(k)] = lane[from + k];
+    double mixed[PAIR];
+    for (int64_t from = 0; from < lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[place_of(k)] = lane[from + k];
         memcpy(lane + from, mixed, sizeof mixed);
     }
 }
 
 static inline void unsort_doubles(double *lane, int64_t lanes) {
-    double mixed[32];
-    for (int64_t from = 0; from < lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[k] = lane[from + place_of(k)];
+    double mixed[PAIR];
+    for (int64_t from = 0; from < lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[k] = lane[from + place_of(k)];
         memcpy(lane + from, mixed, sizeof mixed);
     }
 }
 
 /* A table of which the first `channels` are known, in the order in which it is used. */
 static inline void finish_table(const Shape *of, float *table) {
-    float mixed[32];
+    float mixed[PAIR];
     for (int64_t k = of->channels; k < of->lanes; k++) table[k] = table[k - of->channels];
-    for (int64_t from = 0; from < of->lanes; from += 32) {
-        for (int k = 0; k < 32; k++) mixed[place_of(k)] = table[from + k];
+    for (int64_t from = 0; from < of->lanes; from += PAIR) {
+        for (int k = 0; k < PAIR; k++) mixed[place_of(k)] = table[from + k];
         memcpy(table + from, mixed, sizeof mixed);
     }
 }
@@ -129,13 +133,23 @@ static inline void gather(const Shape *of, double *lane) {
         for (int64_t c = 0; c < of->channels && from + c < of->lanes; c++) lane[c] += lane[from + c];
 }
 
-INLINE void widened_tile(const uint16_t *from, Floats *tile) {
+#ifdef SINGLE
+INLINE void widened_tile(const Number *from, Floats *tile) {
+    for (int k = 0; k < PARTS; k++) tile[k] = numbers(from + k * WIDTH);
+}
+
+INLINE void narrowed_tile(Number *into, const Floats *tile) {
+    for (int k = 0; k < PARTS; k++) put_numbers(into + k * WIDTH, tile[k]);
+}
+#else
+INLINE void widened_tile(const Number *from, Floats *tile) {
     for (int k = 0; k < PARTS; k += 2) widened_apart(from + k * WIDTH, tile + k, tile + k + 1);
 }
 
-INLINE void narrowed_tile(uint16_t *into, const Floats *tile) {
+INLINE void narrowed_tile(Number *into, const Floats *tile) {
     for (int k = 0; k < PARTS; k += 2) narrowed_together(into + k * WIDTH, tile[k], tile[k + 1]);
 }
+#endif
 
 /* The sum of each lane over all blocks: `which` 0 or 1. */
 static inline void add_blocks(const Work *of, int64_t which, double *lane) {

@@ -2,7 +2,7 @@
 #include "normalise.h"
 
 /* The slopes at the result before it was cut off, and how far the input is from its centre. */
-INLINE void through(const uint16_t *x, const uint16_t *grad, const Tables *by, float slope, Floats *off, Floats *inner) {
+INLINE void through(const Number *x, const Number *grad, const Tables *by, float slope, Floats *off, Floats *inner) {
     widened_tile(x, off);
     widened_tile(grad, inner);
     for (int k = 0; k < PARTS; k++) {
@@ -11,7 +11,7 @@ INLINE void through(const uint16_t *x, const uint16_t *grad, const Tables *by, f
     }
 }
 
-INLINE void slopes_of_rows(const uint16_t *x, const uint16_t *grad, int64_t rows, int64_t step, const Tables *by, float slope, float *sums,
+INLINE void slopes_of_rows(const Number *x, const Number *grad, int64_t rows, int64_t step, const Tables *by, float slope, float *sums,
                            float *products) {
     Floats sum[PARTS] = {0}, product[PARTS] = {0}, off[PARTS], inner[PARTS];
     for (int64_t row = 0; row < rows; row++) {
@@ -42,7 +42,7 @@ static void slopes_of_blocks(void *given, int64_t first, int64_t end) {
 /* To `sum` and `product` (lanes) what the numbers behind the last tile give. */
 static void add_rest(const Work *of, double *sum, double *product) {
     const Shape *shape = &of->shape;
-    uint16_t x[TILE] = {0}, grad[TILE] = {0};
+    Number x[TILE] = {0}, grad[TILE] = {0};
     float sums[TILE], products[TILE];
     int64_t at = rest_of(shape, of->sample), turn = shape->tiles % shape->period;
     Tables by;
@@ -80,7 +80,7 @@ static void finish_slopes(const Work *of) {
     finish_table(shape, linear);
 }
 
-INLINE void slope_of_tile(const uint16_t *x, const uint16_t *grad, uint16_t *out, const Tables *by, float slope) {
+INLINE void slope_of_tile(const Number *x, const Number *grad, Number *out, const Tables *by, float slope) {
     Floats off[PARTS], inner[PARTS];
     through(x, grad, by, slope, off, inner);
     for (int k = 0; k < PARTS; k++) inner[k] = inner[k] * by->scale[k] + (off[k] * by->linear[k] + by->constant[k]);
@@ -89,7 +89,7 @@ INLINE void slope_of_tile(const uint16_t *x, const uint16_t *grad, uint16_t *out
 
 static void slope_of_rest(const Work *of) {
     const Shape *shape = &of->shape;
-    uint16_t x[TILE] = {0}, grad[TILE] = {0};
+    Number x[TILE] = {0}, grad[TILE] = {0};
     int64_t at = rest_of(shape, of->sample);
     Tables by;
     read_tables(of, shape->tiles % shape->period, TABLES, &by);
@@ -121,7 +121,7 @@ static void backward_of_sample(Work *of, int64_t threads) {
 }
 
 /* `out` is the gradient at `x` of what has the gradient `grad` at the result; `slopes` (2, channels) those at weight and bias. */
-void normalise_backward(const uint16_t *x, const uint16_t *grad, uint16_t *out, const float *weight, const float *bias, double *moments,
+void normalise_backward(const Number *x, const Number *grad, Number *out, const float *weight, const float *bias, double *moments,
                         float *room, float *slopes, int64_t samples, int64_t voxels, int64_t channels, int64_t threads, float slope) {
     Work of = {.shape = shape_of(samples, voxels, channels), .x = x, .grad = grad, .out = out, .weight = weight, .bias = bias,
                .moments = moments, .room = room, .slope = slope, .one = backward_of_sample};

@@ -1,21 +1,22 @@
 /* What the soft Dice and the cross entropy of classes that exclude each other need of logits, and the gradient at them, without a map of
 probabilities (losses/_soft_counts.py).
 
-Logits in bfloat16 lie where their strides say; `target` (samples, voxels) are classes, 255 is ignored. 16 voxels are worked on at a time,
-with a softmax in single precision; sums over blocks of voxels are added in double precision and in their order. */
+Logits in bfloat16, or in single precision (soft_counts_single.c), lie where their strides say; `target` (samples, voxels) are classes, 255
+is ignored. As many voxels as a register holds are worked on at a time, with a softmax in single precision; sums of a few dozen in each
+place of a register are added in double precision and in their order. */
 #include "halves.h"
 #include "parallel.h"
 
-enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, IGNORE = 255 };
+enum { BLOCK = 4096, CHUNK = 64, MOST = 255, SUMS = 4, FEW = 64, IGNORE = 255 };
 
 typedef uint8_t Bytes __attribute__((vector_size(WIDTH)));
 
 typedef struct {
-    const uint16_t *logits;
+    const Number *logits;
     const uint8_t *target;
     double *sums;          /* (samples, blocks, SUMS, classes), on the way there */
     const float *slopes;   /* (samples, SUMS, classes), on the way back */
-    uint16_t *out;         /* as the logits, on the way back */
+    Number *out;         /* as the logits, on the way back */
     int64_t voxels, classes, blocks;
     int64_t sample_step, class_step, voxel_step;
 } Work;
@@ -64,7 +65,7 @@ INLINE Floats logarithm(Floats x) {
 
 typedef struct {
     int64_t sample, voxel, many;    /* which voxels */
-    uint16_t logits[MOST][CHUNK];   /* class by class */
+    Number logits[MOST][CHUNK];   /* class by class */
     uint8_t classes[CHUNK];
 } Chunk;
 
@@ -75,13 +76,13 @@ typedef struct {
 } Group;
 
 /* `many` logits of each of some classes, which lie apart or together, class by class. */
-INLINE void sort(const uint16_t *from, uint16_t *into, int64_t classes, int64_t many, int64_t class_step, int64_t step) {
+INLINE void sort(const Number *from, Number *into, int64_t classes, int64_t many, int64_t class_step, int64_t step) {
     for (int64_t c = 0; c < classes; c++)
         for (int64_t k = 0; k < many; k++) into[c * CHUNK + k] = from[c * class_step + k * step];
 }
 
 static void read_chunk(const Work *of, Chunk *chunk) {
-    const uint16_t *from = of->logits + chunk->sample * of->sample_step + chunk->voxel * of->voxel_step;
+    const Number *from = of->logits + chunk->sample * of->sample_step + chunk->voxel * of->voxel_step;
     memset(chunk->classes, IGNORE, sizeof chunk->classes);
     memcpy(chunk->classes, of->target + chunk->sample * of->voxels + chunk->voxel, chunk->many);
     if (chunk->many < CHUNK)
@@ -96,7 +97,7 @@ static void read_chunk(const Work *of, Chunk *chunk) {
 
 /* Writes what a chunk now holds to where the logits of the result are. */
 static void write_chunk(const Work *of, const Chunk *chunk) {
-    uint16_t *into = of->out + chunk->sample * of->sample_step + chunk->voxel * of->voxel_step;
+    Number *into = of->out + chunk->sample * of->sample_step + chunk->voxel * of->voxel_step;
     for (int64_t c = 0; c < of->classes; c++)
         for (int64_t k = 0; k < chunk->many; k++) into[c * of->class_step + k * of->voxel_step] = chunk->logits[c][k];
 }
@@ -108,7 +109,7 @@ static int64_t first_of(const Work *of, int64_t block, Chunk *chunk) {
     return chunk->voxel + BLOCK < of->voxels ? chunk->voxel + BLOCK : of->voxels;
 }
 
-/* The softmax of 16 voxels of a chunk. */
+/* The softmax of a register full of voxels of a chunk. */
 INLINE void read_group(const Chunk *chunk, int64_t at, int64_t classes, Group *group) {
     Floats largest = all(-__builtin_inff()), sum = {0};
     Bytes class;
@@ -116,7 +117,7 @@ INLINE void read_group(const Chunk *chunk, int64_t at, int64_t classes, Group *g
     group->class = __builtin_convertvector(class, Signs);
     group->valid = group->class != IGNORE;
     for (int64_t c = 0; c < classes; c++) {
-        group->away[c] = widened(chunk->logits[c] + at);
+        group->away[c] = numbers(chunk->logits[c] + at);
         largest = either(group->away[c] > largest, group->away[c], largest);
     }
     for (int64_t c = 0; c < classes; c++) {
@@ -142,6 +143,16 @@ INLINE void count_group(const Group *group, int64_t classes, Floats *sums) {
     }
 }
 
+/* Adds what each of `many` registers holds to `to`, and empties them. */
+static void pour(Floats *sums, int64_t many, double *to) {
+    for (int64_t k = 0; k < many; k++) {
+        double sum = 0;
+        for (int lane = 0; lane < WIDTH; lane++) sum += sums[k][lane];
+        to[k] += sum;
+        sums[k] = (Floats){0};
+    }
+}
+
 static void count_blocks(void *given, int64_t first, int64_t end) {
     const Work *of = given;
     Floats sums[SUMS * MOST];
@@ -149,7 +160,9 @@ static void count_blocks(void *given, int64_t first, int64_t end) {
     Group group;
     for (int64_t block = first; block < end; block++) {
         int64_t last = first_of(of, block, &chunk);
+        double *whole = of->sums + block * SUMS * of->classes;
         memset(sums, 0, sizeof *sums * SUMS * of->classes);
+        memset(whole, 0, sizeof *whole * SUMS * of->classes);
         for (; chunk.voxel < last; chunk.voxel += CHUNK) {
             chunk.many = last - chunk.voxel < CHUNK ? last - chunk.voxel : CHUNK;
             read_chunk(of, &chunk);
@@ -157,11 +170,7 @@ static void count_blocks(void *given, int64_t first, int64_t end) {
                 read_group(&chunk, at, of->classes, &group);
                 count_group(&group, of->classes, sums);
             }
-        }
-        for (int64_t k = 0; k < SUMS * of->classes; k++) {
-            double sum = 0;
-            for (int lane = 0; lane < WIDTH; lane++) sum += sums[k][lane];
-            of->sums[block * SUMS * of->classes + k] = sum;
+            if (chunk.voxel % (FEW * WIDTH) == FEW * WIDTH - CHUNK || chunk.voxel + CHUNK >= last) pour(sums, SUMS * of->classes, whole);
         }
     }
 }
@@ -179,7 +188,7 @@ INLINE void slope_of_group(const float *slopes, int64_t classes, const Group *gr
     for (int64_t c = 0; c < classes; c++) {
         Signs inside = group->class == (int32_t)c;
         Floats share = slopes[classes + c] + chosen(all(slopes[c]), inside) - mean + weight;
-        narrowed(chunk->logits[c] + at, chosen(group->p[c] * share - chosen(weight, inside), group->valid));
+        put_numbers(chunk->logits[c] + at, chosen(group->p[c] * share - chosen(weight, inside), group->valid));
     }
 }
 
@@ -202,7 +211,7 @@ static void slope_of_blocks(void *given, int64_t first, int64_t end) {
 }
 
 /* `sums` (samples, blocks, SUMS, classes), of blocks of BLOCK voxels. */
-void soft_counts_forward(const uint16_t *logits, const uint8_t *target, double *sums, int64_t samples, int64_t voxels, int64_t classes,
+void soft_counts_forward(const Number *logits, const uint8_t *target, double *sums, int64_t samples, int64_t voxels, int64_t classes,
                          int64_t sample_step, int64_t class_step, int64_t voxel_step, int64_t threads) {
     Work of = {.logits = logits, .target = target, .sums = sums, .voxels = voxels, .classes = classes,
                .blocks = (voxels + BLOCK - 1) / BLOCK, .sample_step = sample_step, .class_step = class_step, .voxel_step = voxel_step};
@@ -210,7 +219,7 @@ void soft_counts_forward(const uint16_t *logits, const uint8_t *target, double *
 }
 
 /* `out`, which lies as the logits do, is the gradient at them where the sums have the gradients `slopes` (samples, SUMS, classes). */
-void soft_counts_backward(const uint16_t *logits, const uint8_t *target, const float *slopes, uint16_t *out, int64_t samples,
+void soft_counts_backward(const Number *logits, const uint8_t *target, const float *slopes, Number *out, int64_t samples,
                           int64_t voxels, int64_t classes, int64_t sample_step, int64_t class_step, int64_t voxel_step, int64_t threads) {
     Work of = {.logits = logits, .target = target, .slopes = slopes, .out = out, .voxels = voxels, .classes = classes,
                .blocks = (voxels + BLOCK - 1) / BLOCK, .sample_step = sample_step, .class_step = class_step, .voxel_step = voxel_step};

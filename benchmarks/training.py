@@ -1,12 +1,12 @@
 """One training step of the same network on the same batch: ours as the loop takes it (bf16, channels last, AdamW) beside plain PyTorch in
 fp32, as nnU-Net and MONAI train on a processor.
 
-    python benchmarks/training.py [--patch 40 56 40] [--batch 2] [--rounds 5] [--calls 2] [--laptop]
+    python benchmarks/training.py [--patch 40 56 40] [--batch 2] [--rounds 5] [--calls 2] [--threads 1] [--laptop]
 
 The network is our U-Net (16 to 128 features, 1.4 million parameters) with the same weights on both sides; the loss is ours on one side,
 and on the others nnU-Net's own (Dice and cross-entropy under deep supervision) and MONAI's DiceCELoss at the same scales. nnU-Net steps
 with SGD and clips, as its trainer does; MONAI with AdamW. Both run in contiguous fp32: their autocast is for GPUs. Augmentation is not in
-it. In turns in one process on one thread; freed memory is kept in our turns, as the commands have it, and goes back to the system in the
+it. In turns in one process on `--threads`; freed memory is kept in our turns, as the commands have it, and goes back to the system in the
 others' (core/memory.py). The check: the loss on the same weights, computed by our loss as in the step, and by torch in fp32.
 
 With `--laptop` torch, oneDNN, MKL and our kernels use on all sides what a processor with AVX2 alone has; ours is in fp32 then, as planned.
@@ -135,6 +135,7 @@ def main():
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--calls", type=int, default=2, help="steps in a turn")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")
     options = parser.parse_args()
     where = as_a_laptop(options.laptop)
@@ -142,7 +143,7 @@ def main():
 
     from vesalius.nets.unet import UNet
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     net = UNet(3, 1, 3)
     image, mask = batch_of(options)
@@ -152,7 +153,7 @@ def main():
     sides = {name: remembering(step, KEPT if name == OURS else GIVEN_BACK) for name, step in steps.items()}
     turns, _ = in_turns(sides, rounds=options.rounds, calls=options.calls)
     size = " x ".join(map(str, options.patch))
-    work = f"{where}step, {options.batch} patches of {size}"
+    work = f"{where}step, {options.batch} patches of {size}" + f", {options.threads} threads" * (options.threads > 1)
     keep("training", rows(work, turns, check=check, goal=None if where else 3), title="One training step, equal network")
 
 

@@ -8,6 +8,8 @@
 #include "parallel.h"
 #include <stdlib.h>
 
+enum { GROUP = 12 }; /* blocks that are copied before they are multiplied, so that both stay in the nearest cache */
+
 typedef struct {
     const uint16_t *from, *weights;
     const float *bias;
@@ -35,39 +37,23 @@ static inline __attribute__((always_inline)) void multiply(__m512 *sums, const u
     }
 }
 
-static inline __attribute__((always_inline)) void some(const List *of, uint16_t *const *to, int64_t channel, __m512 start, int count) {
+static inline __attribute__((always_inline)) void some(const List *of, float *to, int count) {
     __m512 sums[MOST];
 #pragma GCC unroll 28
-    for (int t = 0; t < count; t++) sums[t] = start;
+    for (int t = 0; t < count; t++) sums[t] = _mm512_load_ps(to + t * LANES);
     for (int64_t n = 0; n < of->blocks; n++) multiply(sums, of->v[n], of->u[n], count);
 #pragma GCC unroll 28
-    for (int t = 0; t < count; t++) _mm256_storeu_si256((__m256i *)(to[t] + channel), (__m256i)_mm512_cvtneps_pbh(sums[t]));
+    for (int t = 0; t < count; t++) _mm512_store_ps(to + t * LANES, sums[t]);
 }
 
-/* 16 channels, from number `channel`, of 1 ... 28 voxels that lie at `to`. */
-static void products(const List *of, uint16_t *const *to, int64_t channel, __m512 start, int64_t count) {
+/* Adds what all blocks give to the sums (count, 16) of 1 ... 28 voxels. */
+static void products(const List *of, float *to, int64_t count) {
     switch (count) {
-#define CASE(n) case n: some(of, to, channel, start, n); break;
+#define CASE(n) case n: some(of, to, n); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
         CASE(15) CASE(16) CASE(17) CASE(18) CASE(19) CASE(20) CASE(21) CASE(22) CASE(23) CASE(24) CASE(25) CASE(26) CASE(27) CASE(28)
 #undef CASE
     }
-}
-
-/* All channels of `count` voxels that lie at `to`. */
-static void channels(const Map *map, const List *list, uint16_t *const *to, int64_t count) {
-    for (int64_t k = 0; k < map->made; k++) {
-        for (int64_t n = 0; n < list->blocks; n++)
-            list->u[n] = map->weights + (k * map->places * map->in + list->which[n]) * SQUARE;
-        products(list, to, k * LANES, map->bias ? _mm512_loadu_ps(map->bias + k * LANES) : _mm512_setzero_ps(), count);
-    }
-}
-
-/* All channels of a voxel as voxel `t` of (blocks, count, 16); zeros where there is none. */
-static inline void copy(const uint16_t *from, int64_t blocks, int64_t count, int64_t t, uint16_t *to) {
-    int64_t step = from ? LANES : 0;
-    from = from ? from : zeros;
-    for (int64_t b = 0; b < blocks; b++) memcpy(to + (b * count + t) * LANES, from + b * step, sizeof zeros);
 }
 
 /* Some blocks that count: those of a copied voxel at one place of the kernel. */
@@ -80,19 +66,20 @@ static inline void listed(List *list, const uint16_t *from, int64_t step, int64_
 
 typedef struct {
     List list;
-    uint16_t *copied, *beyond; /* what voxels see; where results go that are of no voxel */
+    uint16_t *copied; /* what voxels see */
+    float *sums;      /* (made, voxels, 16) */
     int32_t *seen;
 } Room;
 
-static int room_of(const Map *map, int64_t voxels, Room *room) {
-    int64_t blocks = map->places * map->in;
+static int room_of(const Map *map, int64_t blocks, int64_t voxels, Room *room) {
+    room->list.blocks = 0;
     room->list.v = malloc(blocks * sizeof(uint16_t *));
     room->list.u = malloc(blocks * sizeof(uint16_t *));
     room->list.which = malloc(blocks * sizeof(int64_t));
     room->copied = aligned_alloc(64, (blocks * voxels + 1) / 2 * 2 * LANES * sizeof(uint16_t));
-    room->beyond = malloc(map->made * LANES * sizeof(uint16_t));
-    room->seen = malloc(map->places * MOST * sizeof(int32_t));
-    return room->list.v && room->list.u && room->list.which && room->copied && room->beyond && room->seen;
+    room->sums = aligned_alloc(64, map->made * MOST * LANES * sizeof(float));
+    room->seen = malloc(map->extent.side[1] * map->extent.side[2] * map->extent.coarse[1] * map->extent.coarse[2] * sizeof(int32_t));
+    return room->list.v && room->list.u && room->list.which && room->copied && room->sums && room->seen;
 }
 
 static void no_room(Room *room) {
@@ -100,43 +87,87 @@ static void no_room(Room *room) {
     free(room->list.u);
     free(room->list.which);
     free(room->copied);
-    free(room->beyond);
+    free(room->sums);
     free(room->seen);
 }
 
-/* Some voxels of every plane of a sample of the coarse map, from number `first` of a plane. */
-static void down(const Map *map, int64_t sample, int64_t first, int64_t count, Room *room) {
+/* The bias in the sums of all channels of `count` voxels. */
+static void begin(const Map *map, Room *room, int64_t count) {
+    for (int64_t k = 0; k < map->made; k++) {
+        __m512 bias = map->bias ? _mm512_loadu_ps(map->bias + k * LANES) : _mm512_setzero_ps();
+        for (int64_t t = 0; t < count; t++) _mm512_store_ps(room->sums + (k * count + t) * LANES, bias);
+    }
+}
+
+/* Adds to all channels what the blocks in the list give, and empties it. */
+static void add(const Map *map, Room *room, int64_t count) {
+    List *list = &room->list;
+    for (int64_t k = 0; k < map->made; k++) {
+        const uint16_t *weights = map->weights + k * map->places * map->in * SQUARE;
+        for (int64_t n = 0; n < list->blocks; n++) list->u[n] = weights + list->which[n] * SQUARE;
+        products(list, room->sums + k * count * LANES, count);
+    }
+    list->blocks = 0;
+}
+
+/* All channels of some voxels, from number `first` of `count`, `step` apart at `to`. */
+static void end_row(const Map *map, const Room *room, int64_t count, int64_t first, int64_t voxels, int64_t step, uint16_t *to) {
+    for (int64_t k = 0; k < map->made; k++) {
+        const float *sums = room->sums + (k * count + first) * LANES;
+        for (int64_t t = 0; t < voxels; t++)
+            _mm256_storeu_si256((__m256i *)(to + t * step + k * LANES), (__m256i)_mm512_cvtneps_pbh(_mm512_load_ps(sums + t * LANES)));
+    }
+}
+
+/* 16 channels of `count` voxels of `width` channels whose numbers are given: (count, 16). Memory `ahead` of them is asked for. */
+static void gather(const uint16_t *from, const int32_t *where, int64_t width, int64_t ahead, int64_t count, uint16_t *to) {
+    for (int64_t t = 0; t < count; t++, to += LANES) {
+        const uint16_t *at = where[t] < 0 ? zeros : from + where[t] * width;
+        _mm256_store_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)at));
+        _mm_prefetch((const char *)((uintptr_t)at + (uintptr_t)ahead), _MM_HINT_T1);
+    }
+}
+
+/* Asks for `bytes` of memory that will be written. */
+static void ask(const uint16_t *to, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)to + at, 1);
+}
+
+/* Some voxels of a plane of a sample of the coarse map, from number `first` of the plane. */
+static void down(const Map *map, int64_t sample, int64_t z, int64_t first, int64_t count, Room *room) {
     const Extent *extent = &map->extent;
     int64_t flat = extent->side[1] * extent->side[2], width = map->in * LANES, plane = extent->fine[1] * extent->fine[2] * width;
-    seen_in_plane(extent, first, count, room->seen);
-    for (int64_t z = 0; z < extent->coarse[0]; z++) {
-        uint16_t *copied = room->copied, *to[MOST];
-        room->list.blocks = 0;
-        for (int64_t tap = 0; tap < extent->side[0]; tap++) {
-            int64_t depth = seen(extent, 0, z, tap);
-            if (depth < 0) continue;
-            const uint16_t *from = map->from + (sample * extent->fine[0] + depth) * plane;
-            for (int64_t place = 0; place < flat; place++, copied += map->in * count * LANES) {
-                const int32_t *where = room->seen + place * count;
-                for (int64_t t = 0; t < count; t++) copy(where[t] < 0 ? 0 : from + where[t] * width, map->in, count, t, copied);
-                listed(&room->list, copied, count * LANES, map->in, (tap * flat + place) * map->in);
-            }
+    int64_t voxels = extent->coarse[1] * extent->coarse[2], start = (sample * extent->coarse[0] + z) * voxels + first;
+    int64_t ahead = extent->step[1] * extent->fine[2] * width * (int64_t)sizeof(uint16_t); /* the next row */
+    uint16_t *to = map->to + start * map->made * LANES;
+    ask(to, count * map->made * (int64_t)sizeof zeros);
+    begin(map, room, count);
+    for (int64_t tap = 0; tap < extent->side[0]; tap++) {
+        int64_t depth = seen(extent, 0, z, tap);
+        if (depth < 0) continue;
+        const uint16_t *from = map->from + (sample * extent->fine[0] + depth) * plane;
+        for (int64_t place = 0; place < flat; place++) {
+            uint16_t *copied = room->copied + room->list.blocks * count * LANES;
+            for (int64_t b = 0; b < map->in; b++)
+                gather(from + b * LANES, room->seen + place * voxels + first, width, ahead, count, copied + b * count * LANES);
+            listed(&room->list, copied, count * LANES, map->in, (tap * flat + place) * map->in);
+            if (room->list.blocks + map->in > GROUP) add(map, room, count);
         }
-        int64_t start = (sample * extent->coarse[0] + z) * extent->coarse[1] * extent->coarse[2] + first;
-        for (int64_t t = 0; t < count; t++) to[t] = map->to + (start + t) * map->made * LANES;
-        channels(map, &room->list, to, count);
     }
+    add(map, room, count);
+    end_row(map, room, count, 0, count, map->made * LANES, to);
 }
 
 static void share_down(void *of, int64_t first, int64_t end) {
     Map *map = of;
     Room room;
-    int ready = room_of(map, MOST, &room);
+    int ready = room_of(map, map->in > GROUP ? map->in : GROUP, MOST, &room);
     if (!ready) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
     int64_t voxels = map->extent.coarse[1] * map->extent.coarse[2];
+    if (ready) seen_in_plane(&map->extent, 0, voxels, room.seen);
     for (int64_t k = first; k < end && ready; k++) {
-        int64_t tile = k % map->tiles, from = voxels * tile / map->tiles, to = voxels * (tile + 1) / map->tiles;
-        down(map, k / map->tiles, from, to - from, &room);
+        int64_t tile = k % map->tiles, from = voxels * tile / map->tiles, to = voxels * (tile + 1) / map->tiles, plane = k / map->tiles;
+        down(map, plane / map->extent.coarse[0], plane % map->extent.coarse[0], from, to - from, &room);
     }
     no_room(&room);
 }
@@ -150,7 +181,7 @@ void direct_down(const uint16_t *from, const uint16_t *weights, const float *bia
     memcpy(&map.extent, extent, sizeof map.extent);
     map.places = places_of(&map.extent);
     map.tiles = (map.extent.coarse[1] * map.extent.coarse[2] + MOST - 1) / MOST;
-    in_shares(share_down, &map, map.extent.batch * map.tiles, threads);
+    in_shares(share_down, &map, map.extent.batch * map.extent.coarse[0] * map.tiles, threads);
     *done = !map.lacking;
 }
 
@@ -188,30 +219,42 @@ typedef struct {
     int64_t least, stride, count;                /* voxels from one row to the next, and in all, rests of rows included */
 } Tile;
 
-/* Coarse voxels around the blocks of a tile, `away` planes and rows: (blocks of channels, voxels, 16). */
-static void around(const Map *map, const Tile *tile, int64_t planes, int64_t rows, uint16_t *to) {
-    const int64_t *coarse = map->extent.coarse;
-    int64_t z = tile->z + planes, width = map->in * LANES, voxels = tile->stride * (tile->bottom - tile->top);
-    for (int64_t y = tile->top; y < tile->bottom; y++)
-        for (int64_t k = 0; k < tile->stride; k++) {
-            int64_t row = y + rows, x = tile->left + tile->least + k;
-            int in = z >= 0 && z < coarse[0] && row >= 0 && row < coarse[1] && x >= 0 && x < coarse[2];
-            const uint16_t *from = map->from + (((tile->sample * coarse[0] + z) * coarse[1] + row) * coarse[2] + x) * width;
-            copy(in ? from : 0, map->in, voxels, (y - tile->top) * tile->stride + k, to);
+/* A row of coarse voxels, from number `x` on, as (blocks of channels, voxels, 16), `apart` from block to block; zeros beyond the map. */
+static void copy_row(const Map *map, const uint16_t *row, int64_t x, int64_t voxels, int64_t apart, uint16_t *to) {
+    int64_t width = map->in * LANES, side = row ? map->extent.coarse[2] : 0;
+    for (int64_t b = 0; b < map->in; b++)
+        for (int64_t k = 0; k < voxels; k++) {
+            const uint16_t *at = x + k >= 0 && x + k < side ? row + (x + k) * width + b * LANES : zeros;
+            _mm256_store_si256((__m256i *)(to + b * apart + k * LANES), _mm256_loadu_si256((const __m256i *)at));
         }
 }
 
-/* Where the voxels `inside` the blocks of a tile lie. */
-static void goals(const Map *map, const Tile *tile, const int64_t *inside, uint16_t *beyond, uint16_t **to) {
+/* Coarse voxels around the blocks of a tile, `away` planes and rows: (blocks of channels, voxels, 16). */
+static void around(const Map *map, const Tile *tile, int64_t planes, int64_t rows, uint16_t *to) {
+    const int64_t *coarse = map->extent.coarse;
+    int64_t z = tile->z + planes, apart = tile->stride * (tile->bottom - tile->top) * LANES;
+    for (int64_t y = tile->top + rows; y < tile->bottom + rows; y++, to += tile->stride * LANES) {
+        int in = z >= 0 && z < coarse[0] && y >= 0 && y < coarse[1];
+        const uint16_t *row = map->from + ((tile->sample * coarse[0] + z) * coarse[1] + y) * coarse[2] * map->in * LANES;
+        copy_row(map, in ? row : 0, tile->left + tile->least, tile->stride, apart, to);
+    }
+}
+
+/* The voxels `inside` the blocks of a tile, from their sums; without sums, their memory is asked for. */
+static void end_tile(const Map *map, const Tile *tile, const int64_t *inside, const Room *room) {
     const int64_t *fine = map->extent.fine, *step = map->extent.step;
-    for (int64_t t = 0; t < tile->count; t++) to[t] = beyond;
-    for (int64_t y = tile->top; y < tile->bottom; y++)
-        for (int64_t x = tile->left; x < tile->right; x++) {
-            int64_t a = tile->z * step[0] + inside[0], b = y * step[1] + inside[1], c = x * step[2] + inside[2];
-            if (b >= fine[1] || c >= fine[2]) continue;
-            to[(y - tile->top) * tile->stride + x - tile->left] =
-                map->to + (((tile->sample * fine[0] + a) * fine[1] + b) * fine[2] + c) * map->made * LANES;
-        }
+    int64_t width = map->made * LANES, a = tile->z * step[0] + inside[0], c = tile->left * step[2] + inside[2];
+    int64_t last = (fine[2] - inside[2] + step[2] - 1) / step[2]; /* blocks that have such a voxel */
+    int64_t voxels = (tile->right < last ? tile->right : last) - tile->left;
+    for (int64_t y = tile->top; y < tile->bottom; y++) {
+        int64_t row = y * step[1] + inside[1];
+        if (row >= fine[1]) break;
+        uint16_t *to = map->to + (((tile->sample * fine[0] + a) * fine[1] + row) * fine[2] + c) * width;
+        if (room)
+            end_row(map, room, tile->count, (y - tile->top) * tile->stride, voxels, step[2] * width, to);
+        else
+            ask(to, voxels * step[2] * width * (int64_t)sizeof(uint16_t));
+    }
 }
 
 /* The voxels of a tile that are in planes and rows `inside` of their blocks. */
@@ -219,12 +262,11 @@ static void up(const Map *map, const Tile *tile, int64_t *inside, Room *room) {
     const Extent *extent = &map->extent;
     Seers planes = seers_of(extent, 0, inside[0]), rows = seers_of(extent, 1, inside[1]);
     int64_t voxels = tile->stride * (tile->bottom - tile->top), size = map->in * voxels * LANES;
-    uint16_t *to[MOST];
     for (int64_t k = 0; k < planes.count * rows.count; k++)
         around(map, tile, planes.away[k / rows.count], rows.away[k % rows.count], room->copied + k * size);
-    for (inside[2] = 0; inside[2] < extent->step[2]; inside[2]++) {
+    end_tile(map, tile, inside, 0);
+    for (; inside[2] < extent->step[2]; inside[2]++) {
         Seers columns = seers_of(extent, 2, inside[2]);
-        room->list.blocks = 0;
         for (int64_t k = 0; k < planes.count * rows.count; k++) {
             int64_t depth = tile->z + planes.away[k / rows.count], row = planes.place[k / rows.count] * extent->side[1] + rows.place[k % rows.count];
             if (depth < 0 || depth >= extent->coarse[0]) continue;
@@ -233,8 +275,9 @@ static void up(const Map *map, const Tile *tile, int64_t *inside, Room *room) {
                 listed(&room->list, from, voxels * LANES, map->in, (row * extent->side[2] + columns.place[j]) * map->in);
             }
         }
-        goals(map, tile, inside, room->beyond, to);
-        channels(map, &room->list, to, tile->count);
+        begin(map, room, tile->count);
+        add(map, room, tile->count);
+        end_tile(map, tile, inside, room);
     }
 }
 
@@ -244,7 +287,7 @@ static void share_up(void *of, int64_t first, int64_t end) {
     Room room;
     int64_t planes = (extent->fine[0] + extent->step[0] - 1) / extent->step[0], least, most;
     reach(extent, &least, &most);
-    int ready = room_of(map, map->tall * (map->wide + most - least), &room);
+    int ready = room_of(map, map->places * map->in, map->tall * (map->wide + most - least), &room);
     if (!ready) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
     for (int64_t k = first; k < end && ready; k++) {
         int64_t tile = k % map->tiles, row = tile / map->across * map->tall, column = tile % map->across;

@@ -8,7 +8,7 @@
 #include "parallel.h"
 #include <stdlib.h>
 
-enum { STRIP = 512, ROOM = 1 << 17, PLANES = 64 }; /* voxels of a plane at once, values of the coarse map at once */
+enum { STRIP = 512, ROOM = 1 << 18 }; /* voxels of a plane at once, values of a map at once */
 
 typedef struct {
     const uint16_t *fine, *coarse;
@@ -138,6 +138,13 @@ static void collect(const Map *map, float *to, const int64_t *strides) {
             }
 }
 
+/* How many planes of the coarse map, and of the fine one what they see, are worked on at once. */
+static int64_t planes_of(const Map *map, int64_t in, int64_t made) {
+    const int64_t *step = map->extent.step;
+    int64_t fine = step[0] * step[1] * step[2] * in, planes = ROOM / (map->pairs * 2 * (fine > 2 * made ? fine : 2 * made));
+    return planes < 1 ? 1 : planes < map->extent.coarse[0] ? planes : map->extent.coarse[0];
+}
+
 /* The gradient of the weights (made, in, *sides), float32, `strides` apart, from the maps `fine` (B, *fine, in) and `coarse`
    (B, *coarse, made), one of which is a gradient; `extent` as for `direct_down`. In `bias` the sums of the channels of the coarse map, or
    with `raised` of the fine one, where every voxel of it is seen once. `done` is 0 where there was no memory. */
@@ -148,8 +155,7 @@ void direct_gradient(const uint16_t *fine, const uint16_t *coarse, float *weight
     int64_t units = places_of(&map.extent) * map.in, voxels = map.extent.coarse[1] * map.extent.coarse[2];
     map.strips = (voxels + STRIP - 1) / STRIP;
     map.pairs = ((voxels + map.strips - 1) / map.strips + 1) / 2;
-    map.planes = ROOM / (map.pairs * 2 * made);
-    map.planes = map.planes < 1 ? 1 : map.planes > PLANES ? PLANES : map.planes;
+    map.planes = planes_of(&map, in, made);
     map.sums = aligned_alloc(64, (units * map.made * SQUARE + (raised ? units : map.made) * LANES) * sizeof(float));
     *done = 0;
     if (!map.sums) return;

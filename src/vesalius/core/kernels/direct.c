@@ -132,9 +132,13 @@ static void gather(const Map *map, const uint16_t *row, int64_t place, int64_t f
     copy(zeros, 0, last - end, map->apart, to + (end - first) * map->apart);
 }
 
-/* Asks for `bytes` of memory that will be written. */
+/* Asks for `bytes` of memory that will be written, and of such that will be read. */
 static void ask(const uint16_t *to, int64_t bytes) {
     for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)to + at, 1);
+}
+
+static void expect(uintptr_t from, int64_t bytes) {
+    for (int64_t at = 0; at < bytes; at += 64) _mm_prefetch((const char *)(from + (uintptr_t)at), _MM_HINT_T1);
 }
 
 typedef struct {
@@ -167,6 +171,7 @@ static void down(const Map *map, const Some *some, Room *room) {
     const Extent *extent = &map->extent;
     int64_t flat = extent->side[1] * extent->side[2], plane = extent->fine[1] * extent->fine[2] * map->in * LANES;
     int64_t start = (some->sample * extent->coarse[0] + some->z) * extent->coarse[1] * extent->coarse[2] + some->first;
+    uintptr_t ahead = extent->step[1] * extent->fine[2] * map->in * sizeof zeros; /* the next row */
     uint16_t *to[MOST], *copied = room->copied;
     for (int64_t t = 0; t < some->count; t++) to[t] = map->to + (start + t) * map->made * LANES;
     ask(to[0], some->count * map->made * (int64_t)sizeof zeros);
@@ -177,6 +182,7 @@ static void down(const Map *map, const Some *some, Room *room) {
         for (int64_t place = 0; place < flat; place++) {
             if (map->by_rows && seen(extent, 1, some->first / extent->coarse[2], place / extent->side[2]) < 0) continue;
             const uint16_t *at = where_seen(map, some, from, place);
+            if (at && place % extent->side[2] == 1) expect((uintptr_t)at + ahead, some->count * extent->step[2] * map->in * (int64_t)sizeof zeros);
             if (!at) {
                 copy_seen(map, some, from, place, copied);
                 at = copied;
@@ -300,7 +306,10 @@ static void goals(const Map *map, const Tile *tile, const int64_t *inside, uint1
         uint16_t *at = map->to + ((plane * fine[1] + y * step[1] + inside[1]) * fine[2] + tile->left * step[2] + inside[2]) * width;
         int64_t voxels = (fine[2] - inside[2] + step[2] - 1) / step[2]; /* of the row */
         voxels = (voxels < tile->right ? voxels : tile->right) - tile->left;
-        for (int64_t x = 0; x < voxels; x++, at += step[2] * width) to[x] = at;
+        for (int64_t x = 0; x < voxels; x++, at += step[2] * width) {
+            to[x] = at;
+            __builtin_prefetch(at, 1); /* is written behind the products */
+        }
     }
 }
 

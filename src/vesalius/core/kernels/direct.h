@@ -25,17 +25,6 @@ static inline int64_t seen(const Extent *extent, int axis, int64_t at, int64_t p
     return found >= 0 && found < extent->fine[axis] ? found : -1;
 }
 
-/* For each place of the kernel in a plane and `count` voxels of a coarse plane from number `first`: the number of the voxel of the fine
-   plane that is seen, -1 beyond it. */
-static inline void seen_in_plane(const Extent *extent, int64_t first, int64_t count, int32_t *to) {
-    for (int64_t b = 0; b < extent->side[1]; b++)
-        for (int64_t c = 0; c < extent->side[2]; c++)
-            for (int64_t t = first; t < first + count; t++) {
-                int64_t y = seen(extent, 1, t / extent->coarse[2], b), x = seen(extent, 2, t % extent->coarse[2], c);
-                *to++ = y < 0 || x < 0 ? -1 : (int32_t)(y * extent->fine[2] + x);
-            }
-}
-
 /* Two values of bf16 in each of 16 places. */
 static inline __m512bh everywhere(const uint16_t *two) {
     int both;

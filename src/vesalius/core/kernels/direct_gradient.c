@@ -8,7 +8,7 @@
 #include "parallel.h"
 #include <stdlib.h>
 
-enum { STRIP = 512, ROOM = 1 << 18 }; /* voxels of a plane at once, values of a map at once */
+enum { STRIP = 288 }; /* voxels at once */
 
 typedef struct {
     const uint16_t *fine, *coarse;
@@ -24,19 +24,23 @@ static inline __m512 sum_of(__m512i both) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(both, 16)) + _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(0xffff0000)));
 }
 
+/* The order in which `seen_pairs` leaves 16 channels. */
+static const int8_t order[LANES] = {0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 12, 13, 14, 15};
+
 /* 16 channels of `count` voxels at the places `seen` of a plane, two voxels in turn: (pairs, 16, 2). Their sum is added to `total`. */
 static void seen_pairs(const uint16_t *plane, int64_t width, const int32_t *seen, int64_t count, uint16_t *to, float *total) {
     __m512 sum = _mm512_setzero_ps();
     for (int64_t t = 0; t < count; t += 2, to += 2 * LANES) {
-        int32_t one = seen[t], two = t + 1 < count ? seen[t + 1] : -1;
-        __m512i both = in_turn(block(one < 0 ? zeros : plane + one * width), block(two < 0 ? zeros : plane + two * width));
-        _mm512_store_si512(to, both);
-        if (total) sum += sum_of(both);
+        int32_t one = seen[t], two = seen[t + 1];
+        __m256i a = block((one | two) < 0 && one < 0 ? zeros : plane + one * width), b = block((one | two) < 0 && two < 0 ? zeros : plane + two * width);
+        _mm256_store_si256((__m256i *)to, _mm256_unpacklo_epi16(a, b));
+        _mm256_store_si256((__m256i *)(to + LANES), _mm256_unpackhi_epi16(a, b));
+        if (total) sum += sum_of(_mm512_load_si512(to));
     }
     if (total) _mm512_storeu_ps(total, _mm512_loadu_ps(total) + sum);
 }
 
-/* The same for voxels that lie side by side. */
+/* The same for voxels that lie side by side, their channels in order. */
 static void pairs_of(const uint16_t *from, int64_t width, int64_t count, uint16_t *to, float *total) {
     __m512 sum = _mm512_setzero_ps();
     for (int64_t t = 0; t < count; t += 2, to += 2 * LANES) {
@@ -71,6 +75,19 @@ typedef struct {
     int64_t first, count, sample, top, bottom; /* voxels of a plane, and planes of a sample */
 } Work;
 
+/* For each place of the kernel in a plane and each voxel: the number of the voxel of the fine plane that is seen, -1 beyond it and for what
+   is missing to whole pairs. */
+static void seen_in_plane(const Map *map, const Work *work) {
+    const Extent *extent = &map->extent;
+    int32_t *to = work->seen;
+    for (int64_t b = 0; b < extent->side[1]; b++)
+        for (int64_t c = 0; c < extent->side[2]; c++)
+            for (int64_t t = 0; t < map->pairs * 2; t++) {
+                int64_t at = work->first + t, y = seen(extent, 1, at / extent->coarse[2], b), x = seen(extent, 2, at % extent->coarse[2], c);
+                *to++ = t >= work->count || y < 0 || x < 0 ? -1 : (int32_t)(y * extent->fine[2] + x);
+            }
+}
+
 /* What one place of the kernel and block of channels of the fine map adds. */
 static void unit(const Map *map, const Work *work, int64_t number) {
     const Extent *extent = &map->extent;
@@ -82,7 +99,7 @@ static void unit(const Map *map, const Work *work, int64_t number) {
         if (!planes) start = z - work->top;
         const uint16_t *from = map->fine + (work->sample * extent->fine[0] + depth) * plane + number % map->in * LANES;
         float *total = map->fine_sums ? map->fine_sums + number * LANES : 0;
-        seen_pairs(from, width, work->seen + place % flat * work->count, work->count, work->fine + planes++ * pairs * 2 * LANES, total);
+        seen_pairs(from, width, work->seen + place % flat * map->pairs * 2, work->count, work->fine + planes++ * pairs * 2 * LANES, total);
     }
     for (int64_t k = 0; k < map->made && planes; k++) {
         const uint16_t *by = work->coarse + (k * map->planes + start) * size;
@@ -112,7 +129,7 @@ static void share(void *of, int64_t first, int64_t end) {
     if (!ready) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
     for (int64_t strip = 0; strip < map->strips && ready; strip++) {
         work.first = voxels * strip / map->strips, work.count = voxels * (strip + 1) / map->strips - work.first;
-        seen_in_plane(&map->extent, work.first, work.count, work.seen);
+        seen_in_plane(map, &work);
         for (work.sample = 0; work.sample < map->extent.batch; work.sample++)
             for (work.top = 0; work.top < coarse[0]; work.top = work.bottom) {
                 work.bottom = work.top + map->planes < coarse[0] ? work.top + map->planes : coarse[0];
@@ -134,15 +151,8 @@ static void collect(const Map *map, float *to, const int64_t *strides) {
                 int64_t c = place % side[2], b = place / side[2] % side[1], a = place / side[2] / side[1];
                 float *goal = to + k * LANES * strides[0] + j * LANES * strides[1] + a * strides[2] + b * strides[3] + c * strides[4];
                 for (int row = 0; row < LANES; row++)
-                    for (int lane = 0; lane < LANES; lane++) goal[row * strides[0] + lane * strides[1]] = from[lane * LANES + row];
+                    for (int lane = 0; lane < LANES; lane++) goal[row * strides[0] + order[lane] * strides[1]] = from[lane * LANES + row];
             }
-}
-
-/* How many planes of the coarse map, and of the fine one what they see, are worked on at once. */
-static int64_t planes_of(const Map *map, int64_t in, int64_t made) {
-    const int64_t *step = map->extent.step;
-    int64_t fine = step[0] * step[1] * step[2] * in, planes = ROOM / (map->pairs * 2 * (fine > 2 * made ? fine : 2 * made));
-    return planes < 1 ? 1 : planes < map->extent.coarse[0] ? planes : map->extent.coarse[0];
 }
 
 /* The gradient of the weights (made, in, *sides), float32, `strides` apart, from the maps `fine` (B, *fine, in) and `coarse`
@@ -155,7 +165,7 @@ void direct_gradient(const uint16_t *fine, const uint16_t *coarse, float *weight
     int64_t units = places_of(&map.extent) * map.in, voxels = map.extent.coarse[1] * map.extent.coarse[2];
     map.strips = (voxels + STRIP - 1) / STRIP;
     map.pairs = ((voxels + map.strips - 1) / map.strips + 1) / 2;
-    map.planes = planes_of(&map, in, made);
+    map.planes = STRIP / (map.pairs * 2) > 1 ? STRIP / (map.pairs * 2) : 1;
     map.sums = aligned_alloc(64, (units * map.made * SQUARE + (raised ? units : map.made) * LANES) * sizeof(float));
     *done = 0;
     if (!map.sums) return;
@@ -169,7 +179,7 @@ void direct_gradient(const uint16_t *fine, const uint16_t *coarse, float *weight
     collect(&map, weights, strides);
     for (int64_t k = 0; k < (raised ? in : made); k++) {
         bias[k] = 0;
-        for (int64_t place = 0; place < (raised ? places_of(&map.extent) : 1); place++) bias[k] += more[place * in + k];
+        for (int64_t place = 0; place < (raised ? places_of(&map.extent) : 1); place++) bias[k] += more[place * in + (raised ? k - k % LANES + order[k % LANES] : k)];
     }
     free(map.sums);
     *done = !map.lacking;

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.nets import _direct
 from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
@@ -25,7 +26,9 @@ class Convolution2d(nn.Conv2d):
     """As torch's, faster in bf16."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return winograd([x], self) if suits([x], self) else super().forward(x)
+        if suits([x], self):
+            return winograd([x], self)
+        return _direct.direct(x, self) if _direct.learns(x, self) else super().forward(x)
 
 
 class Convolution3d(nn.Conv3d):
@@ -38,7 +41,7 @@ class Convolution3d(nn.Conv3d):
         if suits([x], self):
             return winograd([x], self)
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
+            return _direct.direct(x, self) if _direct.learns(x, self) else super().forward(x)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
 
@@ -205,6 +208,8 @@ class Up(nn.Module):
 
     def risen(self, x: Tensor) -> Tensor:
         """`x` without the skip."""
+        if _direct.raises(x, self.up):
+            return _direct.direct(x, self.up)
         out: Tensor = raised(x, self.up) if learning(x) else self.up(x)
         return out
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.nets import _direct
+from vesalius.nets import _direct, _first
 from vesalius.nets._climb import Kept, Near, climbed, pays
 from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
@@ -28,6 +28,8 @@ class Convolution2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if suits([x], self):
             return winograd([x], self)
+        if _first.begins(x, self):
+            return _first.first(x, self)
         return _direct.direct(x, self) if _direct.learns(x, self) else super().forward(x)
 
 
@@ -40,6 +42,8 @@ class Convolution3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         if suits([x], self):
             return winograd([x], self)
+        if _first.begins(x, self):
+            return _first.first(x, self)
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return _direct.direct(x, self) if _direct.learns(x, self) else super().forward(x)
         with torch.autocast("cpu", enabled=False):

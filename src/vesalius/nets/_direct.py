@@ -118,7 +118,8 @@ def learned(x: Tensor, grad: Tensor, weight: Tensor, lattice: Lattice) -> tuple[
     """The gradients of the kernel `weight` (K, C, *sides) and of a bias, in float32, by that of what `lattice` made of `x`."""
     made, (fine, coarse) = kernels(), (grad, x) if lattice.rising else (x, grad)
     assert made is not None
-    out, bias, of = torch.empty_like(weight), torch.empty(grad.shape[1]), extent(lattice, len(x), tuple(fine.shape[2:]), tuple(coarse.shape[2:]))
+    of = extent(lattice, len(x), tuple(fine.shape[2:]), tuple(coarse.shape[2:]))
+    out, bias = torch.empty_like(weight), torch.empty(grad.shape[1])
     strides = strides_of(out)
     addresses = [fine.data_ptr(), coarse.data_ptr(), out.data_ptr(), strides.data_ptr(), bias.data_ptr(), of.data_ptr()]
     run(made[3], *addresses, fine.shape[1], coarse.shape[1], int(lattice.rising), torch.get_num_threads())
@@ -161,9 +162,7 @@ def raised(x: Tensor, weight: Tensor, bias: Tensor | None, lattice: Lattice) -> 
     return moved(x, weight, bias, lattice=lattice, sides=sides)
 
 
-def by_torch(
-    grad: Tensor, weight: Tensor, x: Tensor, *, lattice: Lattice, mask: tuple[bool, bool, bool]
-) -> tuple[Tensor | None, ...]:
+def by_torch(grad: Tensor, weight: Tensor, x: Tensor, *, lattice: Lattice, mask: tuple[bool, bool, bool]) -> tuple[Tensor | None, ...]:
     """Those of the gradients of weights, bias and map that are in the `mask`, by an operation whose own gradients torch knows."""
     ones, ends = [1] * len(lattice.step), [grad.shape[1]]
     how = [ends, lattice.step, lattice.pad, ones, lattice.rising, [0] * len(ones), 1, [mask[2], mask[0], mask[1]]]
@@ -175,7 +174,8 @@ def by_torch(
 def direct(x: Tensor, layer: Near | Rising) -> Tensor:
     """What `layer` gives of `x`, whose gradient it `learns` here or which it `raises`."""
     if x.shape[1] != layer.in_channels:
-        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {x.shape[1]}. Does the image have the planned ones?")
+        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {x.shape[1]}. "
+                            "Does the image have the planned ones?")  # fmt: skip
     lattice = lattice_of(layer)
     if not torch.is_grad_enabled():
         return raised(x, layer.weight, layer.bias, lattice)

@@ -126,7 +126,8 @@ def by_torch(grad: Tensor, weight: Tensor, x: Tensor, *, biased: bool) -> tuple[
 def first(x: Tensor, layer: Near) -> Tensor:
     """What `layer` gives of an image with which it `begins`, with a gradient where one is wanted."""
     if x.shape[1] != layer.in_channels:
-        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {x.shape[1]}. Does the image have the planned ones?")
+        raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {x.shape[1]}. "
+                            "Does the image have the planned ones?")  # fmt: skip
     if not torch.is_grad_enabled():
         return convolved(kept(x, extent_of(x, layer.weight)), layer.weight, layer.bias, x)
     with_gradient: Callable[..., Tensor] = Begun.apply

@@ -35,6 +35,7 @@ AT_ONCE = "a kernel in C normalises and cuts off in two passes"
 COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
+REST = "the first convolution, transposed ones and gradients in steps of two go by kernels in C"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
 WINNERS = "only classes that can be the largest are interpolated"
 CELLS = "logits go to labels by the kernels in C"
@@ -99,6 +100,12 @@ def fewer():
     from vesalius.nets import _blocks
 
     return _blocks, "suits", lambda *of: False
+
+
+def rest():
+    from vesalius.nets import _blocks
+
+    return _blocks, "by_kernels", lambda *of: None
 
 
 def raised():
@@ -220,11 +227,21 @@ def volume(name, swap, sides, patch):
     return rows_of
 
 
+def where_torch_raises(work):
+    """`work` with transposed convolutions left to torch, as are the first one and gradients in steps of two."""
+
+    def rows_of(options):
+        with swapped(*rest()):
+            return work(options)
+
+    return rows_of
+
+
 def where_torch_convolves(work):
     """`work` with all convolutions left to torch: what stands on them pays there."""
 
     def rows_of(options):
-        with swapped(*fewer()):
+        with swapped(*fewer()), swapped(*rest()):
             return work(options)
 
     return rows_of
@@ -404,8 +421,9 @@ def difference(net, image, mask, swap):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once), (COUNTED, counted), (RAISED, raised))),
-    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once))),
+    *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (REST, rest), (AT_ONCE, at_once), (COUNTED, counted))),
+    (RAISED, where_torch_raises(step(RAISED, raised))),
+    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (REST, rest), (AT_ONCE, at_once))),
     (JOINED, where_torch_convolves(step(JOINED, joined))),
     (JOINED, where_torch_convolves(volume(JOINED, joined, [96, 96, 80], [64] * 3))),
     (NORM, bare(step(NORM, norm))),

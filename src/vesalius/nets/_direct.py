@@ -45,7 +45,7 @@ class Lattice:
 
 
 @lru_cache
-def extent(lattice: Lattice, batch: int, fine: Sides, coarse: Sides) -> Tensor:
+def extent(lattice: Lattice, *, batch: int, fine: Sides, coarse: Sides) -> Tensor:
     """All of it and the sides of both maps along three axes, for the kernels; axes that an image lacks have one voxel."""
     rows = ((fine, 1), (coarse, 1), (lattice.side, 1), (lattice.step, 1), (lattice.pad, 0))
     return torch.tensor([batch, *(n for row, none in rows for n in (*(none,) * (3 - len(row)), *row))])
@@ -106,7 +106,7 @@ def moved(x: Tensor, weight: Tensor, bias: Tensor | None, *, lattice: Lattice, s
     """What `lattice` makes of `x` (B, C, *S), without a gradient: a map of `sides`."""
     made, up, own, there = kernels(), lattice.rising, tuple(x.shape[2:]), tuple(sides)
     assert made is not None
-    of = extent(lattice, len(x), *((there, own) if up else (own, there)))
+    of = extent(lattice, batch=len(x), fine=there if up else own, coarse=own if up else there)
     order, start = packed(weight, of, turned=up), None if bias is None else bias.detach().float().contiguous()
     out = torch.empty(len(x), weight.shape[1 if up else 0], *there, dtype=x.dtype, memory_format=LAYOUT[x.ndim])
     addresses = [x.data_ptr(), order.data_ptr(), None if start is None else start.data_ptr(), out.data_ptr(), of.data_ptr()]
@@ -114,11 +114,11 @@ def moved(x: Tensor, weight: Tensor, bias: Tensor | None, *, lattice: Lattice, s
     return out
 
 
-def learned(x: Tensor, grad: Tensor, weight: Tensor, lattice: Lattice) -> tuple[Tensor, Tensor]:
+def learned(x: Tensor, grad: Tensor, weight: Tensor, *, lattice: Lattice) -> tuple[Tensor, Tensor]:
     """The gradients of the kernel `weight` (K, C, *sides) and of a bias, in float32, by that of what `lattice` made of `x`."""
     made, (fine, coarse) = kernels(), (grad, x) if lattice.rising else (x, grad)
     assert made is not None
-    of = extent(lattice, len(x), tuple(fine.shape[2:]), tuple(coarse.shape[2:]))
+    of = extent(lattice, batch=len(x), fine=tuple(fine.shape[2:]), coarse=tuple(coarse.shape[2:]))
     out, bias = torch.empty_like(weight), torch.empty(grad.shape[1])
     strides = strides_of(out)
     addresses = [fine.data_ptr(), coarse.data_ptr(), out.data_ptr(), strides.data_ptr(), bias.data_ptr(), of.data_ptr()]
@@ -135,7 +135,7 @@ class Convolved(torch.autograd.Function):
         ctx.lattice, ctx.biased = lattice, bias is not None
         if lattice.rising:
             ctx.save_for_backward(weight, x, None)
-            return raised(x, weight, bias, lattice)
+            return raised(x, weight, bias, lattice=lattice)
         low = weight.to(x.dtype)
         ctx.save_for_backward(weight, x, low)
         made: Tensor = CONVOLVE[x.ndim](x, low, None if bias is None else bias.to(x.dtype), lattice.step, lattice.pad)
@@ -147,7 +147,7 @@ class Convolved(torch.autograd.Function):
         if torch.is_grad_enabled():  # of this gradient another will be wanted
             return None, *by_torch(grads[0].float(), weight, x.float(), lattice=lattice, mask=(True, ctx.biased, True))
         grad = grads[0].to(x.dtype).contiguous(memory_format=LAYOUT[x.ndim])
-        made, bias = learned(x, grad, weight, lattice) if any(ctx.needs_input_grad[1:3]) else (None, None)
+        made, bias = learned(x, grad, weight, lattice=lattice) if any(ctx.needs_input_grad[1:3]) else (None, None)
         back = None
         if ctx.needs_input_grad[3] and (lattice.rising or x.shape[1] <= FEW):
             back = moved(grad, weight, None, lattice=lattice.turned(), sides=x.shape[2:])
@@ -156,7 +156,7 @@ class Convolved(torch.autograd.Function):
         return None, made, bias if ctx.biased else None, back
 
 
-def raised(x: Tensor, weight: Tensor, bias: Tensor | None, lattice: Lattice) -> Tensor:
+def raised(x: Tensor, weight: Tensor, bias: Tensor | None, *, lattice: Lattice) -> Tensor:
     """A transposed convolution of `x` without a gradient."""
     sides = [side * step for side, step in zip(x.shape[2:], lattice.step, strict=True)]
     return moved(x, weight, bias, lattice=lattice, sides=sides)
@@ -178,6 +178,6 @@ def direct(x: Tensor, layer: Near | Rising) -> Tensor:
                             "Does the image have the planned ones?")  # fmt: skip
     lattice = lattice_of(layer)
     if not torch.is_grad_enabled():
-        return raised(x, layer.weight, layer.bias, lattice)
+        return raised(x, layer.weight, layer.bias, lattice=lattice)
     with_gradient: Callable[..., Tensor] = Convolved.apply
     return with_gradient(lattice, layer.weight, layer.bias, x)

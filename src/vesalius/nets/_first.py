@@ -68,7 +68,7 @@ def kept(x: Tensor, of: Tensor) -> Tensor:
     return out
 
 
-def convolved(image: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+def convolved(image: Tensor, weight: Tensor, bias: Tensor | None, *, x: Tensor) -> Tensor:
     """The convolution of `x`, of which `image` was `kept`, without a gradient."""
     made, of, weights = kernels(), extent_of(x, weight), weight.detach()
     assert made is not None
@@ -82,7 +82,7 @@ def convolved(image: Tensor, weight: Tensor, bias: Tensor | None, x: Tensor) -> 
     return out
 
 
-def learned(image: Tensor, grad: Tensor, weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def learned(image: Tensor, grad: Tensor, weight: Tensor, *, x: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the kernel `weight` and of a bias, in float32."""
     made, of = kernels(), extent_of(x, weight)
     assert made is not None
@@ -102,7 +102,7 @@ class Begun(torch.autograd.Function):
         image = kept(x, extent_of(x, weight))
         ctx.save_for_backward(x, weight, image)
         ctx.biased = bias is not None
-        return convolved(image, weight, bias, x)
+        return convolved(image, weight, bias, x=x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -110,7 +110,7 @@ class Begun(torch.autograd.Function):
         if torch.is_grad_enabled():  # of this gradient another will be wanted
             return None, *by_torch(grads[0].float(), weight, x, biased=ctx.biased)
         grad = grads[0].to(torch.bfloat16).contiguous(memory_format=LAYOUT[x.ndim])
-        made, bias = learned(image, grad, weight, x)
+        made, bias = learned(image, grad, weight, x=x)
         return None, made, bias if ctx.biased else None
 
 
@@ -129,6 +129,6 @@ def first(x: Tensor, layer: Near) -> Tensor:
         raise VesaliusError(f"Expected {layer.in_channels} channels for a convolution; got {x.shape[1]}. "
                             "Does the image have the planned ones?")  # fmt: skip
     if not torch.is_grad_enabled():
-        return convolved(kept(x, extent_of(x, layer.weight)), layer.weight, layer.bias, x)
+        return convolved(kept(x, extent_of(x, layer.weight)), layer.weight, layer.bias, x=x)
     with_gradient: Callable[..., Tensor] = Begun.apply
     return with_gradient(x, layer.weight, layer.bias)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from vesalius.core.errors import VesaliusError
-from vesalius.nets import _direct
+from vesalius.nets import _blocks, _direct
 from vesalius.nets._blocks import CONV, TRANSPOSED, Up, convolution
 from vesalius.nets._direct import Lattice, direct, lattice_of, learned, learns, moved, raises
 from vesalius.nets._together import LAYOUT
@@ -86,7 +86,7 @@ def test_whole_numbers_are_exact(batch: int, width: int, made: int, sides: tuple
     truth.backward(grad.double())
     assert torch.equal(moved(x, layer.weight, layer.bias, lattice=how, sides=truth.shape[2:]), truth.to(x.dtype))
     back = moved(grad, layer.weight, None, lattice=how.turned(), sides=sides)
-    for found, leaf in zip((*learned(x, grad, layer.weight, how), back), leaves, strict=True):
+    for found, leaf in zip((*learned(x, grad, layer.weight, lattice=how), back), leaves, strict=True):
         assert leaf.grad is not None and torch.equal(found, leaf.grad.to(found.dtype))
 
 
@@ -140,7 +140,7 @@ def test_threads_change_nothing() -> None:
         for threads in (1, 2, 5):
             torch.set_num_threads(threads)
             back = moved(grad, layer.weight, None, lattice=how.turned(), sides=sides)
-            found.append([moved(x, layer.weight, layer.bias, lattice=how, sides=there), back, *learned(x, grad, layer.weight, how)])
+            found.append([moved(x, layer.weight, layer.bias, lattice=how, sides=there), back, *learned(x, grad, layer.weight, lattice=how)])
         for other in found[1:]:
             assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
@@ -153,10 +153,13 @@ def test_what_is_not_a_number_is_handed_on(kernel: int | None) -> None:
     truth, leaves = exact(layer, x)
     grad, how = together(whole_numbers(tuple(truth.shape), 4)), lattice_of(layer)
     assert torch.equal(moved(x, layer.weight, layer.bias, lattice=how, sides=truth.shape[2:]).isfinite(), truth.isfinite())
-    assert bool((~learned(x, grad, layer.weight, how)[0].isfinite()).any())
+    assert bool((~learned(x, grad, layer.weight, lattice=how)[0].isfinite()).any())
     grad[0, 2, 1, 3, 4] = float("nan")
     truth.backward(grad.double())
-    back, (made, bias) = moved(grad, layer.weight, None, lattice=how.turned(), sides=x.shape[2:]), learned(x, grad, layer.weight, how)
+    back, (made, bias) = (
+        moved(grad, layer.weight, None, lattice=how.turned(), sides=x.shape[2:]),
+        learned(x, grad, layer.weight, lattice=how),
+    )
     of = [leaf.grad for leaf in leaves]
     assert of[0] is not None and of[1] is not None and of[2] is not None
     assert torch.equal(back.isfinite(), of[2].isfinite()) and torch.equal(bias.isfinite(), of[1].isfinite())
@@ -218,7 +221,11 @@ def test_maps_of_other_channels_are_refused() -> None:
 
 
 def test_where_there_is_no_memory_that_is_told() -> None:
-    made, of, many = _direct.kernels(), _direct.extent(Lattice((3,) * 3, (2,) * 3, (1,) * 3), 1, (2,) * 3, (1,) * 3), 2**44
+    made, of, many = (
+        _direct.kernels(),
+        _direct.extent(Lattice((3,) * 3, (2,) * 3, (1,) * 3), batch=1, fine=(2,) * 3, coarse=(1,) * 3),
+        2**44,
+    )
     assert made is not None
     numbers = torch.zeros(16)
     with pytest.raises(MemoryError, match="no memory"):
@@ -236,13 +243,13 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
     net = UNet(ndim, 1, 2, channels=(16, 32, 64)).to(memory_format=LAYOUT[ndim + 2])
     image = torch.randn(2, 1, *sides, generator=torch.Generator().manual_seed(3)).contiguous(memory_format=LAYOUT[ndim + 2])
     met: list[Lattice] = []
-    own = _direct.direct
+    own = _blocks.direct
 
     def watched(x: Tensor, layer: Any) -> Tensor:
         met.append(lattice_of(layer))
         return own(x, layer)
 
-    monkeypatch.setattr(_direct, "direct", watched)
+    monkeypatch.setattr(_blocks, "direct", watched)
 
     def run(low: bool) -> tuple[Tensor, Tensor]:
         one = copy.deepcopy(net)
@@ -253,8 +260,7 @@ def test_a_network_learns_as_with_torch(ndim: int, monkeypatch: pytest.MonkeyPat
 
     truth, here = run(False), run(True)
     assert [lattice.rising for lattice in met if lattice.step == (2,) * ndim] == [False, False, True, True]
-    monkeypatch.setattr(_direct, "learns", lambda *of: False)
-    monkeypatch.setattr(_direct, "raises", lambda *of: False)
+    monkeypatch.setattr(_blocks, "by_kernels", lambda *of: None)
     there = run(True)
     for one, two, of in zip(here, there, truth, strict=True):
         away = [float((side - of).norm() / of.norm()) for side in (one, two)]

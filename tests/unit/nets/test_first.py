@@ -54,9 +54,9 @@ def test_whole_numbers_are_exact(sides: tuple[int, ...], batch: int, channels: i
         layer, x = layer.to(memory_format=LAYOUT[x.ndim]), x.contiguous(memory_format=LAYOUT[x.ndim])
     with torch.autocast("cpu", torch.bfloat16):
         assert begins(x, layer)
-        out = layer(x)
+        out = first(x, layer)
         with torch.no_grad():
-            assert torch.equal(layer(x), out)
+            assert torch.equal(first(x, layer), out)
     truth, weight, bias = exact(layer, x)
     grad = whole_numbers(tuple(out.shape), 4)
     out.backward(grad.bfloat16())
@@ -94,7 +94,7 @@ def test_threads_change_nothing() -> None:
     for threads in (1, 2, 5):
         torch.set_num_threads(threads)
         image = kept(x, extent_of(x, layer.weight))
-        found.append([_first.convolved(image, layer.weight, layer.bias, x), *learned(image, grad, layer.weight, x)])
+        found.append([_first.convolved(image, layer.weight, layer.bias, x=x), *learned(image, grad, layer.weight, x=x)])
     for other in found[1:]:
         assert all(torch.equal(one, two) for one, two in zip(found[0], other, strict=True))
 
@@ -107,9 +107,9 @@ def test_what_is_not_a_number_is_handed_on() -> None:
     grad = torch.ones_like(out)
     out.backward(grad)
     image = kept(x, extent_of(x, layer.weight))
-    assert torch.equal(_first.convolved(image, layer.weight, layer.bias, x).isfinite(), out.isfinite())
+    assert torch.equal(_first.convolved(image, layer.weight, layer.bias, x=x).isfinite(), out.isfinite())
     low = grad.bfloat16().contiguous(memory_format=LAYOUT[5])
-    assert weight.grad is not None and torch.equal(learned(image, low, layer.weight, x)[0].isfinite(), weight.grad.isfinite())
+    assert weight.grad is not None and torch.equal(learned(image, low, layer.weight, x=x)[0].isfinite(), weight.grad.isfinite())
 
 
 def test_a_gradient_has_a_gradient() -> None:

@@ -35,7 +35,7 @@ AT_ONCE = "a kernel in C normalises and cuts off in two passes"
 COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
-REST = "the first convolution, transposed ones and gradients in steps of two go by kernels in C"
+REST = "first, transposed and last convolutions and gradients in steps of two go by kernels in C"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
 WINNERS = "only classes that can be the largest are interpolated"
 CELLS = "logits go to labels by the kernels in C"
@@ -228,7 +228,7 @@ def volume(name, swap, sides, patch):
 
 
 def where_torch_raises(work):
-    """`work` with transposed convolutions left to torch, as are the first one and gradients in steps of two."""
+    """`work` with transposed convolutions left to torch, and whatever else does without minimal filtering."""
 
     def rows_of(options):
         with swapped(*rest()):

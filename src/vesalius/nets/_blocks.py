@@ -13,6 +13,7 @@ from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.nets._climb import Kept, Near, Rising, climbed, pays
 from vesalius.nets._direct import direct, learns, raises
 from vesalius.nets._first import begins, first
+from vesalius.nets._last import ends, last
 from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, joins, learning, normalised_widely, raised, tracing
 from vesalius.nets._winograd import suits, winograd
@@ -29,6 +30,8 @@ def by_kernels(x: Tensor, layer: Near | Rising) -> Tensor | None:
         return direct(x, layer) if raises(x, layer) else None
     if begins(x, layer):
         return first(x, layer)
+    if ends(x, layer):
+        return last(x, layer)
     return direct(x, layer) if learns(x, layer) else None
 
 

@@ -79,13 +79,31 @@ typedef struct {
    is missing to whole pairs. */
 static void seen_in_plane(const Map *map, const Work *work) {
     const Extent *extent = &map->extent;
-    int32_t *to = work->seen;
-    for (int64_t b = 0; b < extent->side[1]; b++)
-        for (int64_t c = 0; c < extent->side[2]; c++)
-            for (int64_t t = 0; t < map->pairs * 2; t++) {
-                int64_t at = work->first + t, y = seen(extent, 1, at / extent->coarse[2], b), x = seen(extent, 2, at % extent->coarse[2], c);
-                *to++ = t >= work->count || y < 0 || x < 0 ? -1 : (int32_t)(y * extent->fine[2] + x);
-            }
+    int64_t y = work->first / extent->coarse[2], x = work->first % extent->coarse[2], places = extent->side[1] * extent->side[2];
+    for (int64_t t = 0; t < map->pairs * 2; t++) {
+        for (int64_t place = 0; place < places; place++) {
+            int64_t row = seen(extent, 1, y, place / extent->side[2]), column = seen(extent, 2, x, place % extent->side[2]);
+            int none = t >= work->count || row < 0 || column < 0;
+            work->seen[place * map->pairs * 2 + t] = none ? -1 : (int32_t)(row * extent->fine[2] + column);
+        }
+        if (++x == extent->coarse[2]) x = 0, y++;
+    }
+}
+
+/* Asks for the memory of what the next planes will see. */
+static void expect(const Map *map, const Work *work) {
+    const Extent *extent = &map->extent;
+    int64_t width = map->in * LANES, top = work->first / extent->coarse[2] * extent->step[1] - extent->pad[1];
+    int64_t rows = (work->count / extent->coarse[2] + 2) * extent->step[1] + extent->side[1];
+    int64_t plane = work->bottom * extent->step[0] - extent->pad[0] + extent->side[0] - extent->step[0];
+    int64_t end = plane + map->planes * extent->step[0] < extent->fine[0] ? plane + map->planes * extent->step[0] : extent->fine[0];
+    top = top < 0 ? 0 : top;
+    rows = rows < extent->fine[1] - top ? rows : extent->fine[1] - top;
+    for (plane = plane < 0 ? 0 : plane; plane < end; plane++) {
+        int64_t first = (work->sample * extent->fine[0] + plane) * extent->fine[1] + top;
+        const uint16_t *from = map->fine + first * extent->fine[2] * width;
+        for (int64_t at = 0; at < rows * extent->fine[2] * width; at += 2 * LANES) _mm_prefetch((const char *)(from + at), _MM_HINT_T1);
+    }
 }
 
 /* What one place of the kernel and block of channels of the fine map adds. */
@@ -116,6 +134,7 @@ static void chunk(const Map *map, const Work *work, int64_t first, int64_t end) 
             uint16_t *to = work->coarse + (k * map->planes + z - work->top) * size;
             pairs_of(from, width, work->count, to, map->coarse_sums && first == 0 ? map->coarse_sums + k * LANES : 0);
         }
+    expect(map, work);
     for (int64_t number = first; number < end; number++) unit(map, work, number);
 }
 
@@ -145,13 +164,19 @@ static void share(void *of, int64_t first, int64_t end) {
 static void collect(const Map *map, float *to, const int64_t *strides) {
     const int64_t *side = map->extent.side;
     const float *from = map->sums;
+    const __m512i places = _mm512_slli_epi32(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)order)), 4); /* it is its own inverse */
     for (int64_t place = 0; place < places_of(&map->extent); place++)
         for (int64_t j = 0; j < map->in; j++)
             for (int64_t k = 0; k < map->made; k++, from += SQUARE) {
                 int64_t c = place % side[2], b = place / side[2] % side[1], a = place / side[2] / side[1];
                 float *goal = to + k * LANES * strides[0] + j * LANES * strides[1] + a * strides[2] + b * strides[3] + c * strides[4];
-                for (int row = 0; row < LANES; row++)
-                    for (int lane = 0; lane < LANES; lane++) goal[row * strides[0] + order[lane] * strides[1]] = from[lane * LANES + row];
+                for (int row = 0; row < LANES; row++, goal += strides[0]) {
+                    __m512 values = _mm512_i32gather_ps(places, from + row, sizeof(float));
+                    if (strides[1] == 1)
+                        _mm512_storeu_ps(goal, values);
+                    else
+                        for (int lane = 0; lane < LANES; lane++) goal[lane * strides[1]] = values[lane];
+                }
             }
 }
 

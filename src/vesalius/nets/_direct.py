@@ -92,13 +92,10 @@ def lattice_of(layer: Near | Rising) -> Lattice:
 
 def packed(weight: Tensor, of: Tensor, *, turned: bool) -> Tensor:
     """The kernel `weight` (K, C, *sides) in the order of the products, for K channels of C, or `turned` for C of K."""
-    made, weights = kernels(), weight.detach()
+    made, weights = kernels(), weight.detach().transpose(0, 1) if turned else weight.detach()
     assert made is not None
-    strides, ends = strides_of(weights), list(weights.shape[:2])
-    if turned:
-        strides, ends = torch.cat((strides[:2].flip(0), strides[2:])), ends[::-1]
-    out = torch.empty(weights.numel(), dtype=torch.bfloat16)
-    made[0](weights.data_ptr(), strides.data_ptr(), out.data_ptr(), *ends, of.data_ptr())
+    strides, out = strides_of(weights), torch.empty(weights.numel(), dtype=torch.bfloat16)
+    made[0](weights.data_ptr(), strides.data_ptr(), out.data_ptr(), *weights.shape[:2], of.data_ptr())
     return out
 
 

@@ -46,7 +46,7 @@ def gradients(grad: Tensor, weight: Tensor, x: Tensor, *, back: bool) -> tuple[T
     out = torch.empty_like(x) if back else None
     addresses = [x.data_ptr(), low.data_ptr(), grad.data_ptr(), None if out is None else out.data_ptr(), sums.data_ptr()]
     run(made, *addresses, grad.numel() // few, channels, few, torch.get_num_threads())
-    slopes, bias = sums.split([few * channels, few])
+    slopes, bias = torch.split(sums, [few * channels, few])
     return torch.empty_like(weight).copy_(slopes.reshape(weight.shape)), bias.clone(), out
 
 

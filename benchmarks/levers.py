@@ -23,6 +23,7 @@ AT_ONCE = "a kernel in C normalises and cuts off in two passes"
 COUNTED = "a kernel in C sums for Dice and cross entropy"
 RAISED = "transposed convolutions are matrix products"
 JOINED = "a transposed convolution and the convolution behind it are one"
+REST = "first, transposed and last convolutions and gradients in steps of two go by kernels in C"
 FEWER = "convolutions of 3 x 3 x 3 multiply less than half as often"
 FOURTH = "convolutions of 3 x 3 x 3 multiply a fourth as often in fp32"
 AT_ONCE_SINGLE = "a kernel in C normalises and cuts off maps in fp32 in two passes"
@@ -89,6 +90,12 @@ def fewer():
     from vesalius.nets import _blocks
 
     return _blocks, "suits", lambda *of: False
+
+
+def rest():
+    from vesalius.nets import _blocks
+
+    return _blocks, "by_kernels", lambda *of: None
 
 
 def raised():
@@ -241,11 +248,21 @@ def volume(name, swap, sides, patch):
     return rows_of
 
 
+def where_torch_raises(work):
+    """`work` with transposed convolutions left to torch, and whatever else does without minimal filtering."""
+
+    def rows_of(options):
+        with swapped(*rest()):
+            return work(options)
+
+    return rows_of
+
+
 def where_torch_convolves(work):
     """`work` with all convolutions left to torch: what stands on them pays there."""
 
     def rows_of(options):
-        with swapped(*fewer()):
+        with swapped(*fewer()), swapped(*rest()):
             return work(options)
 
     return rows_of
@@ -426,8 +443,9 @@ def difference(net, image, mask, swap, kind):
 
 
 WORKS = (
-    *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once), (COUNTED, counted), (RAISED, raised))),
-    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (AT_ONCE, at_once))),
+    *((name, step(name, swap)) for name, swap in ((FEWER, fewer), (REST, rest), (AT_ONCE, at_once), (COUNTED, counted))),
+    (RAISED, where_torch_raises(step(RAISED, raised))),
+    *((name, volume(name, swap, [96, 96, 80], [64] * 3)) for name, swap in ((FEWER, fewer), (REST, rest), (AT_ONCE, at_once))),
     *((name, step(name, swap, "fp32")) for name, swap in ((FOURTH, fewer), (AT_ONCE_SINGLE, at_once))),
     (JOINED, where_torch_convolves(step(JOINED, joined))),
     (JOINED, where_torch_convolves(volume(JOINED, joined, [96, 96, 80], [64] * 3))),

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.nets._climb import Kept, Near, climbed, pays
+from vesalius.nets._climb import Kept, Near, Rising, climbed, pays
+from vesalius.nets._direct import direct, learns, raises
+from vesalius.nets._first import begins, first
+from vesalius.nets._last import ends, last
 from vesalius.nets._normalise import normalised_at_once
 from vesalius.nets._together import Norm, channels_together, eased, few, joins, learning, normalised_widely, plainly, raised, tracing
 from vesalius.nets._winograd import suits, winograd
@@ -21,13 +24,25 @@ UNSAFE = 2  # voxels along the first axis
 EXACT = 2**21  # voxels: up to here sums in single precision serve what is kept in bf16
 
 
+def by_kernels(x: Tensor, layer: Near | Rising) -> Tensor | None:
+    """What `layer` gives of `x` by the kernels that do without minimal filtering, or eased; None where torch is as good."""
+    if isinstance(layer, Rising):
+        return direct(x, layer) if raises(x, layer) else None
+    if begins(x, layer):
+        return first(x, layer)
+    if ends(x, layer):
+        return last(x, layer)
+    return direct(x, layer) if learns(x, layer) else eased(x, layer)
+
+
 class Convolution2d(nn.Conv2d):
     """As torch's, faster on a processor."""
 
     def forward(self, x: Tensor) -> Tensor:
         if suits([x], self):
             return winograd([x], self)
-        return super().forward(x) if (made := eased(x, self)) is None else made
+        found = by_kernels(x, self)
+        return super().forward(x) if found is None else found
 
 
 class Convolution3d(nn.Conv3d):
@@ -39,10 +54,9 @@ class Convolution3d(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         if suits([x], self):
             return winograd([x], self)
-        if (made := eased(x, self)) is not None:
-            return made
         if x.shape[2] != UNSAFE or x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(x)
+            found = by_kernels(x, self)
+            return super().forward(x) if found is None else found
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float())
 
@@ -209,6 +223,8 @@ class Up(nn.Module):
 
     def risen(self, x: Tensor) -> Tensor:
         """`x` without the skip."""
+        if (found := by_kernels(x, self.up)) is not None:
+            return found
         out: Tensor = raised(x, self.up) if learning(x) or (plainly(x, self.up) and few(x)) else self.up(x)
         return out
 

@@ -18,7 +18,8 @@ COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reason="no C compiler on this machine (cc, gcc or clang)")
 FULL = {"winograd_full_weights", "winograd_full", "winograd_full_gradient"}
 LANES = {"add_tile", "largest_of_classes"} | FULL  # kernels that are not in plain
-BF16 = {"winograd_weights", "winograd", "winograd_gradient"}
+BF16 = {"winograd_weights", "winograd", "winograd_gradient", "direct_weights", "direct_down", "direct_up", "direct_gradient",
+        "first_keep", "first_weights", "first_forward", "first_gradient"}  # fmt: skip
 SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 

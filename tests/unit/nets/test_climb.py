@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vesalius.nets import _blocks
 from vesalius.nets._blocks import ConvBlock, Up
 from vesalius.nets._climb import SEEN, Kept, Near, Rising, climbed, edges, joined, pays, seen
+from vesalius.nets._together import channels_together
 from vesalius.nets.unet import UNet
 
 LAYOUT = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -68,9 +69,17 @@ def test_what_a_bias_gives_is_less_at_a_border() -> None:
     assert found[..., 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
 
 
+def together_in_bf16() -> bool:
+    """Whether torch's own convolutions in bf16 leave channels together, as they do on processors with AVX-512."""
+    x = torch.zeros(1, 16, 4, 4, 4, dtype=torch.bfloat16).to(memory_format=torch.channels_last_3d)
+    return channels_together(torch.conv3d(x, torch.zeros(16, 16, 3, 3, 3, dtype=torch.bfloat16), padding=1))
+
+
 @pytest.mark.parametrize("learning", [True, False])
 def test_a_network_in_bf16_goes_up_as_it_did(learning: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss, logits and gradient, no farther from single precision than those of one layer after the other."""
+    if not together_in_bf16():
+        pytest.skip("torch's convolutions in bf16 put channels apart on this processor, for which plans keep to fp32")
     net, image = UNet(3, 1, 2, channels=(16, 32)), noise((2, 1, 24, 24, 16), 4, torch.float32).detach()
     net = net.to(memory_format=torch.channels_last_3d)
     met: list[bool] = []

@@ -29,9 +29,9 @@ def keep_freed_memory(kept: int = KEPT) -> bool:
 
 
 def give_back() -> bool:
-    """Hand free pages back to the system wherever they lie. Small things that last, between blocks that are freed, keep these from fitting the
-    next ones, and the process grows. What is needed again is filled with zeros page by page, so this is for now and then. False where
-    the C library knows no such thing."""
+    """Hand free pages back to the system wherever they lie. Small things that last, between blocks that are freed, keep these from fitting
+    the next ones, and the process grows. What is needed again is filled with zeros page by page, so this is for now and then. False
+    where the C library knows no such thing, or nothing was free."""
     if not sys.platform.startswith("linux"):
         return False
     try:

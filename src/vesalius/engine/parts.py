@@ -73,8 +73,8 @@ class Parts:
             sums[0] += (AIR * (a[:, None, None] * b[:, None] * c)).to(sums.dtype)
 
     def end(self, rows: int) -> None:
-        """A layer is computed: decide what the rows below `rows` support. Parts come and go between what the network takes and frees, so that
-        without giving back the process would grow with every layer."""
+        """A layer is computed: decide what the rows below `rows` support. Parts come and go between what the network takes and frees, so
+        that without giving back the process would grow with every layer."""
         self._decide(rows, self.shape[self.across])
         give_back()
         self.layer, self.done, self.side = self.layer + 1, self.lines[self.axis].ready(rows), 0
@@ -169,8 +169,8 @@ class Parts:
 
 
 def _zeros(count: int) -> Array:
-    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end. Between
-    what a network takes and frees they would keep the C library from giving back what lies around them."""
+    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end.
+    Between what a network takes and frees they would keep the C library from giving back what lies around them."""
     size = 2 * count
     if size < OWN:
         return np.zeros(count, np.float16)

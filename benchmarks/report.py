@@ -37,7 +37,7 @@ NOTES = {
     "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (71), gdcm for "
     "compressed DICOM (45) and less. Why not 10 for what a training needs: see torch alone, a row of its own; and "
     "docs/explanation/scale.md, what a start costs. The first result takes less than torch alone, as the command spares the interpreter "
-    "its search for garbage while torch is imported and at the end (measured before the kernels in C).",
+    "its search for garbage while torch is imported and at the end.",
     "logits": "Of each peak some 220 MiB are interpreter and torch; beyond what a process needs that exports a tiny volume, the check "
     "has both. nnU-Net keeps its logits in half precision, which is where its labels differ; MONAI keeps them in float32. Logits that are "
     "not smooth have several classes that are nearly the largest in most places; smooth ones are like those of a trained network.",
@@ -45,8 +45,8 @@ NOTES = {
     "for the first time, and what is drawn differs: `--samples` sets how many are drawn. Ours goes over a sample once for what moves it "
     "and once for each change of grey value, by kernels in C (docs/explanation/speed.md).",
     "inference": "Tiles that overlap by an eighth are taken where validation cases bear it, and four networks did not "
-    "(rows of Dice, docs/explanation/speed.md). Rows in which ours overlap by an eighth, and those of sarcoma, are of code "
-    "before the kernels in C. The weights are random unless a row says Dice: labels differ where classes are nearly equal, "
+    "(rows of Dice, docs/explanation/speed.md). Rows in which ours overlap by an eighth and theirs as they come, and those of sarcoma, "
+    "are of code before the kernels in C. The weights are random unless a row says Dice: labels differ where classes are nearly equal, "
     "and where tiles lie elsewhere.",
     "export": "Of code before the kernels in C; the network, which is the same on both sides, takes most of it, 265 of our 280 "
     "seconds.",

@@ -28,6 +28,19 @@ def keep_freed_memory(kept: int = KEPT) -> bool:
     return all([tune(name, kept) == 1 for name in (TRIM_THRESHOLD, MMAP_THRESHOLD)])
 
 
+def give_back() -> bool:
+    """Hand free pages back to the system wherever they lie. Small things that last, between blocks that are freed, keep these from fitting
+    the next ones, and the process grows. What is needed again is filled with zeros page by page, so this is for now and then. False
+    where the C library knows no such thing, or nothing was free."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        return False
+    return bool(trim(0))
+
+
 @contextmanager
 def lasting() -> Iterator[None]:
     """What is made inside, such as modules that are imported, is taken to last: the collector of cyclic garbage neither runs here nor

@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vesalius.core.memory import give_back
 from vesalius.core.space import Array
 from vesalius.engine import cells
 from vesalius.engine.lines import Line, line
 from vesalius.engine.rolling import AIR, LIMIT, beyond
 from vesalius.engine.tiles import Cut, Index
 
+OWN = 2**17  # bytes, from which on sums are a mapping of their own
 HUGE = 2**21  # bytes of a page that a system can hand out at once: a hundredth of the calls
 Spans = list[tuple[int, int]]
 
@@ -71,8 +73,10 @@ class Parts:
             sums[0] += (AIR * (a[:, None, None] * b[:, None] * c)).to(sums.dtype)
 
     def end(self, rows: int) -> None:
-        """A layer is computed: decide what the rows below `rows` support."""
+        """A layer is computed: decide what the rows below `rows` support. Parts come and go between what the network takes and frees, so
+        that without giving back the process would grow with every layer."""
         self._decide(rows, self.shape[self.across])
+        give_back()
         self.layer, self.done, self.side = self.layer + 1, self.lines[self.axis].ready(rows), 0
 
     def flush(self, rows: int, side: int) -> None:
@@ -165,11 +169,13 @@ class Parts:
 
 
 def _zeros(count: int) -> Array:
-    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end."""
+    """Float16 zeros; many are a mapping of their own, which takes memory page by page as it is written and gives it back at the end.
+    Between what a network takes and frees they would keep the C library from giving back what lies around them."""
     size = 2 * count
-    if size < 2 * HUGE:
+    if size < OWN:
         return np.zeros(count, np.float16)
-    memory = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    huge = size >= 2 * HUGE and hasattr(mmap, "MADV_HUGEPAGE")
+    memory = mmap.mmap(-1, -(-size // HUGE) * HUGE if huge else size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if huge:
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.float16, count)

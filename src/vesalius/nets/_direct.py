@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, features, kernel
 from vesalius.nets._together import LAYOUT, channels_together, tracing
+from vesalius.nets._winograd import pays as filters
 from vesalius.nets._winograd import run, strides_of
 
 LANES = 16  # channels that are worked on together
@@ -75,8 +76,10 @@ def serves(x: Tensor, layer: Near | Rising) -> bool:
 def learns(x: Tensor, layer: Near) -> bool:
     """Whether the gradient of the convolution `layer` of `x` should be worked out here, if one is wanted."""
     sides = layer.kernel_size
-    same = set(sides) == {1, 3} or set(sides) == {3}
-    return torch.is_grad_enabled() and same and layer.padding == tuple(side // 2 for side in sides) and serves(x, layer)
+    same = set(sides) in ({1, 3}, {3}) and layer.padding == tuple(side // 2 for side in sides)
+    if not torch.is_grad_enabled() or not same or not serves(x, layer):
+        return False
+    return max(layer.stride) > 1 or not filters(x.shape, max(layer.in_channels, layer.out_channels))
 
 
 def raises(x: Tensor, layer: Rising) -> bool:

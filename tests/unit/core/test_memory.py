@@ -39,6 +39,24 @@ with lasting():
     pass
 print(gc.isenabled())
 """
+GIVEN_BACK = """
+from pathlib import Path
+from vesalius.core.memory import give_back, keep_freed_memory
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+if not keep_freed_memory():
+    print(-1, -1)
+    raise SystemExit
+blocks = [b"x" * 50_000 for _ in range(2_000)]
+last = b"x" * 50_000  # behind which nothing is free
+full = held()
+del blocks
+kept = held()
+assert give_back()
+print(full - kept, kept - held())
+"""
 ENDING = """
 import atexit, sys
 from vesalius.cli.main import main
@@ -53,6 +71,16 @@ def pages(how):
     """Pages that the system fills while three blocks of 64 MiB are made, used and freed."""
     done = subprocess.run([sys.executable, "-c", COUNTED, how, str(64 << 20)], capture_output=True, text=True, check=True)
     return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library of Linux alone")
+def test_free_memory_between_blocks_that_last_is_given_back():
+    """100 MB, kept until it is asked for."""
+    done = subprocess.run([sys.executable, "-c", GIVEN_BACK], capture_output=True, text=True, check=True)
+    by_itself, asked = map(int, done.stdout.split())
+    if by_itself < 0:
+        pytest.skip("the C library of this machine keeps no memory")
+    assert by_itself < 10e6 < 80e6 < asked
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library of Linux alone")

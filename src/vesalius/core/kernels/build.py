@@ -20,7 +20,7 @@ FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-shared", "-pthread",
 V3 = ["-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt"]  # by name: older compilers know no levels
 V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"]
 KINDS = {"avx512bf16": [*V4, "-mavx512bf16"], "avx512": V4, "avx2": V3, "plain": []}
-LIMIT = 120  # seconds for one library
+LIMIT = 600  # seconds for one library, on a machine that is busy
 
 
 def compiler_of(wished: str = "") -> list[str]:

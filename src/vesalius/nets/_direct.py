@@ -79,7 +79,7 @@ def learns(x: Tensor, layer: Near) -> bool:
     same = set(sides) in ({1, 3}, {3}) and layer.padding == tuple(side // 2 for side in sides)
     if not torch.is_grad_enabled() or not same or not serves(x, layer):
         return False
-    return max(layer.stride) > 1 or not filters(x.shape, max(layer.in_channels, layer.out_channels))
+    return max(layer.stride) > 1 or not filters(x.shape, max(layer.in_channels, layer.out_channels), x.dtype)
 
 
 def raises(x: Tensor, layer: Rising) -> bool:

@@ -238,7 +238,7 @@ def volume(name, swap, sides, patch):
     def rows_of(options):
         import inference
 
-        of = SimpleNamespace(volume=sides, patch=patch, channels=4, overlap=0.5)
+        of = SimpleNamespace(volume=sides, patch=patch, channels=4, overlap=0.5, threads=1)
 
         def check(here, there):
             return f"{100 * (here == there).mean():.2f} % equal labels (random weights)"
@@ -278,7 +278,7 @@ def memory(options):
 
     sides, made = (128, 128, 96), []
     torch.manual_seed(0)
-    of = SimpleNamespace(volume=sides, patch=sides, channels=4, overlap=0.5)
+    of = SimpleNamespace(volume=sides, patch=sides, channels=4, overlap=0.5, threads=1)
     image, mask = training.batch_of(SimpleNamespace(batch=1, patch=sides))
     calls = {"a tile": inference.ours(of), "a step on one patch": training.ours(UNet(3, 1, 3), image, mask)}
     for name, call in calls.items():

@@ -7,7 +7,8 @@ The network is our U-Net (16 to 128 features, 1.4 million parameters) with the s
 and on the others nnU-Net's own (Dice and cross-entropy under deep supervision) and MONAI's DiceCELoss at the same scales. nnU-Net steps
 with SGD and clips, as its trainer does; MONAI with AdamW. Both run in contiguous fp32: their autocast is for GPUs. Augmentation is not in
 it. In turns in one process on `--threads`; freed memory is kept in our turns, as the commands have it, and goes back to the system in the
-others' (core/memory.py). The check: the loss on the same weights, computed by our loss as in the step, and by torch in fp32.
+others' (core/memory.py); threads of torch that wait sleep in all turns, as the commands have it (core/environment.py), or else they would
+take processors from our kernels. The check: the loss on the same weights, computed by our loss as in the step, and by torch in fp32.
 
 With `--laptop` torch, oneDNN, MKL and our kernels use on all sides what a processor with AVX2 alone has; ours is in fp32 then, as planned.
 """
@@ -139,6 +140,9 @@ def main():
     parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")
     options = parser.parse_args()
     where = as_a_laptop(options.laptop)
+    from vesalius.core.environment import share_processors
+
+    share_processors()
     import torch
 
     from vesalius.nets.unet import UNet

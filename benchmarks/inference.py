@@ -7,9 +7,9 @@
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
 overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as they come. Ours overlap by half too, unless validation cases
 bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
-Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others as they run on a processor
-(fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole process. The check is
-the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
+Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others as they
+run on a processor (fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole
+process. The check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
 equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out
 where it would take long).
 

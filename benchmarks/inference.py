@@ -9,9 +9,9 @@ overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as 
 bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
 Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others as they
 run on a processor (fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole
-process. The check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are
-equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out
-where it would take long).
+process. The check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels;
+`fp32` says how many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed
+(`--no-fp32` leaves that out where it would take long).
 
 What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
 each of these ways, one scorer for all, and says what validation cases had set.

@@ -48,8 +48,7 @@ NOTES = {
     "(rows of Dice, docs/explanation/speed.md). Rows in which ours overlap by an eighth and theirs as they come, and those of sarcoma, "
     "are of code before the kernels in C. The weights are random unless a row says Dice: labels differ where classes are nearly equal, "
     "and where tiles lie elsewhere.",
-    "export": "Of code before the kernels in C; the network, which is the same on both sides, takes most of it, 265 of our 280 "
-    "seconds.",
+    "export": "The network, which is ours on both sides, takes most of it. Measured beside other work, which lengthens wall time.",
     "processes": "Of code before the kernels in C.",
     "scaling": "A row of more cases or voxels is compared with the smallest of its own run. Of streaming that is a single tile, where all "
     "others are tiles that overlap by half: from 128 voxels on tiles see most voxels several times.",

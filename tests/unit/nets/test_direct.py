@@ -2,7 +2,6 @@
 rounded."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
+from tests.unit.nets.made import together, whole_numbers
 from vesalius.core.errors import VesaliusError
 from vesalius.nets import _blocks, _direct
 from vesalius.nets._blocks import CONV, TRANSPOSED, Up, convolution
@@ -36,21 +36,6 @@ SHAPES = [
 ]
 WAYS = [(3, 2), (3, 1), ((3, 3, 3), (1, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 1, 3), (2, 1, 1)), ((1, 3, 1), (2, 2, 2))]
 Layer = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def whole_numbers(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).float()
-
-
-def together(x: Tensor) -> Tensor:
-    return x.bfloat16().contiguous(memory_format=LAYOUT[x.ndim])
 
 
 def layer_of(ndim: int, channels: tuple[int, int], kernel: Any, step: Any) -> Layer:

@@ -1,6 +1,5 @@
 """The first convolution of a network beside torch's in double precision: the same to the last bit where nothing need be rounded."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.unit.nets.made import whole_numbers
 from vesalius.core.errors import VesaliusError
 from vesalius.nets import _first
 from vesalius.nets._blocks import CONV, convolution
@@ -19,17 +19,6 @@ pytestmark = pytest.mark.skipif(
 )
 CONVOLVE: dict[int, Any] = {4: F.conv2d, 5: F.conv3d}
 SHAPES = [(1, 1, 1), (2, 3, 4), (5, 7, 5), (3, 4, 57), (9, 1, 6), (2, 3, 15), (17, 13), (1, 2), (3, 27), (4, 64)]
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def whole_numbers(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).float()
 
 
 def layer_of(ndim: int, channels: tuple[int, int], *, taps: int = 3) -> Any:

@@ -1,7 +1,6 @@
 """The gradients of the last convolution of a network beside torch's in double precision: the same to the last bit where nothing need be
 rounded."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tests.unit.nets.made import together, whole_numbers
 from vesalius.nets import _last
 from vesalius.nets._blocks import CONV, convolution
 from vesalius.nets._last import ends, gradients
@@ -16,21 +16,6 @@ from vesalius.nets._together import LAYOUT
 
 pytestmark = pytest.mark.skipif(_last.gradient() is None, reason="no kernels here: not built, or VESALIUS_KERNELS=off")
 CONVOLVE: dict[int, Any] = {4: F.conv2d, 5: F.conv3d}
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def whole_numbers(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randint(-2, 3, shape, generator=torch.Generator().manual_seed(seed)).float()
-
-
-def together(x: Tensor) -> Tensor:
-    return x.bfloat16().contiguous(memory_format=LAYOUT[x.ndim])
 
 
 def layer_of(ndim: int, channels: tuple[int, int]) -> Any:

@@ -1,7 +1,6 @@
 """Convolutions by minimal filtering beside torch's in double precision: the same to the last bit where nothing need be rounded."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.unit.nets.made import together, whole_numbers
 from vesalius.core.errors import VesaliusError
 from vesalius.nets import _blocks, _winograd
 from vesalius.nets._blocks import CONV, convolution
@@ -32,21 +32,6 @@ SHAPES = [
     (1, (16,), 32, (9, 70)),
     (3, (32, 16), 16, (6, 1)),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def whole_numbers(shape: tuple[int, ...], seed: int, *, low: int = -2, high: int = 3) -> Tensor:
-    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)).float()
-
-
-def together(x: Tensor) -> Tensor:
-    return x.bfloat16().contiguous(memory_format=LAYOUT[x.ndim])
 
 
 def answers(maps: list[Tensor], weight: Tensor, bias: Tensor | None, grad: Tensor) -> list[Tensor | None]:

@@ -1,7 +1,6 @@
 """Convolutions by minimal filtering in single precision beside torch's in double: about as near as torch's own in single precision."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -32,13 +31,6 @@ SHAPES = [
     (3, (32, 16), 16, (6, 1)),
 ]
 NEAR = 2**-19  # 1.9e-6 of the length of what is right
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def together(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ KERNELS := $(wildcard src/vesalius/core/kernels/*.[ch] src/vesalius/core/kernels
 # One stamp per set of packages: a second call costs nothing, a changed list of dependencies installs again.
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(KERNELS) | $(BIN)/python
 	@echo "Installing vesalius into $(VENV) (torch is large; this happens once)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[train]'
 	@touch $@
 
 $(VENV)/.installed-%: pyproject.toml $(CONSTRAINTS) $(KERNELS) | $(BIN)/python
@@ -54,7 +54,7 @@ $(PEERS)/.installed: benchmarks/peers.txt $(CONSTRAINTS) pyproject.toml $(KERNEL
 	@echo "Installing vesalius and the tools that it is compared with into $(PEERS) (once; about 2 GB)"
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) "$$(sed -n '/^torch==/p' $(CONSTRAINTS))"
-	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable . --requirement benchmarks/peers.txt
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[train]' --requirement benchmarks/peers.txt
 	@touch $@
 
 bench-peers: $(PEERS)/.installed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vesalius.cli._console import answer, answer_json, table
+from vesalius.cli._screen import answer, answer_json, table
 from vesalius.core.errors import UsageError
 from vesalius.data.dataset import Dataset
 from vesalius.plan import Request

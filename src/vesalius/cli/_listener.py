@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from vesalius.cli._console import BEGUN, Progress, say
+from vesalius.cli._screen import BEGUN, Progress, say
 from vesalius.core.errors import VesaliusError
 from vesalius.engine.progress import Listener, Tick
 

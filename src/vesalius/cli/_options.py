@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vesalius.cli._console import answer, table
+from vesalius.cli._screen import answer, table
 from vesalius.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,17 +38,6 @@ def opened(data: Path, *, layout: str | None, image: list[str] | None, mask: lis
     said = {"layout": layout, "image": image, "mask": mask, "patient": patient, "labels": label, "unlabelled": unlabelled}
     found = Dataset.open(data, **{name: value for name, value in said.items() if value})
     return found.with_channels(channel) if channel else found
-
-
-def by_channel(pairs: list[str]) -> dict[str, Path]:
-    """The files of one case that CHANNEL=FILE texts name."""
-    named = {}
-    for pair in pairs:
-        channel, found, file = pair.partition("=")
-        if not found:
-            raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
-        named[channel] = Path(file)
-    return named
 
 
 def not_both(given: dict[str, bool]) -> None:

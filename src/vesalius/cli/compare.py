@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, answer, answer_json, table
+from vesalius.cli._console import Json
+from vesalius.cli._screen import answer, answer_json, table
 
 
 def compare(

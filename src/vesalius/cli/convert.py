@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vesalius.cli._console import Json, answer, answer_json, say
+from vesalius.cli._console import Json
+from vesalius.cli._screen import answer, answer_json, say
 from vesalius.core.errors import UsageError
 
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vesalius.cli._console import Json, Progress, answer, answer_json, duration, say
+from vesalius.cli._console import Json
 from vesalius.cli._options import scores_table
+from vesalius.cli._screen import Progress, answer, answer_json, duration, say
 from vesalius.core.errors import VesaliusError
 
 

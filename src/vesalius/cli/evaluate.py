@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, answer_json
+from vesalius.cli._console import Json
+from vesalius.cli._screen import answer_json
 from vesalius.core.memory import lasting
 
 

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, answer, answer_json
+from vesalius.cli._console import Json
+from vesalius.cli._plain import by_channel
+from vesalius.cli._screen import answer, answer_json
 from vesalius.core.errors import UsageError, suggest
 from vesalius.core.memory import lasting
 
@@ -35,7 +37,7 @@ def explain(
         from vesalius.engine.run import Run
         from vesalius.report import asked
 
-    opened, files = Run.open(run), o.by_channel(channel or [])
+    opened, files = Run.open(run), by_channel(channel or [])
     if (image is None) == (not files):
         raise UsageError("Name what to explain: vesalius explain RUN IMAGE, or --image CHANNEL=FILE for each channel of one case.")
     cases = {one.name: one for one in cases_of(image or Path(), tuple(opened.plan.preparation.channels), files)}

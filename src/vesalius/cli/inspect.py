@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, Progress, answer, answer_json, say, table
+from vesalius.cli._console import Json
+from vesalius.cli._screen import Progress, answer, answer_json, say, table
 
 if TYPE_CHECKING:
     from vesalius.data.dataset import Dataset

@@ -16,8 +16,8 @@ from typing import Any
 from vesalius.core.errors import UsageError, VesaliusError, suggest
 from vesalius.core.memory import ending
 
-ORDER = ("demo", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar", "transfer",
-         "convert", "phantom", "shelf")  # fmt: skip
+ORDER = ("demo", "inspect", "plan", "train", "predict", "export", "answer", "synthesise", "evaluate", "compare", "report", "explain",
+         "similar", "transfer", "convert", "phantom", "shelf")  # fmt: skip
 HELP = """Usage: vesalius COMMAND [OPTIONS]
 
   From a folder of medical images to a trained, tested and audited model.
@@ -46,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         complain(str(problem))
         return 2 if isinstance(problem, UsageError) else 1
+    except ModuleNotFoundError as problem:
+        if debug or (remedy := lacking(problem)) is None:
+            raise
+        complain(f"vesalius {words[0]} needs {problem.name}, which this installation lacks. {remedy}")
+        return 1
     except BrokenPipeError:  # `vesalius shelf | head`: the reader has gone, and the interpreter must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -79,13 +84,18 @@ def run(words: list[str]) -> int:
 
 def call(name: str, words: list[str]) -> int:
     """Import `vesalius.cli.<name>`, parse `words` as its options and run it."""
-    from typer import TyperException
-
     from vesalius.core.environment import share_processors
     from vesalius.core.memory import keep_freed_memory
 
     share_processors()
     keep_freed_memory()
+    module = import_module(f"vesalius.cli.{name}")
+    if getattr(module, "PLAIN", False):
+        from vesalius.cli._plain import call as plain_call
+
+        return plain_call(getattr(module, name), words)
+    from typer import TyperException
+
     command = typer_command(name)
     try:
         code = command.main(words, prog_name=f"vesalius {name}", standalone_mode=False)
@@ -104,6 +114,13 @@ def typer_command(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name=name, cls=VerbatimCommand)(getattr(import_module(f"vesalius.cli.{name}"), name))
     return get_command(app)
+
+
+def lacking(problem: ModuleNotFoundError) -> str | None:
+    """What to do about a package that an extra of ours would have installed; None where the fault is another."""
+    from vesalius.core.lacking import remedy
+
+    return remedy((problem.name or "").partition(".")[0])
 
 
 def explain(problem: Any, command: Any) -> str:

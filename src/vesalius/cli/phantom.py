@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vesalius.cli._console import Json, Progress, answer, answer_json, table
+from vesalius.cli._console import Json
+from vesalius.cli._screen import Progress, answer, answer_json, table
 
 if TYPE_CHECKING:
     from vesalius.phantoms import Phantom

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, Settings, answer_json, table
+from vesalius.cli._console import Json, Settings
+from vesalius.cli._plain import by_channel
+from vesalius.cli._screen import answer_json, table
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.memory import lasting
 
@@ -43,7 +45,7 @@ def predict(
         from vesalius.engine.predict import Options, row_of
         from vesalius.engine.predict import predict as work
 
-    named = o.by_channel(image or [])
+    named = by_channel(image or [])
     if (inputs is None) == (not named):
         raise UsageError("Name the scans: vesalius predict RUN SCANS, or --image CHANNEL=FILE for each channel of one case.")
     changes = [*(settings or []), *(["predict.mirror=true"] if mirror else [])]

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vesalius.cli._console import Json, answer, answer_json
+from vesalius.cli._console import Json
+from vesalius.cli._screen import answer, answer_json
 
 
 def report(

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from vesalius.cli._console import Json, answer, answer_json, table
+from vesalius.cli._console import Json
+from vesalius.cli._screen import answer, answer_json, table
 from vesalius.core.card import Card
 from vesalius.core.errors import UsageError, suggest
 from vesalius.core.shelf import SHELVES, Shelf

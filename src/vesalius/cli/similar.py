@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, Progress, answer, answer_json, table
+from vesalius.cli._console import Json
+from vesalius.cli._screen import Progress, answer, answer_json, table
 from vesalius.core.memory import lasting
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vesalius.cli import _options as o
-from vesalius.cli._console import Json, Settings, answer, answer_json
+from vesalius.cli._console import Json, Settings
+from vesalius.cli._screen import answer, answer_json
 from vesalius.core.memory import lasting
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ Where the kernels are not, or for sizes that do not gain, torch convolves. Sever
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -23,27 +22,14 @@ from torch import Tensor, nn
 
 from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, features, kernel
+from vesalius.core.kernels.filtering import LANES, MOST, SIDES, WAYS, Number
+from vesalius.core.kernels.filtering import pays as worth
 from vesalius.nets._together import LAYOUT, channels_together, tracing
 
-SIDES = ((3, 3, 3), (1, 3, 3), (3, 3))
-LANES = 16  # channels that are worked on together
-MOST = 2  # maps that can be taken as one
 WEIGHTS, CONVOLUTION, GRADIENT = "pppiii", "ppppppiiiiiiiiiip", "ppppppiiiiiiiiip"  # what the kernels are given
 
 
-@dataclass(frozen=True)
-class Way:
-    """Of maps of one kind of number: outputs of a tile along an axis, products of a tile for each pair of channels, tiles for each
-    channel and in each plane from which on the kernels pay, and how much of the tiles must lie in the map."""
-
-    step: int
-    points: int
-    least: float
-    plane: int
-    whole: float
-
-
-WAYS = {torch.bfloat16: Way(2, 16, 2, 1, 2 / 3), torch.float32: Way(4, 36, 1 / 8, 4, 1 / 2)}
+NUMBERS: dict[torch.dtype, Number] = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
 def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
@@ -59,7 +45,7 @@ def kernels(kind: torch.dtype) -> tuple[Kernel, Kernel, Kernel] | None:
 def computed() -> torch.dtype | None:
     """In which kind of numbers a convolution on a processor computes here; None where that is for torch to say."""
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    return kind if kind in WAYS else None
+    return kind if kind in NUMBERS else None
 
 
 def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
@@ -79,11 +65,8 @@ def suits(maps: Sequence[Tensor], layer: nn.Conv2d | nn.Conv3d) -> bool:
 
 
 def pays(shape: Sequence[int], channels: int, kind: torch.dtype) -> bool:
-    """Whether maps of that `shape` (B, C, *S) have tiles enough, and these enough voxels."""
-    (height, width), way = shape[-2:], WAYS[kind]
-    tiles = -(-height // way.step) * -(-width // way.step)
-    enough = tiles >= way.plane and prod((shape[0], *shape[2:-2])) * tiles >= way.least * channels
-    return enough and height * width >= way.whole * way.step**2 * tiles
+    """Whether maps of that `shape` (B, C, *S) are worth it."""
+    return worth(shape[0], shape[2:], channels, number=NUMBERS[kind])
 
 
 def both(maps: Sequence[Tensor | None]) -> list[int | None]:
@@ -123,7 +106,7 @@ def transformed(weight: Tensor, kind: torch.dtype, *, turned: bool) -> Tensor:
     assert made is not None
     strides, first, ends = strides_of(weights), weights, tuple(weights.shape[:2])
     taps = weights.shape[2] if weights.ndim == 5 else 1
-    out = torch.empty(prod(ends) * taps * WAYS[kind].points, dtype=kind)
+    out = torch.empty(prod(ends) * taps * WAYS[NUMBERS[kind]].points, dtype=kind)
     if turned:
         last = tuple(slice(side - 1, side) for side in weights.shape[2:])
         first, ends = weights[(slice(None), slice(None), *last)], ends[::-1]

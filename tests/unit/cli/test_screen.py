@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vesalius.cli import _console
-from vesalius.cli._console import Progress, answer_json, duration, table
+from vesalius.cli import _screen
 from vesalius.cli._options import scores_table
+from vesalius.cli._screen import Progress, answer_json, duration, table
 
 
 def test_a_table_is_aligned(capsys):
@@ -38,7 +38,7 @@ def test_durations_are_said_as_people_say_them(seconds, text):
 
 def test_progress_goes_to_stderr_with_the_time_left(capsys, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(_console.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(_screen.time, "monotonic", lambda: now[0])
     with Progress("reading", every=10) as progress:
         for done in range(1, 5):
             now[0] += 6
@@ -60,7 +60,7 @@ def test_progress_that_fails_does_not_say_done(capsys):
 
 
 def test_on_a_terminal_it_is_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(_console.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(_screen.sys.stderr, "isatty", lambda: True, raising=False)
     with Progress("reading") as progress:
         progress(1, 2, "case_1")
         progress(2, 2)

@@ -1,0 +1,143 @@
+"""An exported model: a folder that answers scans without torch and without the run that it comes from.
+
+    model.json            what it learned to say, how scans are prepared, tiles, rules for outlines, the steps of every network
+    weights.safetensors   of all networks, float32; those of network k are called "k.<name>"
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.files import read_json, write_beside, write_json
+from vesalius.core.record import digest
+from vesalius.core.settings import Settings
+from vesalius.core.space import Array
+from vesalius.data.labels import Labels
+from vesalius.data.prepare import Preparation
+from vesalius.engine.tiles import Tiling, constant
+from vesalius.export.network import Network, able
+from vesalius.export.steps import Steps
+
+FILE, WEIGHTS = "model.json", "weights.safetensors"
+VERSION = 1
+
+
+class Tiles(Settings):
+    """How a scan is cut for the networks; `mirror` are the combinations of axes that may be mirrored (of a tile, from 0) where that is
+    wished for, which takes as many times as long."""
+
+    patch: tuple[int, ...]
+    overlap: float
+    batch: int
+    skip_air: bool
+    mirror: tuple[tuple[int, ...], ...] = ()
+
+    def tiling(self, *, mirrored: bool = False) -> Tiling:
+        """For a volume."""
+        return Tiling(patch=self.patch, overlap=self.overlap, batch=self.batch, mirror=self.mirror if mirrored else (),
+                      skip=constant if self.skip_air else None)  # fmt: skip
+
+
+class Model(Settings):
+    """What model.json holds. `print`: of the weights, which tells whether both files belong together. `number`: in which kind of numbers the run computed; a processor that cannot multiply bf16 takes float32.
+    `single`: labels of which only the largest outline is kept; `levels`: how certain an outline of a label must be, in codes of log odds.
+    `record`: by what it was made, and of what; `compared`: how far its answers were from those of the run."""
+
+    version: int = VERSION
+    print: str
+    labels: Labels
+    preparation: Preparation
+    tiles: Tiles
+    number: Literal["bf16", "fp32"]
+    networks: tuple[Steps, ...]
+    single: tuple[str, ...] = ()
+    levels: dict[str, int] = {}
+    compared: dict[str, float] = {}
+    record: dict[str, Any] = {}
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the scans."""
+        return self.networks[0].ndim
+
+    def save(self, folder: Path, weights: Mapping[str, Array]) -> None:
+        """Both files, the weights first: a folder with model.json is whole."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
+
+        def write(beside: Path) -> None:
+            try:
+                save_file(dict(weights), beside, metadata={"print": self.print})
+            except SafetensorError as problem:  # its own error even where the disk is full
+                raise OSError(str(problem)) from problem
+
+        write_beside(folder / WEIGHTS, write)
+        write_json(folder / FILE, {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Model":
+        """What `save` has written into `folder`."""
+        if not (folder / FILE).is_file():
+            raise VesaliusError(f"{folder} is not an exported model: it has no {FILE}. " + _instead(folder))
+        tree = read_json(folder / FILE)
+        version = tree.get("version") if isinstance(tree, dict) else None
+        if not isinstance(version, int) or version > VERSION:
+            raise VesaliusError(f"{folder / FILE} is of version {version}; this vesalius knows up to {VERSION}. Install a later one.")
+        try:
+            made = cls.checked_tree(tree, folder)
+        except UsageError as problem:
+            raise VesaliusError(f"{problem} Export the model again: vesalius export RUN -o {folder}") from None
+        return made
+
+    @classmethod
+    def checked_tree(cls, tree: dict[str, Any], folder: Path) -> "Model":
+        """`tree` as a model in which all parts suit each other."""
+        made = cls.checked(tree, where=str(folder / FILE))
+        ends = {(one.ndim, one.channels) for one in made.networks}
+        if ends != {(len(made.tiles.patch), made.preparation.in_channels)} or made.labels.grain != "voxel":
+            raise UsageError(f"In {folder / FILE}: networks, tiles and channels do not suit each other.")
+        if any(side % by for one in made.networks for side, by in zip(made.tiles.patch, one.pooling, strict=True)):
+            raise UsageError(f"In {folder / FILE}: the sides of the patch {made.tiles.patch} are not multiples of what the networks pool by.")
+        return made
+
+    def loaded(self, folder: Path, *, threads: int) -> list[Network]:
+        """The networks, with their weights from `folder`."""
+        weights, of = read_weights(folder / WEIGHTS)
+        if of != self.print:
+            raise VesaliusError(f"{folder / WEIGHTS} is of another export than {FILE} beside it. Export the model again: vesalius export RUN")
+        number = able(self.number)
+        return [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},
+                        number=number, threads=threads) for k, steps in enumerate(self.networks)]  # fmt: skip
+
+
+def _instead(folder: Path) -> str:
+    """What to do with a folder that is no exported model."""
+    if (folder / "plan.json").is_file():
+        return f"It is a run: export it first (vesalius export {folder} -o MODEL), or answer with vesalius predict."
+    return "Make one: vesalius export RUN -o MODEL"
+
+
+def print_of(weights: Mapping[str, Array]) -> str:
+    """What tells these weights from others."""
+    return digest(*(part for name in sorted(weights) for part in (name, weights[name].tobytes())))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Array], str]:
+    """Every array of a safetensors file by its name, float32, and their print."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            of = (file.metadata() or {}).get("print", "")
+            found = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise VesaliusError(f"{path} does not exist. Copy the whole folder of the model, or export it again: vesalius export RUN") from None
+    except (SafetensorError, OSError, ValueError, KeyError) as problem:
+        raise VesaliusError(f"{path} is not a whole safetensors file ({problem}). Copy it again, or export the model again.") from None
+    wrong = next((name for name, one in found.items() if one.dtype != np.float32 or not np.isfinite(one).all()), None)
+    if wrong is not None:
+        raise VesaliusError(f"{path}: the weights {wrong} are not finite numbers of 32 bits. Export the model again: vesalius export RUN")
+    return found, of

@@ -13,8 +13,8 @@ from vesalius.core.files import read_json, write_json
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.engine.priming import priors_of
-from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
 from vesalius.engine.run import CALIBRATION, Run
+from vesalius.engine.sums import CODES_PER_UNIT, EVEN
 from vesalius.tasks import Prior
 
 

@@ -139,7 +139,7 @@ def quality(options):
     """Dice and seconds of a trained run in each of WAYS: rows of bf16 beside fp32, and of fewer tiles beside half-overlapping ones."""
     from vesalius import Run, predict
     from vesalius.core.memory import keep_freed_memory
-    from vesalius.engine.predict import Options
+    from vesalius.engine.answered import Options
 
     keep_freed_memory()
     run, found = Run.open(options.run), {}

@@ -11,7 +11,8 @@ import torch
 
 from tests.unit.engine.tiny import Threshold, answering, tiny_dataset, tiny_plan, write_run, write_scans
 from vesalius.cli.main import main
-from vesalius.engine.predict import Options, predict, share
+from vesalius.engine.answered import Options, share
+from vesalius.engine.predict import predict
 from vesalius.io import load
 
 PARTS, CASES = 3, 10

@@ -42,7 +42,7 @@ def predict(
     """
     with lasting():
         from vesalius.cli._listener import Console
-        from vesalius.engine.predict import Options, row_of
+        from vesalius.engine.answered import Options, row_of
         from vesalius.engine.predict import predict as work
 
     named = by_channel(image or [])

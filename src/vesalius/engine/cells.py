@@ -1,16 +1,18 @@
-"""The kernels in C for logits on their way to labels (`core/kernels/sums.c`, `labels.c`), in terms of tensors.
+"""The kernels in C for logits on their way to labels (`core/kernels/sums.c`, `labels.c`), in terms of arrays.
 
 A tile goes into sums in one pass, from whatever layout a network leaves it in: bit for bit what `Rolling.add` does in torch. Labels come
 out of sums in another: of each cell of the coarse grid the kernel finds the classes that can be the largest (`engine/candidates.py` says
 how) and interpolates those in registers. They differ from labels made by torch where two classes are equal up to the rounding of float32.
+
+Nothing here needs torch: whoever has tensors hands over where their numbers lie (`engine/rolling.py` does).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, kernel
@@ -20,7 +22,9 @@ from vesalius.engine.lines import Line
 AXES = 3
 MOST = 256  # classes
 MANY = 2**16  # numbers from which on several threads share the work: less is done before they have started
-TYPES = {torch.float32: 0, torch.bfloat16: 1}  # of logits, as the kernel numbers them
+FLOAT, SHORT = 0, 1  # logits of float32 and of bfloat16, as the kernel numbers them
+BYTES = {FLOAT: 4, SHORT: 2}
+KINDS = {np.dtype(np.float32): FLOAT, np.dtype(np.uint16): SHORT}
 
 
 def adds() -> Kernel | None:
@@ -33,35 +37,74 @@ def decides() -> Kernel | None:
     return kernel("largest_of_classes", "pppiip")
 
 
-def suit(sums: torch.dtype, device: torch.device, ndim: int) -> bool:
-    """Whether the kernels can be had for such sums of a volume of `ndim` axes."""
+def suit(precision: str, device: str, ndim: int) -> bool:
+    """Whether the kernels can be had for sums of that precision, on that kind of device, of a volume of `ndim` axes."""
     there = adds() is not None and decides() is not None
-    return there and sums == torch.float16 and device.type == "cpu" and 1 <= ndim <= AXES
+    return there and precision == "float16" and device == "cpu" and 1 <= ndim <= AXES
 
 
-def threads(numbers: int) -> int:
-    """How many are worth it for so many numbers."""
-    return torch.get_num_threads() if numbers >= MANY else 1
+def worth(numbers: int, threads: int) -> int:
+    """How many of `threads` are worth it for so many numbers."""
+    return threads if numbers >= MANY else 1
 
 
-def add(sums: Tensor, logits: Tensor, weights: Sequence[Tensor], *, exclusive: bool, limit: float) -> bool:
-    """`logits` (K, *box) times the product of `weights`, one line for each axis, added to `sums`; put there where there are none. False
-    where one of them is not finite or beyond `limit`."""
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """Where logits lie in memory: the `address` of the first, and `strides` in numbers along each axis; `kind` is FLOAT or SHORT. `owner`
+    is what must not be freed before them."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    kind: int
+    owner: Any
+
+    def __getitem__(self, box: tuple[slice | None, ...]) -> "Laid":
+        """A slice of each axis in turn, those that come after whole; None is a further axis with a side of 1."""
+        whole = [slice(None)] * (len(self.shape) - sum(part is not None for part in box))
+        address, sides, axes = self.address, list[tuple[int, int]](), iter(zip(self.shape, self.strides, strict=True))
+        for part in (*box, *whole):
+            if part is None:
+                sides.append((1, 0))
+                continue
+            side, stride = next(axes)
+            start, stop, step = part.indices(side)
+            assert step == 1
+            address += start * stride * BYTES[self.kind]
+            sides.append((max(0, stop - start), stride))
+        return Laid(address, tuple(side for side, _ in sides), tuple(stride for _, stride in sides), self.kind, self.owner)
+
+
+def laid(array: Array) -> Laid:
+    """An array of float32, or of uint16 that hold bfloat16."""
+    assert array.dtype in KINDS
+    if any(stride % array.itemsize for stride in array.strides):
+        array = np.ascontiguousarray(array)
+    return Laid(array.ctypes.data, array.shape, steps(array), KINDS[array.dtype], array)
+
+
+def steps(array: Array) -> tuple[int, ...]:
+    """Strides in numbers."""
+    return tuple(stride // array.itemsize for stride in array.strides)
+
+
+def add(sums: Array, logits: Laid, weights: Sequence[Array], *, exclusive: bool, limit: float, threads: int = 1) -> bool:
+    """`logits` (K, *box) times the product of `weights`, one line of float32 for each axis, added to `sums`, float16; put there where there
+    are none. False where one of them is not finite or beyond `limit`."""
     call = adds()
-    assert call is not None and sums.dtype == torch.float16
+    assert call is not None and sums.dtype == np.float16
     if sums.shape != logits.shape:
-        raise VesaliusError(f"Expected logits {tuple(sums.shape)} of a tile, as many classes as of the first; got {tuple(logits.shape)}.")
-    if not sums.numel():
+        raise VesaliusError(f"Expected logits {sums.shape} of a tile, as many classes as of the first; got {logits.shape}.")
+    if not sums.size:
         return True
-    assert sums.stride(-1) == 1
-    logits = logits.to(sums.device, logits.dtype if logits.dtype in TYPES else torch.float32)
-    lines = [torch.ones(1)] * (AXES - len(weights)) + [line.contiguous() for line in weights]
-    addresses = [line.data_ptr() if len(weights) else 0 for line in lines]
-    words = [sums.data_ptr(), logits.data_ptr(), *addresses, len(sums), *_three(sums.shape[1:]),
-             sums.stride(0), *_three(sums.stride()[1:])[:-1], logits.stride(0), *_three(logits.stride()[1:]),
-             TYPES[logits.dtype], int(exclusive)]  # fmt: skip
+    sides, (apart, *rest) = sums.shape[1:], steps(sums)
+    assert rest[-1] == 1 or sides[-1] == 1
+    lines = [np.ones(1, np.float32)] * (AXES - len(weights)) + [np.ascontiguousarray(line, np.float32) for line in weights]
+    addresses = [line.ctypes.data if len(weights) else 0 for line in lines]
+    words = [sums.ctypes.data, logits.address, *addresses, len(sums), *_three(sides), apart, *_three(rest)[:-1],
+             logits.strides[0], *_three(logits.strides[1:]), logits.kind, int(exclusive)]  # fmt: skip
     tile, beyond = np.array(words, np.int64), np.ones(1, np.int64)
-    call(tile.ctypes.data, limit, threads(logits.numel()), beyond.ctypes.data)
+    call(tile.ctypes.data, limit, worth(prod(logits.shape), threads), beyond.ctypes.data)
     if beyond[0] == 2:
         raise MemoryError("There is no memory left to add logits to the sums of a volume.")
     return not beyond[0]
@@ -81,7 +124,7 @@ class Rows:
     size: int
 
 
-def decide(labels: Array, rows: Rows, lines: Sequence[Line], *, box: Sequence[slice], classes: int) -> None:
+def decide(labels: Array, rows: Rows, lines: Sequence[Line], *, box: Sequence[slice], classes: int, threads: int = 1) -> None:
     """Labels uint8 (*output) of the output voxels in `box`, three axes each; `lines` lead there from the coarse grid."""
     call, done = decides(), np.zeros(1, np.int64)
     assert call is not None and labels.ndim == AXES and labels.strides[-1] == 1 and labels.dtype == np.uint8 and classes <= MOST
@@ -92,8 +135,8 @@ def decide(labels: Array, rows: Rows, lines: Sequence[Line], *, box: Sequence[sl
     axes = np.array([[line.cell.ctypes.data, share, part.start, part.stop, *end, step]
                      for line, share, part, end, step in zip(lines, shares, box, ends, labels.strides, strict=True)], np.int64)  # fmt: skip
     parts = np.array([rows.address.ctypes.data, rows.step.ctypes.data, rows.classes.ctypes.data, rows.along], np.int64)
-    many = classes * int(np.prod([part.stop - part.start for part in box]))
-    call(parts.ctypes.data, labels.ctypes.data, axes.ctypes.data, classes, threads(many), done.ctypes.data)
+    many = classes * prod(part.stop - part.start for part in box)
+    call(parts.ctypes.data, labels.ctypes.data, axes.ctypes.data, classes, worth(many, threads), done.ctypes.data)
     if not done[0]:
         raise MemoryError("There is no memory left to make labels of logits.")
 

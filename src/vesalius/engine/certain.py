@@ -22,13 +22,14 @@ from vesalius.core.files import read_json
 from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import IGNORE, Labels
-from vesalius.engine.extras import keep, outlines
+from vesalius.engine.extras import keep
 from vesalius.engine.infer import callables, classes
+from vesalius.engine.outlines import outlines
 from vesalius.engine.priming import priors_of, with_odds
 from vesalius.engine.progress import Tick
-from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
 from vesalius.engine.run import Run
 from vesalius.engine.stream import Kept
+from vesalius.engine.sums import CODES_PER_UNIT, EVEN
 from vesalius.plan.budget import device
 
 LEVELS = np.arange(EVEN, 256)  # codes of log odds from even on; the lowest keeps everything

@@ -15,6 +15,7 @@ from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.data.prepare import Prepared, prepare
 from vesalius.data.read import read_mask, read_stored
+from vesalius.engine.answered import prediction_path
 from vesalius.engine.extras import Extras
 from vesalius.engine.images import score_image_files, score_images
 from vesalius.engine.infer import ALONE, answer, callables
@@ -143,17 +144,6 @@ def ahead(cases: Sequence[Case], read: Callable[[Case], Read]) -> Iterator[Read]
             now = coming.result()
             coming = pool.submit(read, cases[index + 1]) if index + 1 < len(cases) else None
             yield now
-
-
-SUFFIX = {"png": ".png", "jpeg": ".png", "tiff": ".png", "nrrd": ".nrrd", "metaimage": ".mha", "npz": ".npz"}
-
-
-def prediction_path(folder: Path, image: Image, case: Case) -> Path:
-    """Where the answer to `case` goes: the form the scan came in (NIfTI for DICOM, PNG for photographs)."""
-    suffix = SUFFIX.get(image.source.format, ".nii.gz")
-    if image.space.ndim == 3 and suffix == ".png":
-        suffix = ".nii.gz"
-    return folder / f"{case.name}{suffix}"
 
 
 def evaluate_files(

@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vesalius.core.files import read_json, write_json
-from vesalius.core.space import Array
-from vesalius.data.labels import Labels
+from vesalius.engine.outlines import kept, largest, outlines, pieces
 from vesalius.engine.priming import priors_of
-from vesalius.engine.rolling import CODES_PER_UNIT, EVEN
 from vesalius.engine.run import CALIBRATION, Run
+from vesalius.engine.sums import CODES_PER_UNIT, EVEN
 from vesalius.tasks import Prior
+
+__all__ = ["Extras", "keep", "kept", "largest", "levels_of", "outlines", "pieces", "single_of"]
 
 
 @dataclass(frozen=True)
@@ -61,52 +59,3 @@ def keep(run: Run, what: str, rules: Mapping[str, Any], *, apart: Mapping[int, M
         others[str(fold)] = {**others.get(str(fold), {}), what: some}
     if rules or what in found or any(apart.values()):
         write_json(file, {**found, "version": 1, what: rules, **({"apart": others} if others else {})})
-
-
-def largest(said: Array, names: Sequence[str], *, labels: Labels) -> Array:
-    """`said` with only the largest connected outline of each label in `names`."""
-    out = said.copy()
-    for number, name in enumerate(labels.names):
-        if name not in names:
-            continue
-        plane = 0 if labels.exclusive else number
-        found = pieces(labels.mask(said, number))
-        for box, members in sorted(found, key=lambda piece: -int(piece[1].sum()))[1:]:
-            out[plane][box][members] = 0
-    return out
-
-
-def kept(said: Array, certainty: Array, levels: Mapping[str, int], *, labels: Labels) -> Array:
-    """`said` without the outlines whose most certain voxel stays below the level of their label."""
-    out = said.copy()
-    for number, name in enumerate(labels.names):
-        if name not in levels:
-            continue
-        plane = 0 if labels.exclusive else number
-        inside = said[plane] == (number + 1 if labels.exclusive else 1)
-        for part, members, peak in outlines(inside, certainty[plane]):
-            if peak < levels[name]:
-                out[plane][part][members] = 0
-    return out
-
-
-def outlines(inside: NDArray[np.bool_], certainty: Array) -> list[tuple[tuple[slice, ...], NDArray[np.bool_], int]]:
-    """Each connected part of `inside`: its box, its voxels there, and the code of its most certain voxel."""
-    found = []
-    for box, members in pieces(inside):
-        found.append((box, members, int(certainty[box][members].max())))
-    return found
-
-
-def pieces(inside: NDArray[np.bool_]) -> list[tuple[tuple[slice, ...], NDArray[np.bool_]]]:
-    """Each connected part of `inside`: its box, and its voxels there. Nothing is looked at beyond the box of all."""
-    from scipy import ndimage
-
-    around = ndimage.find_objects(inside.view(np.uint8))
-    if not around:
-        return []
-    numbered, _ = ndimage.label(inside[around[0]])
-    return [
-        (tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around[0], box, strict=True)), numbered[box] == k)
-        for k, box in enumerate(ndimage.find_objects(numbered), start=1)
-    ]

@@ -11,16 +11,15 @@ outermost in memory unless it is the last, so that what is not yet written takes
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vesalius.core.memory import give_back
 from vesalius.core.space import Array
 from vesalius.engine import cells
 from vesalius.engine.lines import Line, line
-from vesalius.engine.rolling import AIR, LIMIT, beyond
+from vesalius.engine.sums import AIR, LIMIT, beyond
 from vesalius.engine.tiles import Cut, Index
 
 OWN = 2**17  # bytes, from which on sums are a mapping of their own
@@ -32,15 +31,15 @@ Spans = list[tuple[int, int]]
 class Part:
     """Sums (K, *box) of the voxels first ... stop of each axis."""
 
-    sums: Tensor
+    sums: Array
     spans: Spans
 
 
 class Parts:
-    """Labels uint8 (*output) of exclusive classes, decided as soon as they can be."""
+    """Labels uint8 (*output) of exclusive classes, decided as soon as they can be, by so many threads."""
 
-    def __init__(self, cut: Cut, classes: int, labels: Array) -> None:
-        self.cut, self.classes = cut, classes
+    def __init__(self, cut: Cut, classes: int, labels: Array, *, threads: int = 1) -> None:
+        self.cut, self.classes, self.threads = cut, classes, threads
         lacking = cells.AXES - len(cut.shape)
         self.lacking, self.shape = lacking, (1,) * lacking + cut.shape
         self.labels = labels.reshape((1,) * lacking + labels.shape)
@@ -49,28 +48,28 @@ class Parts:
         nearest = {axis + lacking for axis in cut.tiling.nearest}
         self.lines: list[Line] = [line(old, new, nearest=axis in nearest)
                                   for axis, (old, new) in enumerate(zip(self.shape, self.labels.shape, strict=True))]  # fmt: skip
-        self.shares = [torch.from_numpy(share) for share in cut.shares]
-        self.alone = [((share == 1) | (share == 0)).all(1) for share in self.shares]
+        self.alone = [((share == 1) | (share == 0)).all(1) for share in cut.shares]
         self.bounds = self._bounds()
         self.ends = [cut.rows(cut.axis, stop - 1)[1] for _, stop in cut.layers()]  # of the rows of each layer
         self.parts = [self._part(number, 0) for number in range(len(self.bounds) - 1)]
         self.layer, self.layers = 0, [0] * len(self.parts)  # which is computed, and which each part is for
         self.done = self.side = 0  # output rows that are decided, and voxels across those that come next
 
-    def add(self, index: Index, logits: Tensor) -> None:
+    def add(self, index: Index, logits: cells.Laid) -> None:
         """`logits` (K, *patch) of tile `index`, by its share of each voxel."""
         alone = all(ones[number] for ones, number in zip(self.alone, index, strict=True))
         logits = logits[(slice(None), *[None] * self.lacking)]
         for sums, inside in self._boxes(index):
             weights = [] if alone else self._weights(index, inside)
-            if not cells.add(sums, logits[(slice(None), *inside)], weights, exclusive=True, limit=LIMIT):
+            here = logits[(slice(None), *inside)]
+            if not cells.add(sums, here, weights, exclusive=True, limit=LIMIT, threads=self.threads):
                 raise beyond()
 
     def add_air(self, index: Index) -> None:
         """Tile `index` as background without the network."""
         for sums, inside in self._boxes(index):
-            a, b, c = self._weights(index, inside)
-            sums[0] += (AIR * (a[:, None, None] * b[:, None] * c)).to(sums.dtype)
+            air = cells.laid(np.broadcast_to(np.float32(AIR), sums[:1].shape))
+            cells.add(sums[:1], air, self._weights(index, inside), exclusive=False, limit=LIMIT, threads=self.threads)
 
     def end(self, rows: int) -> None:
         """A layer is computed: decide what the rows below `rows` support. Parts come and go between what the network takes and frees, so
@@ -91,7 +90,7 @@ class Parts:
         stop, ready = rest.ready(rows), across.ready(side)
         box = [slice(0, new) for new in self.labels.shape]
         box[self.axis], box[self.across] = slice(self.done, stop), slice(self.side, ready)
-        cells.decide(self.labels, self._rows(), self.lines, box=box, classes=self.classes)
+        cells.decide(self.labels, self._rows(), self.lines, box=box, classes=self.classes, threads=self.threads)
         for number, end in enumerate(self.bounds[1:]):
             if end <= min(side, across.needed(ready)) and self.layers[number] == self.layer:
                 self._begin(number, min(rows, rest.needed(stop)))
@@ -111,30 +110,29 @@ class Parts:
         spans = [(0, side) for side in self.shape]
         spans[self.axis], spans[self.across] = (first, self.ends[layer]), (self.bounds[number], self.bounds[number + 1])
         sides = [stop - start for start, stop in spans]
-        rows = 1 if self.axis == cells.AXES - 1 else sides[self.axis]
-        plane = int(np.prod(sides)) // rows
-        apart = plane + (96 - plane) % 64  # an odd number of lines of the cache
-        sums = torch.from_numpy(_zeros(rows * self.classes * apart)).view(rows, self.classes, apart)[:, :, :plane]
-        if self.axis == cells.AXES - 1:
-            return Part(sums[0].view(self.classes, *sides), spans)
-        others = [side for axis, side in enumerate(sides) if axis != self.axis]
-        return Part(sums.view(rows, self.classes, *others).movedim(0, 1 + self.axis), spans)
+        outermost = self.axis if self.axis < cells.AXES - 1 else None
+        plane = [1 if axis == outermost else side for axis, side in enumerate(sides)]
+        apart = prod(plane) + (96 - prod(plane)) % 64  # an odd number of lines of the cache
+        steps = [self.classes * apart if axis == outermost else prod(plane[axis + 1 :]) for axis in range(cells.AXES)]
+        numbers = _zeros(self.classes * apart * prod(sides) // prod(plane))
+        strides = [numbers.itemsize * step for step in (apart, *steps)]
+        return Part(np.ndarray((self.classes, *sides), np.float16, numbers, strides=strides), spans)
 
     def _begin(self, number: int, needed: int) -> None:
         """A part is for the next layer from now on, which takes over its rows from `needed` on; it goes where there is none."""
         layer, old = self.layer + 1, self.parts[number]
         self.layers[number] = layer
         if layer == len(self.ends):
-            self.parts[number] = Part(torch.empty((0,) * old.sums.ndim), old.spans)
+            self.parts[number] = Part(np.empty((0,) * old.sums.ndim, np.float16), old.spans)
             return
         stop = old.spans[self.axis][1]
         new = self._part(number, layer, first=needed)
         if stop > needed:
-            kept = old.sums.narrow(1 + self.axis, needed - old.spans[self.axis][0], stop - needed)
-            new.sums.narrow(1 + self.axis, 0, stop - needed).copy_(kept)
+            before = (slice(None),) * (1 + self.axis)
+            new.sums[(*before, slice(0, stop - needed))] = old.sums[(*before, slice(needed - old.spans[self.axis][0], None))]
         self.parts[number] = new
 
-    def _boxes(self, index: Index) -> Iterator[tuple[Tensor, list[slice]]]:
+    def _boxes(self, index: Index) -> Iterator[tuple[Array, list[slice]]]:
         """Where tile `index` lies in each part: the sums there, and the same box within the tile."""
         spans = [(0, 1)] * self.lacking + [self.cut.rows(axis, number) for axis, number in enumerate(index)]
         starts = [0] * self.lacking + [self.cut.starts[axis][number] for axis, number in enumerate(index)]
@@ -147,10 +145,10 @@ class Parts:
             place = [slice(a - first, b - first) for (a, b), (first, _) in zip(here, part.spans, strict=True)]
             yield part.sums[(slice(None), *place)], [slice(a - start, b - start) for (a, b), start in zip(here, starts, strict=True)]
 
-    def _weights(self, index: Index, inside: Sequence[slice]) -> list[Tensor]:
+    def _weights(self, index: Index, inside: Sequence[slice]) -> list[Array]:
         """What tile `index` counts along each axis in the box `inside` of it."""
-        own = zip(self.shares, index, inside[self.lacking :], strict=True)
-        return [torch.ones(1)] * self.lacking + [share[number, box] for share, number, box in own]
+        own = zip(self.cut.shares, index, inside[self.lacking :], strict=True)
+        return [np.ones(1, np.float32)] * self.lacking + [share[number, box] for share, number, box in own]
 
     def _rows(self) -> cells.Rows:
         """Where the rows along the last axis are."""
@@ -162,9 +160,10 @@ class Parts:
                 continue
             first, stop = part.spans[self.across]
             low, size = part.spans[-1][0], part.spans[-1][1] - part.spans[-1][0]
-            step[first:stop], classes[first:stop] = part.sums.stride(1 + other), part.sums.stride(0)
-            places = np.arange(stop - first) * part.sums.stride(1 + self.across) - part.spans[other][0] * part.sums.stride(1 + other)
-            address[first:stop] = part.sums.data_ptr() + part.sums.itemsize * places
+            apart, *steps = cells.steps(part.sums)
+            step[first:stop], classes[first:stop] = steps[other], apart
+            places = np.arange(stop - first) * steps[self.across] - part.spans[other][0] * steps[other]
+            address[first:stop] = part.sums.ctypes.data + part.sums.itemsize * places
         return cells.Rows(address, step, classes, self.across, low, size)
 
 

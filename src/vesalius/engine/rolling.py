@@ -12,17 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vesalius.core.errors import VesaliusError
 from vesalius.core.space import Array
 from vesalius.engine import cells
+from vesalius.engine.sums import AIR, CODES_PER_UNIT, EVEN, LIMIT, beyond
 from vesalius.engine.tiles import Cut, Index
 
-AIR = 10.0  # logit of the background where a tile is skipped: softmax 0.999 among 25 classes
-LIMIT = 6e4  # half precision ends at 65504
 CHUNK = 2**17  # elements of a tile that are added at once on a CPU: 512 KB, so that they stay in its cache with what is made of them
 WORK = {"cpu": 2**20, "cuda": 2**24}  # output voxels of one class that are decided at once
 LANES = 16  # rows that are interpolated together: float32 numbers in the widest vector register
-EVEN, CODES_PER_UNIT = 128, 8  # of log odds in 8 bits
+KINDS = {torch.float32: cells.FLOAT, torch.bfloat16: cells.SHORT}  # of logits that the kernels take as they are
 
 
 class Rolling:
@@ -47,11 +45,13 @@ class Rolling:
         rest = math.prod(logits.shape[2:]) * len(logits)
         step = max(1, CHUNK // rest) if self.sums.device.type == "cpu" else logits.shape[1]
         alone = all(ones[number] for ones, number in zip(self.alone, index, strict=True))
-        by_kernel = cells.suit(self.sums.dtype, self.sums.device, len(self.cut.shape))
+        by_kernel = cells.suit(self.cut.tiling.precision, self.sums.device.type, len(self.cut.shape))
+        laid = laid_out(logits) if by_kernel else None
         for inside, place in self._segments(index):
-            if by_kernel:
-                weights = [] if alone else self._lines(index, inside)
-                if not cells.add(self.sums[_every(place)], logits[_every(inside)], weights, exclusive=self.exclusive, limit=LIMIT):
+            if laid is not None:
+                weights = [] if alone else [line.numpy() for line in self._lines(index, inside)]
+                sums, here = self.sums[_every(place)].numpy(), laid[_every(inside)]
+                if not cells.add(sums, here, weights, exclusive=self.exclusive, limit=LIMIT, threads=torch.get_num_threads()):
                     raise beyond()
                 continue
             shift = place[0].start - inside[0].start
@@ -136,6 +136,12 @@ class Rolling:
     def _lines(self, index: Index, part: Iterable[slice]) -> list[Tensor]:
         """What tile `index` counts along each axis in the box `part` of it."""
         return [share[number, box] for share, number, box in zip(self.shares, index, part, strict=True)]
+
+
+def laid_out(logits: Tensor) -> cells.Laid:
+    """Where `logits` lie for the kernels: brought to memory of the processor, and to float32 where these read no such numbers."""
+    here = logits.to("cpu", logits.dtype if logits.dtype in KINDS else torch.float32)
+    return cells.Laid(here.data_ptr(), tuple(here.shape), here.stride(), KINDS[here.dtype], here)
 
 
 class Grid:
@@ -229,14 +235,6 @@ def argmax_with_odds(values: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
 def coded(odds: Tensor) -> Tensor:
     """Log odds as uint8: 128 is even odds, an eighth of a unit a step, cut at about +-16."""
     return (odds.float() * CODES_PER_UNIT + EVEN).round().clamp(0, 255).to(torch.uint8)
-
-
-def beyond() -> VesaliusError:
-    """Of logits that no sum can hold."""
-    return VesaliusError(
-        f"The network gave logits that are not finite or beyond {LIMIT:.0f}. Look at log.csv for the step where the loss "
-        "left its course and train again with a lower learning rate, or check the image for NaN (vesalius inspect)."
-    )
 
 
 def _every(box: Iterable[slice]) -> tuple[slice, ...]:

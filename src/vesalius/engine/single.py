@@ -14,7 +14,8 @@ from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import Labels
 from vesalius.engine.certain import LEAST_CASES, Outline, Row, asked_of, seen_of, standard_error, without_each
-from vesalius.engine.extras import keep, levels_of, pieces
+from vesalius.engine.extras import keep, levels_of
+from vesalius.engine.outlines import pieces
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import Run
 

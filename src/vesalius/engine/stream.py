@@ -27,7 +27,7 @@ from vesalius.engine import cells
 from vesalius.engine.candidates import Winners, pays
 from vesalius.engine.lines import line
 from vesalius.engine.parts import Parts
-from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, running_argmax
+from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, laid_out, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Piece, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
 Network = Callable[[Tensor], Tensor]
@@ -152,7 +152,7 @@ class _Predictor:
 def _export(target: _Target, classes: int, device: torch.device) -> "_Export | _Swift":
     """By the kernels where labels of exclusive classes are all that is wanted."""
     alone = target.exclusive and target.beside is None and target.certainty is None
-    if alone and cells.suit(getattr(torch, target.cut.tiling.precision), device, len(target.shape)):
+    if alone and cells.suit(target.cut.tiling.precision, device.type, len(target.shape)):
         return _Swift(target, classes)
     return _Export(target, classes, device)
 
@@ -163,12 +163,12 @@ class _Swift:
     def __init__(self, target: _Target, classes: int) -> None:
         _thresholds((), classes, exclusive=True)
         self.labels: Array = np.empty((1, *target.shape), np.uint8)
-        self.cut, self.parts = target.cut, Parts(target.cut, classes, self.labels[0])
+        self.parts = Parts(target.cut, classes, self.labels[0], threads=torch.get_num_threads())
 
     def add(self, tiles: list[Index], logits: Tensor) -> None:
         """`logits` (b, K, *patch) of `tiles`."""
         for index, tile in zip(tiles, logits, strict=True):
-            self.parts.add(index, tile)
+            self.parts.add(index, laid_out(tile))
 
     def add_air(self, tiles: list[Index]) -> None:
         """Background where `tiles` are."""

@@ -6,8 +6,8 @@ import torch
 
 from vesalius.engine import borders, candidates, cells, stream
 from vesalius.engine.lines import line
-from vesalius.engine.rolling import AIR
 from vesalius.engine.stream import stream_labels
+from vesalius.engine.sums import AIR
 from vesalius.engine.tiles import Cut, Tiling
 
 CASES = [

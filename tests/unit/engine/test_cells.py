@@ -8,12 +8,13 @@ import torch
 
 from vesalius.core.errors import VesaliusError
 from vesalius.engine import cells, parts
-from vesalius.engine.rolling import AIR, LIMIT, Rolling
+from vesalius.engine.rolling import Rolling, laid_out
 from vesalius.engine.stream import stream_labels
+from vesalius.engine.sums import AIR, LIMIT
 from vesalius.engine.tiles import Cut, Tiling
 
 pytestmark = pytest.mark.skipif(
-    not cells.suit(torch.float16, torch.device("cpu"), 3), reason="the kernels are not built: python -m vesalius.core.kernels.build"
+    not cells.suit("float16", "cpu", 3), reason="the kernels are not built: python -m vesalius.core.kernels.build"
 )
 CASES = [  # volume, patch, output, axes that are picked
     ((14, 13, 15), (8, 8, 8), (21, 20, 23), ()),
@@ -148,7 +149,8 @@ def test_sums_are_bit_for_bit_those_of_torch(box, kind, layout, exclusive):
             weight = weight.unsqueeze(-1) * line
         added = judge._weighted(logits, weight if weights else None)
         expected[place] = added + expected[place] if weights else added
-        assert cells.add(sums[place], logits, weights, exclusive=exclusive, limit=LIMIT)
+        arrays = [line.numpy() for line in weights]
+        assert cells.add(sums[place].numpy(), laid_out(logits), arrays, exclusive=exclusive, limit=LIMIT)
         assert torch.equal(sums.view(torch.int16), expected.view(torch.int16)) or torch.equal(sums, expected)
 
 
@@ -209,7 +211,8 @@ def test_cells_between_skipped_and_computed_tiles():
 @pytest.mark.parametrize("box", [(0, 4, 5), (4, 0, 5), (4, 5, 0), (0,)])
 @pytest.mark.parametrize("classes", [0, 3])
 def test_nothing_is_added_of_an_empty_box(box, classes):
-    assert cells.add(torch.zeros(classes, *box).half(), torch.zeros(classes, *box), [], exclusive=True, limit=LIMIT)
+    sums, logits = np.zeros((classes, *box), np.float16), np.zeros((classes, *box), np.float32)
+    assert cells.add(sums, cells.laid(logits), [], exclusive=True, limit=LIMIT)
 
 
 def test_where_there_is_no_memory_that_is_told(monkeypatch):
@@ -220,12 +223,46 @@ def test_where_there_is_no_memory_that_is_told(monkeypatch):
     real = cells.adds()
     monkeypatch.setattr(cells, "adds", lambda: huge)
     with pytest.raises(MemoryError, match="no memory"):
-        cells.add(torch.zeros(3, 4, 5, 6).half(), torch.zeros(3, 4, 5, 6), [], exclusive=True, limit=LIMIT)
+        cells.add(np.zeros((3, 4, 5, 6), np.float16), cells.laid(np.zeros((3, 4, 5, 6), np.float32)), [], exclusive=True, limit=LIMIT)
 
 
 def test_logits_of_another_device_or_number_of_classes_are_not_read():
-    sums = torch.zeros(3, 4, 5, 6).half()
     with pytest.raises(NotImplementedError):  # they are brought here, and there are none
-        cells.add(sums, torch.zeros(3, 4, 5, 6, device="meta"), [], exclusive=True, limit=LIMIT)
+        laid_out(torch.zeros(3, 4, 5, 6, device="meta"))
     with pytest.raises(VesaliusError, match="as many classes as of the first"):
-        cells.add(sums, torch.zeros(1, 4, 5, 6), [], exclusive=True, limit=LIMIT)
+        cells.add(np.zeros((3, 4, 5, 6), np.float16), laid_out(torch.zeros(1, 4, 5, 6)), [], exclusive=True, limit=LIMIT)
+
+
+BOXES = [(), (slice(1, 2),), (None, slice(0, 2)), (slice(None), None, slice(1, 9), slice(2, 5)), (slice(None), slice(2, -1), slice(4, 4))]
+
+
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", [np.float32, np.uint16])
+def test_a_box_of_logits_is_that_of_numpy(box, turned, kind):
+    whole = np.random.default_rng(0).integers(0, 99, (3, 4, 5, 6)).astype(kind)
+    array = whole.transpose(2, 0, 3, 1) if turned else whole
+    found, expected = cells.laid(array)[box], array[box]
+    assert found.shape == expected.shape
+    numbers = (np.ctypeslib.as_array((ctypes.c_uint8 * whole.nbytes).from_address(whole.ctypes.data))).view(kind)
+    first = (found.address - whole.ctypes.data) // whole.itemsize
+    places = first + sum(np.ix_(*(np.arange(side) * step for side, step in zip(found.shape, found.strides, strict=True))))
+    np.testing.assert_array_equal(numbers[places], expected)
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_arrays_of_bfloat16_are_read_as_tensors_are(weighed):
+    """And from a view whose numbers do not lie in steps of their own size."""
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((3, 4, 5, 6)).astype(np.float32)
+    weights = [random.random(side).astype(np.float32) for side in logits.shape[1:]] if weighed else []
+    short = torch.from_numpy(logits).bfloat16()
+    packed = np.zeros(logits.size, [("numbers", np.float32), ("odd", np.uint8)])
+    packed["numbers"] = logits.ravel()
+    pairs = [(cells.laid(short.view(torch.int16).numpy().view(np.uint16)), laid_out(short)),
+             (cells.laid(packed["numbers"].reshape(logits.shape)), laid_out(torch.from_numpy(logits)))]  # fmt: skip
+    for one, other in pairs:
+        made = [np.ones(logits.shape, np.float16) for _ in range(2)]
+        for sums, here in zip(made, (one, other), strict=True):
+            assert cells.add(sums, here, weights, exclusive=True, limit=LIMIT)
+        np.testing.assert_array_equal(*made)

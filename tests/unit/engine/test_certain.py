@@ -7,8 +7,9 @@ import torch
 from vesalius.data.labels import Labels
 from vesalius.engine.certain import LEVELS, Outline, chosen, dice_by_level, of_case
 from vesalius.engine.extras import kept, outlines
-from vesalius.engine.rolling import CODES_PER_UNIT, EVEN, argmax_with_odds, coded
+from vesalius.engine.rolling import argmax_with_odds, coded
 from vesalius.engine.stream import Kept, stream_labels
+from vesalius.engine.sums import CODES_PER_UNIT, EVEN
 from vesalius.engine.tiles import Tiling
 
 LABELS = Labels(names=("lesion",), values=((1,),))

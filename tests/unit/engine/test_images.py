@@ -20,10 +20,11 @@ from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 from vesalius.data.whole import fitted
 from vesalius.engine import images as room
+from vesalius.engine.answered import Options
 from vesalius.engine.evaluate import evaluate, evaluate_files
 from vesalius.engine.grids import restored
 from vesalius.engine.image_files import heated
-from vesalius.engine.predict import Options, predict
+from vesalius.engine.predict import predict
 from vesalius.engine.run import Run
 from vesalius.engine.state import load_weights
 from vesalius.engine.train import Loop

@@ -14,7 +14,8 @@ from vesalius.data.case import Case
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
 from vesalius.data.prepare import Preparation
-from vesalius.engine.predict import Options, predict, share
+from vesalius.engine.answered import Options, share
+from vesalius.engine.predict import predict
 from vesalius.engine.progress import Listener
 from vesalius.io import load, save
 from vesalius.io.image import Image

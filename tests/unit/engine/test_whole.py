@@ -20,9 +20,10 @@ from vesalius.data.dataset import Dataset
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
 from vesalius.data.prepare import Preparation
+from vesalius.engine.answered import Options
 from vesalius.engine.evaluate import evaluate, evaluate_files
 from vesalius.engine.member import SAMPLES, method_of
-from vesalius.engine.predict import Options, predict
+from vesalius.engine.predict import predict
 from vesalius.engine.train import Loop
 from vesalius.engine.whole import logits, look
 from vesalius.io import load, save

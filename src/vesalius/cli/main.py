@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vesalius.core.errors import UsageError, VesaliusError, suggest
+from vesalius.core.lacking import known, remedy
 from vesalius.core.memory import ending
 
 ORDER = ("demo", "inspect", "plan", "train", "predict", "export", "answer", "synthesise", "evaluate", "compare", "report", "explain",
@@ -47,9 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
         complain(str(problem))
         return 2 if isinstance(problem, UsageError) else 1
     except ModuleNotFoundError as problem:
-        if debug or (remedy := lacking(problem)) is None:
+        if debug or not known(problem.name):
             raise
-        complain(f"vesalius {words[0]} needs {problem.name}, which this installation lacks. {remedy}")
+        complain(f"vesalius {words[0]} needs {problem.name}, which this installation lacks. {remedy(problem.name)}")
         return 1
     except BrokenPipeError:  # `vesalius shelf | head`: the reader has gone, and the interpreter must not complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -114,13 +115,6 @@ def typer_command(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.command(name=name, cls=VerbatimCommand)(getattr(import_module(f"vesalius.cli.{name}"), name))
     return get_command(app)
-
-
-def lacking(problem: ModuleNotFoundError) -> str | None:
-    """What to do about a package that an extra of ours would have installed; None where the fault is another."""
-    from vesalius.core.lacking import remedy
-
-    return remedy((problem.name or "").partition(".")[0])
 
 
 def explain(problem: Any, command: Any) -> str:

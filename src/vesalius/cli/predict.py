@@ -42,7 +42,7 @@ def predict(
     """
     with lasting():
         from vesalius.cli._listener import Console
-        from vesalius.engine.answered import Options, row_of
+        from vesalius.engine.answered import Options, row_of, sizes
         from vesalius.engine.predict import predict as work
 
     named = by_channel(image or [])
@@ -56,7 +56,7 @@ def predict(
     if json:
         answer_json({"cases": rows})
     else:
-        shown = [_words(a.row) if a.row else _said(a.said, a.probabilities) if a.said is not None else _sizes(a.volumes) for a in done]
+        shown = [_words(a.row) if a.row else _said(a.said, a.probabilities) if a.said is not None else sizes(a.volumes) for a in done]
         what = "said" if any(a.said is not None or a.row for a in done) else "volumes"
         table(("case", "file", what), [(a.case, str(a.path or a.problem), words) for a, words in zip(done, shown, strict=True)])
     if any(a.problem for a in done):
@@ -71,7 +71,3 @@ def _words(row: dict[str, Any]) -> str:
     """The first things that are said of an image."""
     first = [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in list(row.items())[:4]]
     return ", ".join(first) + (" ..." if len(row) > 4 else "")
-
-
-def _sizes(volumes: dict[str, float] | None) -> str:
-    return ", ".join(f"{name} {size:g}" for name, size in volumes.items()) if volumes else "there already"

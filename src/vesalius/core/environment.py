@@ -24,6 +24,14 @@ def wished_kernels() -> str:
     return os.environ.get("VESALIUS_KERNELS", "")
 
 
+def threads_wished() -> int:
+    """`$OMP_NUM_THREADS`, as torch reads it, or the processors that this process may use."""
+    wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if wished.isdigit() and int(wished) > 0:
+        return int(wished)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def share_processors() -> None:
     """Let idle compute threads sleep instead of spin, unless the user has said otherwise; before torch is imported.
 

@@ -4,10 +4,16 @@ FILES = ("nibabel", "pydicom", "pylibjpeg", "openjpeg", "rle", "gdcm", "PIL")
 TRAINING = ("torch", "scipy", "typer", "rich", "jinja2", "contourpy")
 
 
-def remedy(package: str) -> str | None:
-    """How to get `package`; None where no extra of ours has it."""
+def known(module: str | None) -> bool:
+    """Whether an extra of ours brings the package of `module`."""
+    return (module or "").partition(".")[0] in (*FILES, *TRAINING)
+
+
+def remedy(module: str | None) -> str:
+    """How to get the package of `module`."""
+    package = (module or "").partition(".")[0]
     if package in FILES:
         return "Install what reads every kind of file: pip install 'vesalius[files]'"
     if package in TRAINING:
         return "Install what training needs: pip install 'vesalius[train]'"
-    return None
+    return f"Install it: pip install {package}"

@@ -113,6 +113,11 @@ def volumes(said: Array, image: Image, labels: Labels) -> dict[str, float]:
     return {name: round(number * one, 4) for name, number in zip(labels.names, labels.counts(said), strict=True)}
 
 
+def sizes(volumes: dict[str, float] | None) -> str:
+    """Volumes in a line."""
+    return ", ".join(f"{name} {size:g}" for name, size in volumes.items()) if volumes else "there already"
+
+
 def row_of(a: Answered) -> dict[str, Any]:
     """An answer as JSON: its volumes, or what was said of the case."""
     known = {"case": a.case, "file": a.path.name if a.path else None, "problem": a.problem}

@@ -40,8 +40,8 @@ def export(run: Run | Path | str, folder: Path | str, *, overwrite: bool = False
             steps.append(made)
             weights |= {f"{k}.{name}": one for name, one in own.items()}
             tick(k + 1, len(nets))
-    model = Model(print=print_of(weights), labels=plan.labels, preparation=plan.preparation, tiles=tiles_of(plan), number=plan.train.precision,
-                  networks=tuple(steps), single=tuple(extras.single), levels=dict(extras.levels),
+    model = Model(print=print_of(weights), labels=plan.labels, preparation=plan.preparation, tiles=tiles_of(plan),
+                  number=plan.train.precision, networks=tuple(steps), single=tuple(extras.single), levels=dict(extras.levels),
                   compared=compared(run, nets, steps, weights=weights), record={**record(), "run": run.path.name})  # fmt: skip
     model.save(folder, weights)
     return model
@@ -63,12 +63,13 @@ def tiles_of(plan: Plan) -> Tiles:
     """As the run cuts scans."""
     safe = [axis for axis, flip in enumerate(plan.augment.mirror) if flip]
     flips = tuple(combo for n in range(1, len(safe) + 1) for combo in combinations(safe, n))
-    return Tiles(patch=plan.patch.size, overlap=plan.predict.overlap, batch=plan.predict.batch, skip_air=plan.predict.skip_air, mirror=flips)
+    how = plan.predict
+    return Tiles(patch=plan.patch.size, overlap=how.overlap, batch=how.batch, skip_air=how.skip_air, mirror=flips)
 
 
 def compared(run: Run, nets: list[torch.nn.Module], steps: list[Steps], *, weights: dict[str, Array]) -> dict[str, float]:
-    """How far apart logits are at most, of the largest, and the share of voxels of one label: on smooth noise, in float32 and, where the run
-    computes so and this machine can, in bf16."""
+    """How far apart logits are at most, of the largest, and the share of voxels with the same label: on smooth noise, in float32 and, where
+    the run computes so and this machine can, in bf16."""
     sides = tuple(max(2 * by, min(side, 64) // by * by) for side, by in zip(run.plan.patch.size, steps[0].pooling, strict=True))
     noise = np.random.default_rng(SEED).standard_normal((1, steps[0].channels, *sides), np.float32)
     tile = sum(np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in range(2, noise.ndim)) / np.float32(3)
@@ -81,8 +82,8 @@ def compared(run: Run, nets: list[torch.nn.Module], steps: list[Steps], *, weigh
             ours = singles(Network(how, own, number=number, threads=torch.get_num_threads())(tile))  # type: ignore[arg-type]
             off = float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-6))
             if not off <= FAR[number]:
-                raise VesaliusError(f"Network {k} without torch differs from the run's in {number} by {off:.2g} of its largest logit; nothing was "
-                                    "written. Please report this, with the output of: vesalius report RUN")  # fmt: skip
+                raise VesaliusError(f"Network {k} without torch differs from the run's in {number} by {off:.2g} of its largest logit; nothing "
+                                    "was written. Answer with the run itself (vesalius predict), and please report this.")  # fmt: skip
             same = float((ours.argmax(1) == theirs.argmax(1)).mean())
             found[f"{number}_difference"] = max(found.get(f"{number}_difference", 0.0), off)
             found[f"{number}_same_labels"] = min(found.get(f"{number}_same_labels", 1.0), same)

@@ -47,5 +47,5 @@ class Network:
     def _check(self, tiles: Singles) -> None:
         wrong = [side for side, by in zip(tiles.shape[2:], self.steps.pooling, strict=False) if side % by]
         if tiles.ndim != self.steps.ndim + 2 or tiles.shape[1] != self.steps.channels or wrong or tiles.dtype != np.float32:
-            raise VesaliusError(f"Expected tiles of float32 (B, {self.steps.channels}, *S) with {self.steps.ndim} sides that are multiples of "
+            raise VesaliusError(f"Expected tiles of float32 (B, {self.steps.channels}, *S) with {self.steps.ndim} sides, multiples of "
                                 f"{self.steps.pooling}; got {tiles.dtype} {tiles.shape}.")  # fmt: skip

@@ -81,7 +81,8 @@ def filtered(maps: Sequence[Array], given: Array, bias: Singles | None, *, shape
     out, taps = room((*x.shape[:-1], shape[0]), x.dtype), shape[2] if len(shape) == 5 else 1
     both = [*map(address, maps), None][:MOST]
     widths = [*(one.shape[-1] for one in maps), 0][:MOST]
-    run(call, *both, given.ctypes.data, address(bias), out.ctypes.data, None, *widths, shape[0], 0, len(x), *three(x.shape[1:-1]), taps, threads)
+    run(call, *both, given.ctypes.data, address(bias), out.ctypes.data, None, *widths, shape[0], 0,
+        len(x), *three(x.shape[1:-1]), taps, threads)  # fmt: skip
     return out
 
 
@@ -117,7 +118,8 @@ def begun(image: Singles, weight: Singles, bias: Singles | None, *, threads: int
     return out
 
 
-def normalised(x: Array, weight: Singles | None, bias: Singles | None, *, added: float, slope: float, own: bool, threads: int) -> Array | None:
+def normalised(x: Array, weight: Singles | None, bias: Singles | None, *, added: float, slope: float, own: bool,
+               threads: int) -> Array | None:  # fmt: skip
     """Normalised per sample and channel, then leaky; in the memory of `x` where that is its `own`."""
     call = kernel(NORMALISE[number_of(x)], "ppppppiiiidf")
     if call is None:

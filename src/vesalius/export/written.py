@@ -1,4 +1,4 @@
-"""Writes a network of torch down as steps (`steps.py`): it is run once on a small image, and every function of torch that it calls is noted.
+"""Writes a network of torch down as steps (`steps.py`): it runs once on a small image, and every function of torch that it calls is noted.
 
 Any network whose functions all have a step is written; of another the first function that has none is named.
 """

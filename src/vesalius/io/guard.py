@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from vesalius.core.errors import FormatError, VesaliusError
+from vesalius.core.lacking import remedy
 from vesalius.core.space import Array
 
 DEFLATE_RATIO = 1032  # no deflate stream grows more than this (258 bytes from 2 bits), so that a bomb is known by its size
@@ -34,7 +35,7 @@ def guarded(path: Path, title: str) -> Iterator[None]:
     except PermissionError as problem:
         raise FormatError(f"{path}: you are not allowed to read it. Change its permissions.") from problem
     except ModuleNotFoundError as problem:
-        raise FormatError(f"{path}: reading this needs the package {problem.name}: pip install {problem.name}") from problem
+        raise FormatError(f"{path}: reading this needs the package {problem.name}. {remedy(problem.name)}") from problem
     except Exception as problem:
         cause = str(problem).strip().split("\n")[0] or type(problem).__name__
         raise FormatError(f"{path} cannot be read as {title}: {cause}. {REMEDY}") from problem

@@ -49,7 +49,8 @@ def test_convolution(sides, kernel, step, pad, biased):
 @pytest.mark.parametrize("biased", [False, True])
 def test_transposed(sides, step, biased):
     x, weight, bias = noise(2, *sides, 3), noise(3, 5, *step, seed=1), noise(5, seed=2) if biased else None
-    wanted = RAISE[len(sides)](there(x), torch.from_numpy(weight).double(), None if bias is None else torch.from_numpy(bias).double(), stride=step)
+    wanted = RAISE[len(sides)](there(x), torch.from_numpy(weight).double(), None if bias is None else torch.from_numpy(bias).double(),
+                               stride=step)  # fmt: skip
     np.testing.assert_allclose(arithmetic.transposed(x, weight, bias, step=step), back(wanted), atol=1e-5)
 
 
@@ -87,7 +88,8 @@ def test_every_half_comes_back():
 def test_room_begins_with_a_line_of_the_cache(shape):
     for kind in (np.float32, np.uint16):
         made = room(shape, kind)
-        assert made.shape == shape and made.dtype == kind and made.ctypes.data % 64 == 0 and made.flags.c_contiguous and made.flags.writeable
+        assert made.shape == shape and made.dtype == kind and made.ctypes.data % 64 == 0
+        assert made.flags.c_contiguous and made.flags.writeable
 
 
 def test_whole_keeps_what_is_whole():

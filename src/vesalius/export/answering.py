@@ -1,0 +1,114 @@
+"""Answers for new scans by an exported model: what `engine/predict.py` does with a run, without torch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vesalius.core.environment import threads_wished
+from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.files import write_json
+from vesalius.core.space import Array
+from vesalius.data.case import Case
+from vesalius.data.prepare import Prepared
+from vesalius.engine.answered import Answered, Options, name_of, no_clash, prediction_path, report, share, volumes, write_apart
+from vesalius.engine.inputs import cases_of
+from vesalius.engine.outlines import kept, largest
+from vesalius.engine.progress import Listener
+from vesalius.engine.reading import Read, read_ahead
+from vesalius.export.model import Model
+from vesalius.export.network import Network
+from vesalius.export.streaming import Progress, Wanted, stream
+from vesalius.io import save
+from vesalius.io.image import Image
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model with its networks, ready to be asked; `mirror`: whether mirrored passes count too."""
+
+    model: Model
+    networks: Sequence[Network]
+    mirror: bool = False
+    threads: int = 1
+
+    @classmethod
+    def load(cls, folder: Path | str, *, mirror: bool = False) -> "Answerer":
+        """The model in `folder`."""
+        model, threads = Model.load(Path(folder)), threads_wished()
+        if mirror and not model.tiles.mirror:
+            raise UsageError(f"{folder} was not taught mirrored scans (left and right differ in what it learned). Leave --mirror out.")
+        return cls(model, model.loaded(Path(folder), threads=threads), mirror, threads)
+
+    def __call__(self, prepared: Prepared, *, progress: Progress | None = None) -> Array:
+        """Classes of a prepared scan on the scan's own grid, (1, *S) numbers or (K, *S) of 0 and 1."""
+        labels, model = self.model.labels, self.model
+        form = (1 if labels.exclusive else len(labels.names), *prepared.native.shape)
+        sure = np.zeros(form, np.uint8) if model.levels else None
+        wanted = Wanted(prepared.native.shape, labels.exclusive, sure)
+        said = stream(self.networks, prepared.image, wanted, tiling=model.tiles.tiling(mirrored=self.mirror), threads=self.threads,
+                      progress=progress)  # fmt: skip
+        if sure is not None:
+            said = kept(said, sure, model.levels, labels=labels)
+        if model.single:
+            said = largest(said, model.single, labels=labels)
+        return prepared.restore(said)
+
+
+def answer(
+    folder: Path | str,
+    inputs: Path | str | Sequence[Case],
+    output: Path | str,
+    *,
+    images: Mapping[str, Path] | None = None,
+    options: Options | None = None,
+    mirror: bool = False,
+    listener: Listener | None = None,
+) -> list[Answered]:
+    """Answer every case behind `inputs` (see engine/inputs.py) by the model in `folder` into the folder `output`, one file each.
+
+    Answers that are there already are left alone unless `options` say to overwrite them; a case that cannot be read stops the work, or is
+    listed and passed over where they say so. `mirror` averages over mirrored scans.
+    """
+    ask, options, listener, target = Answerer.load(folder, mirror=mirror), options or Options(), listener or Listener(), Path(output)
+    channels = list(ask.model.preparation.channels)
+    cases = cases_of(Path(inputs), channels, images) if isinstance(inputs, Path | str) else list(inputs)
+    no_clash(cases, target)
+    mine = share(cases, options)
+    target.mkdir(parents=True, exist_ok=True)
+    done: list[Answered] = []
+    with listener.stage("answering") as tick:
+
+        def told(case: Case) -> Progress:
+            number = len(done)
+            return lambda tile, tiles: tick(number + tile / tiles, len(mine), case.name)
+
+        for case, read in read_ahead(mine, target, ask.model.preparation, ndim=ask.model.ndim, overwrite=options.overwrite):
+            done.append(_one(ask, case, read, folder=target, options=options, progress=told(case)))
+            tick(len(done), len(mine), case.name)
+            if listener.stop():
+                listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
+                break
+    write_json(target / f"{name_of(options)}.json", report(Path(folder), ask.model.labels, done))
+    return done
+
+
+def _one(ask: Answerer, case: Case, read: "Future[Read] | Path", *, folder: Path, options: Options,
+         progress: Callable[[int, int], None]) -> Answered:  # fmt: skip
+    labels = ask.model.labels
+    if isinstance(read, Path):
+        return Answered(case.name, read)
+    try:
+        image, prepared = read.result()
+    except VesaliusError as problem:
+        if not options.skip_bad:
+            raise
+        return Answered(case.name, None, str(problem))
+    said = ask(prepared, progress=progress)
+    path = prediction_path(folder, image, case)
+    save(Image(labels.decode(said)[None], image.space, image.source), path)
+    if options.apart:
+        write_apart(said, image, labels, beside=path)
+    return Answered(case.name, path, volumes=volumes(said, image, labels))

@@ -122,7 +122,7 @@ def test_parts_that_fit_the_cache_make_the_same_whole(order, turn, monkeypatch):
 
 def test_beside_what_comes_in_and_out_little_memory_is_needed(monkeypatch):
     """What goes out lies where two of three axes were resampled."""
-    monkeypatch.setattr(separable, "_CACHED", 1 << 12)
+    monkeypatch.setattr(separable, "_CACHED", 1 << 11)
     monkeypatch.setattr(separable, "_SLAB", 1 << 12)
     monkeypatch.setattr(separable, "_TOGETHER", 4)
     image = Image(np.random.default_rng(0).normal(size=(1, 64, 64, 64)).astype(np.float32), Space.of((64,) * 3, (1.0,) * 3))

@@ -75,7 +75,7 @@ def stacked(channels: Iterable[Array], count: int) -> Array:
 def taken(channel: Array, near: Sequence[NDArray[np.intp]]) -> Array:
     """The voxels `near` along each axis of (*S), C-contiguous and new."""
     out = np.empty([len(one) for one in near], channel.dtype)
-    turn = _outwards(channel)
+    turn = outwards(channel)
     base, there = channel.transpose(turn), out.transpose(turn)
     for start in range(0, len(there), TILE):
         part = base.take(near[turn[0]][start : start + TILE], 0)
@@ -85,7 +85,7 @@ def taken(channel: Array, near: Sequence[NDArray[np.intp]]) -> Array:
     return out
 
 
-def _outwards(array: Array) -> list[int]:
+def outwards(array: Array) -> list[int]:
     """The axes, that which is furthest apart in memory first."""
     return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
 
@@ -150,7 +150,7 @@ def _joined(parts: Iterator[Array], axis: int, side: int, *, room: _Room) -> Arr
     part = next(parts)
     if part.shape[axis] == side:
         return part
-    turn, done = _outwards(part), 0
+    turn, done = outwards(part), 0
     out = room.array([side if old == axis else part.shape[old] for old in turn]).transpose(np.argsort(turn))
     for some in chain((part,), parts):
         out[(*(slice(None),) * axis, slice(done, done + some.shape[axis]))] = some
@@ -183,7 +183,7 @@ def along_axis(part: Array, axis: int, along: Along, *, order: int, room: _Room 
     """`part` (*S) at the places of one axis, its axes as far apart in memory as they were, in its own kind of floating point."""
     if along.keeps(part.shape[axis]):
         return part
-    turn = _outwards(part)
+    turn = outwards(part)
     base = part.transpose(turn)
     middle = turn.index(axis)
     shape = list(base.shape)
@@ -200,13 +200,19 @@ def _lines(block: Array, along: Along, *, order: int, out: Array | None = None) 
     out = np.empty((outer, len(place), inner), block.dtype) if out is None else out
     if along.whole:
         return np.asarray(block.take(np.clip(along.nearest(order), 0, old - 1), axis=1, out=out, mode="clip"))
-    how = _Filter(*_taps(place, old, order), _gaussian(along.sigma), order == 3)
-    quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
-    if quick is None:
-        _by_numpy(block, how, out)
-    else:
-        _by_kernel(block, how, out, quick=quick)
+    _filter(block, _Filter(*taps(place, old, order), _gaussian(along.sigma), order == 3), out)
     return out
+
+
+def coefficients(channel: Array) -> Array:
+    """(*S) of floating point, C-contiguous, as coefficients of cubic B-splines; at the ends the scan is mirrored."""
+    shape = channel.shape
+    for axis, side in enumerate(shape):
+        alone = _Filter(np.arange(side)[:, None], np.ones((side, 1)), _gaussian(0.0), cubic=True)
+        block = channel.reshape(prod(shape[:axis]), side, prod(shape[axis + 1 :]))
+        channel = np.empty_like(block)
+        _filter(block, alone, channel)
+    return channel.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -218,6 +224,15 @@ class _Filter:
     weights: Array
     blur: NDArray[np.float64]
     cubic: bool
+
+
+def _filter(block: Array, how: _Filter, out: Array) -> None:
+    """Lines of (outer, n, inner) along the middle into `out`."""
+    quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
+    if quick is None:
+        _by_numpy(block, how, out)
+    else:
+        _by_kernel(block, how, out, quick=quick)
 
 
 def _by_kernel(block: Array, how: _Filter, out: Array, *, quick: Kernel) -> None:
@@ -292,16 +307,16 @@ def _gaussian(sigma: float) -> NDArray[np.float64]:
     return np.asarray(half / (2 * half.sum() - 1))
 
 
-def _taps(place: Array, n: int, order: int) -> tuple[Array, Array]:
+def taps(place: Array, n: int, order: int) -> tuple[Array, Array]:
     """(indices, weights), each (places, order + 1): hat function, or the cubic B-spline on coefficients mirrored at the ends."""
     base = np.floor(place).astype(np.intp)
     t = place - base
     if order == 1:
         return np.stack([base, np.minimum(base + 1, n - 1)], 1), np.stack([1 - t, t], 1)
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3], 1) / 6
-    taps = np.abs(base[:, None] + np.arange(-1, 3))
-    taps = np.where(taps > n - 1, 2 * (n - 1) - taps, taps)
-    return np.clip(taps, 0, n - 1), weights
+    near = np.abs(base[:, None] + np.arange(-1, 3))
+    near = np.where(near > n - 1, 2 * (n - 1) - near, near)
+    return np.clip(near, 0, n - 1), weights
 
 
 def as_kind(array: Array, kind: np.dtype[Any]) -> Array:

@@ -1,7 +1,8 @@
 """Reads the words of commands that have to run where nothing but numpy is installed, typer not: options are annotations here too.
 
-A module that says `PLAIN = True` has its function read by `call`. Of an argument `Annotated[type, said("--flag", ..., help="...")]` the type
-is one of str, int, float, Path, bool (a switch), each perhaps or None, or list[str] | None (repeated); without a flag its place tells it.
+A module that says `PLAIN = True` has its function read by `call`. Of an argument `Annotated[type, said("--flag", ..., help="...")]` the
+type is one of str, int, float, Path, bool (a switch), each perhaps or None, or list[str] | None (repeated); without a flag its place tells
+it.
 """
 
 import argparse

@@ -13,7 +13,7 @@ from vesalius.core.space import Array, Space, Turn
 from vesalius.data.normalise import Normalise
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
-from vesalius.io.separable import Along, on_axes, resampled, stacked
+from vesalius.io.separable import Along, along_axis, on_axes, resampled, stacked
 
 SLAB = 1 << 20  # voxels looked at in one go
 REDUCED = 1.4  # times fewer voxels along an axis from which on it is blurred first
@@ -112,9 +112,13 @@ def softened(pixels: NDArray[np.float32], factors: NDArray[np.float64]) -> NDArr
     sigma = blur_of(factors)
     if not any(sigma):
         return pixels
-    from scipy.ndimage import gaussian_filter
+    return stacked((_softened(channel, sigma) for channel in pixels), len(pixels))
 
-    return np.stack([gaussian_filter(channel, sigma, mode="nearest", truncate=3.0) for channel in pixels])
+
+def _softened(channel: NDArray[np.float32], sigma: Sequence[float]) -> Array:
+    for axis, (side, deviation) in enumerate(zip(channel.shape, sigma, strict=True)):
+        channel = along_axis(channel, axis, Along(np.arange(side), deviation), order=1)
+    return channel
 
 
 def normalised(pixels: Array, how: tuple[Normalise, ...]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vesalius.core.connected import around, boxes, numbered
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 
@@ -46,13 +47,11 @@ def outlines(inside: NDArray[np.bool_], certainty: Array) -> list[tuple[tuple[sl
 
 def pieces(inside: NDArray[np.bool_]) -> list[tuple[tuple[slice, ...], NDArray[np.bool_]]]:
     """Each connected part of `inside`: its box, and its voxels there. Nothing is looked at beyond the box of all."""
-    from scipy import ndimage
-
-    around = ndimage.find_objects(inside.view(np.uint8))
-    if not around:
+    box = around(inside)
+    if box is None:
         return []
-    numbered, _ = ndimage.label(inside[around[0]])
+    numbers, count = numbered(inside[box])
     return [
-        (tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(around[0], box, strict=True)), numbered[box] == k)
-        for k, box in enumerate(ndimage.find_objects(numbered), start=1)
+        (tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, part, strict=True)), numbers[part] == k)
+        for k, part in enumerate(boxes(numbers, count), start=1)
     ]

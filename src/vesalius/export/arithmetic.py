@@ -23,7 +23,7 @@ def convolution(x: Singles, weight: Singles, bias: Singles | None, *, step: Side
         out += bias
     for place in product(*map(range, sides)):
         seen = padded[(slice(None), *(slice(p, p + s * (n - 1) + 1, s) for p, s, n in zip(place, step, made, strict=True)))]
-        out += _through(seen, weight[(slice(None), slice(None), *place)].T)
+        out += _through(seen, weight.reshape(*weight.shape[:2], -1)[..., np.ravel_multi_index(place, sides)].T)
     return out
 
 
@@ -32,7 +32,7 @@ def transposed(x: Singles, weight: Singles, bias: Singles | None, *, step: Sides
     out = np.empty((len(x), *(n * s for n, s in zip(x.shape[1:-1], step, strict=True)), weight.shape[1]), np.float32)
     for place in product(*map(range, step)):
         at = (slice(None), *(slice(p, None, s) for p, s in zip(place, step, strict=True)))
-        out[at] = _through(x, weight[(slice(None), slice(None), *place)])
+        out[at] = _through(x, weight.reshape(*weight.shape[:2], -1)[..., np.ravel_multi_index(place, step)])
     if bias is not None:
         out += bias
     return out

@@ -2,11 +2,13 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
 from vesalius.core.errors import VesaliusError
+from vesalius.core.kernels.filtering import Number
 from vesalius.core.record import record
 from vesalius.core.space import Array
 from vesalius.engine.extras import Extras
@@ -18,6 +20,7 @@ from vesalius.export.network import Network, able
 from vesalius.export.numbers import singles
 from vesalius.export.steps import Steps
 from vesalius.export.written import written
+from vesalius.nets._blocks import Ladder
 from vesalius.plan import Plan
 
 FAR = {"fp32": 1e-3, "bf16": 5e-2}  # how far logits may be from the run's, of their largest, before an export is taken to have failed
@@ -36,7 +39,7 @@ def export(run: Run | Path | str, folder: Path | str, *, overwrite: bool = False
         steps: list[Steps] = []
         weights: dict[str, Array] = {}
         for k, net in enumerate(nets):
-            made, own = written(net, plan.preparation.in_channels, ndim=plan.net.ndim, pooling=net.pooling)  # type: ignore[arg-type]
+            made, own = written(net, plan.preparation.in_channels, ndim=plan.net.ndim, pooling=cast(Ladder, net).pooling)
             steps.append(made)
             weights |= {f"{k}.{name}": one for name, one in own.items()}
             tick(k + 1, len(nets))
@@ -74,16 +77,17 @@ def compared(run: Run, nets: list[torch.nn.Module], steps: list[Steps], *, weigh
     noise = np.random.default_rng(SEED).standard_normal((1, steps[0].channels, *sides), np.float32)
     tile = sum(np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in range(2, noise.ndim)) / np.float32(3)
     found: dict[str, float] = {}
-    for number in sorted({"fp32", able(run.plan.train.precision)}):
+    numbers: set[Number] = {"fp32", able(run.plan.train.precision)}
+    for number in sorted(numbers):
         plan = run.plan.with_settings([f"train.precision={number}"])
         for k, (net, how) in enumerate(zip(callables(nets, plan, "cpu"), steps, strict=True)):
             own = {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")}
             theirs = net(torch.from_numpy(tile)).float().numpy()
-            ours = singles(Network(how, own, number=number, threads=torch.get_num_threads())(tile))  # type: ignore[arg-type]
+            ours = singles(Network(how, own, number=number, threads=torch.get_num_threads())(tile))
             off = float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-6))
             if not off <= FAR[number]:
-                raise VesaliusError(f"Network {k} without torch differs from the run's in {number} by {off:.2g} of its largest logit; nothing "
-                                    "was written. Answer with the run itself (vesalius predict), and please report this.")  # fmt: skip
+                raise VesaliusError(f"Network {k} without torch differs from the run's in {number} by {off:.2g} of its largest logit; "
+                                    "nothing was written. Answer with the run itself (vesalius predict) and report this.")  # fmt: skip
             same = float((ours.argmax(1) == theirs.argmax(1)).mean())
             found[f"{number}_difference"] = max(found.get(f"{number}_difference", 0.0), off)
             found[f"{number}_same_labels"] = min(found.get(f"{number}_same_labels", 1.0), same)

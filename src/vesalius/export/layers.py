@@ -89,7 +89,10 @@ def _moved(layer: Layer, x: Array, weight: Singles, *, rising: bool) -> Array:
     step, pad, made = layer.step.step, layer.step.pad or (0,) * len(layer.step.step), len(weight)
     wide = quick.padded(weight, layer.number)
     given = layer.once("packed", lambda: quick.packed(wide, layer.number, step=step))
-    bias = None if layer.bias is None else layer.once("bias", lambda: np.pad(layer.bias, (0, -made % LANES)))
+    bias = layer.bias
+    if bias is not None:
+        start = bias
+        bias = layer.once("bias", lambda: np.pad(start, (0, -made % LANES)))
     sides, own = weight.shape[2:], x.shape[1:-1]
     there = tuple(n * s for n, s in zip(own, step, strict=True)) if rising else tuple(
         (n + 2 * p - k) // s + 1 for n, p, k, s in zip(own, pad, sides, step, strict=True))  # fmt: skip

@@ -43,7 +43,8 @@ class Tiles(Settings):
 
 class Model(Settings):
     """What model.json holds. `print`: of the weights, which tells whether both files belong together. `number`: in which kind of numbers
-    the run computed; a processor that cannot multiply bf16 takes float32. `single`: labels of which only the largest outline is kept; `levels`: how certain an outline of a label must be, in codes of log odds.
+    the run computed; a processor that cannot multiply bf16 takes float32. `single`: labels of which only the largest outline is kept;
+    `levels`: how certain an outline of a label must be, in codes of log odds.
     `record`: by what it was made, and of what; `compared`: how far its answers were from those of the run."""
 
     version: int = VERSION
@@ -100,14 +101,14 @@ class Model(Settings):
         if ends != {(len(made.tiles.patch), made.preparation.in_channels)} or made.labels.grain != "voxel":
             raise UsageError(f"In {folder / FILE}: networks, tiles and channels do not suit each other.")
         if any(side % by for one in made.networks for side, by in zip(made.tiles.patch, one.pooling, strict=True)):
-            raise UsageError(f"In {folder / FILE}: the sides of the patch {made.tiles.patch} are no multiples of what the networks pool by.")
+            raise UsageError(f"In {folder / FILE}: the sides of the patch {made.tiles.patch} are no multiples of what networks pool by.")
         return made
 
     def loaded(self, folder: Path, *, threads: int) -> list[Network]:
         """The networks, with their weights from `folder`."""
         weights, of = read_weights(folder / WEIGHTS)
         if of != self.print:
-            raise VesaliusError(f"{folder / WEIGHTS} is of another export than {FILE} beside it. Export the model again: vesalius export RUN "
+            raise VesaliusError(f"{folder / WEIGHTS} is of another export than {FILE} beside it. Export again: vesalius export RUN "
                                 f"-o {folder} --overwrite")  # fmt: skip
         number = able(self.number)
         return [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},

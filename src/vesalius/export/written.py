@@ -19,7 +19,7 @@ from vesalius.export.steps import IMAGE, Step, Steps
 Words = dict[str, Any]
 
 
-class Plain(TorchDispatchMode):
+class Plain(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Does nothing; while it is there networks call torch alone (nets/_together.py, `tracing`)."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -49,7 +49,8 @@ class Noted(TorchFunctionMode):
         kind, takes, numbers = READERS[name](args, words)
         weights = {key: self.weights[id(one)] for key, one in numbers.items() if isinstance(one, Tensor)}
         rest = {key: one for key, one in numbers.items() if one is not None and not isinstance(one, Tensor)}
-        step = Step(kind=kind, takes=tuple(self.names[id(one)] for one in takes), makes=f"map_{len(self.steps)}", **weights, **rest)
+        of = {"kind": kind, "takes": [self.names[id(one)] for one in takes], "makes": f"map_{len(self.steps)}"}
+        step = Step.checked({**of, **weights, **rest})
         self.names[id(made)] = step.makes
         self.held.append(made)
         self.steps.append(step)
@@ -147,11 +148,12 @@ def written(net: nn.Module, channels: int, *, ndim: int, pooling: tuple[int, ...
     lays them out. `pooling` is what sides must be multiples of."""
     state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
     image = torch.zeros(2, channels, *(2 * side for side in pooling))  # of a single sample networks normalise in their own ways
-    with torch.inference_mode(), Plain(), Noted(image, {id(one): name for name, one in state.items()}) as noted:
+    plain = Plain()  # type: ignore[no-untyped-call]
+    with torch.inference_mode(), plain, Noted(image, {id(one): name for name, one in state.items()}) as noted:
         made = net(image)
     if not noted.steps or noted.names.get(id(made)) != noted.steps[-1].makes:
         raise VesaliusError("The network ends in something that a model without torch has no step for. Answer with the run itself: "
                             "vesalius predict.")  # fmt: skip
     used = {name for step in noted.steps for name in (step.weight, step.bias) if name}
     weights = {name: np.ascontiguousarray(state[name].detach().float().numpy()) for name in sorted(used)}
-    return Steps(ndim=ndim, channels=channels, pooling=pooling, steps=tuple(noted.steps)), weights  # type: ignore[arg-type]
+    return Steps.checked({"ndim": ndim, "channels": channels, "pooling": pooling, "steps": noted.steps}), weights

@@ -6,6 +6,7 @@ Cubic: Unser, Splines: a perfect fit for signal and image processing, IEEE Signa
 """
 
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ import numpy as np
 from vesalius.core.errors import GeometryError
 from vesalius.core.space import Array, Space
 from vesalius.io.image import Image
-from vesalius.io.separable import Along, as_kind, on_axes
+from vesalius.io.separable import Along, as_kind, coefficients, on_axes, outwards, taps
 
 _PARALLEL = 1e-4  # largest cross term, in voxels across the whole grid times this, that still counts as parallel
-_SLAB = 1 << 22  # voxels computed at a time on the general path
+_SLAB = 1 << 22  # voxels whose places are held on the general path
+_CACHED = 1 << 14  # voxels computed at a time there
 
 
 def resample(image: Image, space: Space, *, order: int = 1, fill: float | None = None) -> Image:
@@ -76,12 +78,12 @@ def _separable(array: Array, step: Array, shape: tuple[int, ...], *, order: int,
 
 def _general(array: Array, step: Array, shape: tuple[int, ...], *, order: int, fill: float) -> Array:
     """Any affine, in slabs along the first new axis so that coordinates are never held for the whole grid."""
-    from scipy import ndimage
-
-    n = len(shape)
-    work = array if order == 0 else array.astype(np.result_type(array.dtype, np.float32), copy=False)
+    n, turn = len(shape), outwards(array[0])
+    array, step = array.transpose(0, *(1 + axis for axis in turn)), step[[*turn, n]]  # as it lies in memory
+    kind = array.dtype if order == 0 else np.result_type(array.dtype, np.float32)
+    work = [np.ascontiguousarray(channel, kind) for channel in array]
     if order == 3:
-        work = np.stack([ndimage.spline_filter(channel, 3, output=work.dtype, mode="mirror") for channel in work])
+        work = [coefficients(channel) for channel in work]
     out = np.empty((len(array), *shape), array.dtype)
     thick = max(1, _SLAB // int(np.prod(shape[1:])))
     for first, last in pairwise([*range(0, shape[0], thick), shape[0]]):
@@ -92,9 +94,32 @@ def _general(array: Array, step: Array, shape: tuple[int, ...], *, order: int, f
         seen = ((index > -0.5 - 1e-6) & (index < sides - 0.5 + 1e-6)).all(axis=0)
         np.clip(index, 0, sides - 1, out=index)
         for channel, result in zip(work, out, strict=True):
-            values: Any = ndimage.map_coordinates(channel, index, order=order, mode="mirror", prefilter=False)
-            result[first:last] = np.where(seen, as_kind(np.asarray(values), array.dtype), array.dtype.type(fill))
+            values = _at(channel, index.reshape(n, -1), order=order).reshape(part)
+            result[first:last] = np.where(seen, as_kind(values, array.dtype), array.dtype.type(fill))
     return out
+
+
+def _at(channel: Array, index: Array, *, order: int) -> Array:
+    """The values of (*S), or of the splines with these coefficients, at old indices (n, places), in double precision between."""
+    if order == 0:
+        return np.asarray(channel[tuple(np.floor(index + 0.5).astype(np.intp))])
+    out = np.empty(index.shape[1], channel.dtype)
+    steps = [prod(channel.shape[axis + 1 :]) for axis in range(channel.ndim)]
+    for start in range(0, len(out), _CACHED):
+        part = slice(start, start + _CACHED)
+        each = [taps(place[part], side, order) for place, side in zip(index, channel.shape, strict=True)]
+        axes = [(near.T.copy() * step, weights.T.copy()) for (near, weights), step in zip(each, steps, strict=True)]
+        with np.errstate(invalid="ignore", over="ignore"):  # holes spread without a word
+            out[part] = _summed(channel.ravel(), axes)
+    return out
+
+
+def _summed(values: Array, axes: list[tuple[Array, Array]], *, at: Array | int = 0) -> Array:
+    """Sums of `values` that lie `at` some places and by the `axes` beyond: (taps, places) voxels with their weights for each."""
+    out: Any = 0
+    for near, weights in zip(*axes[0], strict=True):
+        out = out + weights * (values.take(at + near) if len(axes) == 1 else _summed(values, axes[1:], at=at + near))
+    return np.asarray(out)
 
 
 def _indices(linear: Array, offset: Array, shape: tuple[int, ...]) -> Array:

@@ -20,6 +20,8 @@ _SLAB = 1 << 22  # voxels resampled plane by plane at a time
 _TOGETHER = 16  # planes at least that go at once to where neighbours lie across them: a line of the cache
 _CACHED = 1 << 17  # voxels computed at a time along one axis: half a megabyte each of in, coefficients and out
 _LANES = 32  # lines that the kernel takes at a time
+_POLE = 3**0.5 - 2  # of the filter that makes coefficients of cubic B-splines
+_TERMS = 40  # values of which the first coefficient is the sum: the next would count 1e-23 times
 _NEAR = 1e-4  # voxels that a place may be off a whole one and still be that
 
 
@@ -73,7 +75,7 @@ def stacked(channels: Iterable[Array], count: int) -> Array:
 def taken(channel: Array, near: Sequence[NDArray[np.intp]]) -> Array:
     """The voxels `near` along each axis of (*S), C-contiguous and new."""
     out = np.empty([len(one) for one in near], channel.dtype)
-    turn = _outwards(channel)
+    turn = outwards(channel)
     base, there = channel.transpose(turn), out.transpose(turn)
     for start in range(0, len(there), TILE):
         part = base.take(near[turn[0]][start : start + TILE], 0)
@@ -83,7 +85,7 @@ def taken(channel: Array, near: Sequence[NDArray[np.intp]]) -> Array:
     return out
 
 
-def _outwards(array: Array) -> list[int]:
+def outwards(array: Array) -> list[int]:
     """The axes, that which is furthest apart in memory first."""
     return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
 
@@ -148,7 +150,7 @@ def _joined(parts: Iterator[Array], axis: int, side: int, *, room: _Room) -> Arr
     part = next(parts)
     if part.shape[axis] == side:
         return part
-    turn, done = _outwards(part), 0
+    turn, done = outwards(part), 0
     out = room.array([side if old == axis else part.shape[old] for old in turn]).transpose(np.argsort(turn))
     for some in chain((part,), parts):
         out[(*(slice(None),) * axis, slice(done, done + some.shape[axis]))] = some
@@ -181,7 +183,7 @@ def along_axis(part: Array, axis: int, along: Along, *, order: int, room: _Room 
     """`part` (*S) at the places of one axis, its axes as far apart in memory as they were, in its own kind of floating point."""
     if along.keeps(part.shape[axis]):
         return part
-    turn = _outwards(part)
+    turn = outwards(part)
     base = part.transpose(turn)
     middle = turn.index(axis)
     shape = list(base.shape)
@@ -198,13 +200,19 @@ def _lines(block: Array, along: Along, *, order: int, out: Array | None = None) 
     out = np.empty((outer, len(place), inner), block.dtype) if out is None else out
     if along.whole:
         return np.asarray(block.take(np.clip(along.nearest(order), 0, old - 1), axis=1, out=out, mode="clip"))
-    how = _Filter(*_taps(place, old, order), _gaussian(along.sigma), order == 3)
-    quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
-    if quick is None:
-        _by_scipy(block, how, out)
-    else:
-        _by_kernel(block, how, out, quick=quick)
+    _filter(block, _Filter(*taps(place, old, order), _gaussian(along.sigma), order == 3), out)
     return out
+
+
+def coefficients(channel: Array) -> Array:
+    """(*S) of floating point, C-contiguous, as coefficients of cubic B-splines; at the ends the scan is mirrored."""
+    shape = channel.shape
+    for axis, side in enumerate(shape):
+        alone = _Filter(np.arange(side)[:, None], np.ones((side, 1)), _gaussian(0.0), cubic=True)
+        block = channel.reshape(prod(shape[:axis]), side, prod(shape[axis + 1 :]))
+        channel = np.empty_like(block)
+        _filter(block, alone, channel)
+    return channel.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -218,6 +226,15 @@ class _Filter:
     cubic: bool
 
 
+def _filter(block: Array, how: _Filter, out: Array) -> None:
+    """Lines of (outer, n, inner) along the middle into `out`."""
+    quick = kernel("resample_lines", "ppiiiippiipip") if block.dtype == np.float32 else None
+    if quick is None:
+        _by_numpy(block, how, out)
+    else:
+        _by_kernel(block, how, out, quick=quick)
+
+
 def _by_kernel(block: Array, how: _Filter, out: Array, *, quick: Kernel) -> None:
     block, (side, count) = np.ascontiguousarray(block), how.taps.shape
     outer, old, inner = block.shape
@@ -227,21 +244,60 @@ def _by_kernel(block: Array, how: _Filter, out: Array, *, quick: Kernel) -> None
           blur.ctypes.data, len(blur) - 1, scratch.ctypes.data)  # fmt: skip
 
 
-def _by_scipy(block: Array, how: _Filter, out: Array) -> None:
-    from scipy import ndimage, sparse
-
-    kind, old, (side, count) = block.dtype, block.shape[1], how.taps.shape
-    rows = np.repeat(np.arange(side), count)
-    matrix = sparse.csr_array((how.weights.ravel().astype(kind.type(0).real.dtype), (rows, how.taps.ravel())), shape=(side, old))
+def _by_numpy(block: Array, how: _Filter, out: Array) -> None:
+    """The same without the kernel, in any kind of floating point: every step goes along all lines of a part together."""
+    old, (side, _) = block.shape[1], how.taps.shape
+    weights = how.weights.astype(block.real.dtype)
     for at in _parts(block.shape):
-        part = block[at]
-        if len(how.blur) > 1:
-            part = ndimage.correlate1d(part, np.concatenate([how.blur[:0:-1], how.blur]), axis=1, mode="nearest")
-        if how.cubic:
-            part = ndimage.spline_filter1d(part, 3, axis=1, output=kind, mode="mirror")
-        front = np.moveaxis(part, 1, 0)
-        mixed = matrix @ np.ascontiguousarray(front).reshape(old, -1)
+        front = np.moveaxis(block[at], 1, 0)
+        rows = np.array(front, order="C").reshape(old, -1)
+        with np.errstate(invalid="ignore", over="ignore"):  # holes spread without a word, as in the kernel
+            if len(how.blur) > 1:
+                rows = _blurred(rows, how.blur.astype(block.real.dtype))
+            if how.cubic:
+                _to_coefficients(rows)
+            mixed = _mixed(rows, how.taps.T, weights.T)
         out[at] = np.moveaxis(mixed.reshape(side, *front.shape[1:]), 0, 1)
+
+
+def _blurred(rows: Array, half: Array) -> Array:
+    """The symmetric filter of which `half` is known, along rows; beyond the ends the last one goes on."""
+    far = len(half) - 1
+    long = np.concatenate([rows[:1].repeat(far, 0), rows, rows[-1:].repeat(far, 0)])
+    both, out = np.empty_like(rows), np.asarray(rows * half[0])
+    for k in range(1, far + 1):
+        np.add(long[far - k :][: len(rows)], long[far + k :][: len(rows)], out=both)
+        both *= half[k]
+        out += both
+    return out
+
+
+def _to_coefficients(rows: Array) -> None:
+    """Rows become coefficients of cubic B-splines, where they lie; mirrored at the ends, about the last sample: Unser 1999, from one end to
+    the other and back."""
+    n = len(rows)
+    if n < 2:
+        return
+    period = 2 * n - 2
+    first = rows[0] + _POLE ** (n - 1) * rows[-1]
+    for k in range(1, min(n - 1, _TERMS)):
+        first += (_POLE**k + _POLE ** (period - k)) * rows[k]
+    rows[0], step = first / (1 - _POLE**period), np.empty_like(first)
+    for row, before in zip(rows[1:], rows[:-1], strict=True):
+        row += np.multiply(before, _POLE, out=step)
+    rows[-1] = (rows[-1] + _POLE * rows[-2]) * (6 * _POLE / (_POLE**2 - 1))
+    for row, after in zip(rows[-2::-1], rows[:0:-1], strict=True):
+        row *= -6 * _POLE
+        row += np.multiply(after, _POLE, out=step)
+
+
+def _mixed(rows: Array, taps: Array, weights: Array) -> Array:
+    """New rows, the sum of those that `taps` (count, new) name times `weights`."""
+    out = np.zeros((taps.shape[1], rows.shape[1]), rows.dtype)
+    part = np.empty_like(out)
+    for some, weight in zip(taps, weights, strict=True):
+        out += np.multiply(rows.take(some, 0, out=part, mode="clip"), weight[:, None], out=part)
+    return out
 
 
 def _gaussian(sigma: float) -> NDArray[np.float64]:
@@ -251,16 +307,16 @@ def _gaussian(sigma: float) -> NDArray[np.float64]:
     return np.asarray(half / (2 * half.sum() - 1))
 
 
-def _taps(place: Array, n: int, order: int) -> tuple[Array, Array]:
+def taps(place: Array, n: int, order: int) -> tuple[Array, Array]:
     """(indices, weights), each (places, order + 1): hat function, or the cubic B-spline on coefficients mirrored at the ends."""
     base = np.floor(place).astype(np.intp)
     t = place - base
     if order == 1:
         return np.stack([base, np.minimum(base + 1, n - 1)], 1), np.stack([1 - t, t], 1)
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3], 1) / 6
-    taps = np.abs(base[:, None] + np.arange(-1, 3))
-    taps = np.where(taps > n - 1, 2 * (n - 1) - taps, taps)
-    return np.clip(taps, 0, n - 1), weights
+    near = np.abs(base[:, None] + np.arange(-1, 3))
+    near = np.where(near > n - 1, 2 * (n - 1) - near, near)
+    return np.clip(near, 0, n - 1), weights
 
 
 def as_kind(array: Array, kind: np.dtype[Any]) -> Array:

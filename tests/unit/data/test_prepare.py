@@ -4,6 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
 from vesalius.core.space import Space
@@ -118,6 +119,16 @@ def test_what_a_coarser_grid_cannot_hold_is_blurred_away():
     assert softened(board, np.array([1.2, 1.0])) is board
     ramp = np.arange(64, dtype=np.float32)[None, :, None] * np.ones((1, 1, 64), np.float32)
     assert np.allclose(softened(ramp, np.array([3.0, 3.0]))[0, 8:-8], ramp[0, 8:-8], atol=1e-3)
+
+
+@pytest.mark.parametrize("factors", [(3.0, 1.0, 1.5), (1.0, 9.0, 2.2), (1.6, 1.3)])
+def test_the_blur_is_scipys_gaussian(factors):
+    pixels = np.random.default_rng(0).normal(0, 100, (2, 21, 1, 34)[: len(factors) + 1]).astype(np.float32)
+    sigma = [(factor - 1) / 2 if factor > 1.4 else 0 for factor in factors]
+    expected = np.stack([gaussian_filter(channel.astype(np.float64), sigma, mode="nearest", truncate=3.0) for channel in pixels])
+    for laid in (pixels, np.asfortranarray(pixels)):
+        found = softened(laid, np.array(factors))
+        assert found.dtype == np.float32 and np.abs(found - expected).max() < 2e-4  # of numbers up to 400
 
 
 def test_pixels_without_a_size_go_to_a_coarser_grid_and_back():

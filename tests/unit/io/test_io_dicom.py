@@ -8,11 +8,13 @@ from matplotlib.path import Path
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from tests.unit.io.dicom_maker import AXIAL, enhanced, plain, save, segmentation, slices, structures, write_series
 from vesalius import io
 from vesalius.core.errors import FormatError
+from vesalius.io.formats.dicom.stack import grown, straightened
 
 OBLIQUE = tuple(Rotation.from_euler("xyz", [25, -10, 40], degrees=True).as_matrix()[:, :2].T.ravel())
 SAGITTAL = (0, 1, 0, 0, 0, -1)
@@ -239,6 +241,22 @@ def test_a_tilted_stack_is_straightened_with_a_word(tmp_path):
     assert (image.array[0].argmax(axis=0) == 12).all()
     assert np.allclose(image.space.origin, (-10, -20, 30))
     assert f"{np.degrees(np.arctan(1.5 / 2.5)):.1f} degrees" in image.source.words["notes"][0]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float32])
+@pytest.mark.parametrize("shift", [(1.3, 0.0), (0.0, -0.7), (-2.0, 1.5), (0.21, 3.4)])
+def test_slices_are_shifted_as_by_scipy(shift, kind):
+    array = np.random.default_rng(0).normal(100, 60, (2, 5, 9, 14)).clip(0, 255).astype(kind)
+    found = straightened(array, shift)
+    (columns, rows), (left, top) = grown(shift, 5)
+    assert found.dtype == kind and found.shape == (2, 5, 9 + rows, 14 + columns)
+    wide = np.pad(array, ((0, 0), (0, 0), (top, rows - top), (left, columns - left)), constant_values=array.min())
+    for k in range(5):
+        for channel in (0, 1):
+            far = (k * shift[1], k * shift[0])
+            moved = ndimage.shift(wide[channel, k].astype(np.float32), far, order=1, cval=float(array.min()))
+            expected = moved if kind == np.float32 else np.rint(moved)
+            np.testing.assert_allclose(found[channel, k], expected, rtol=2e-7 if kind == np.float32 else 0)  # a last bit
 
 
 @pytest.mark.parametrize(("modality", "says"), [("SR", "structured report"), ("RTPLAN", "radiotherapy plan"), ("PR", "presentation state")])

@@ -1,4 +1,4 @@
-"""Lines resampled in C and by scipy, in parts and in place: the same as of the whole scan, axis by axis."""
+"""Lines resampled in C and by numpy, in parts and in place: what scipy makes of the whole scan, axis by axis."""
 
 import weakref
 
@@ -56,30 +56,46 @@ def test_parts_in_place_are_what_scipy_makes_of_the_whole(old, new, sigma, order
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)  # of numbers about 100
 
 
-@made
+KINDS = [pytest.param("kernel", np.float32, marks=made), ("numpy", np.float32), ("numpy", np.float64), ("numpy", np.complex128)]
+
+
+@pytest.mark.parametrize(("by", "kind"), KINDS)
 @pytest.mark.parametrize("order", [1, 3])
 @pytest.mark.parametrize("sigma", [0.0, 0.7, 4.0])
 @pytest.mark.parametrize("shape", [(1, 2, 1), (1, 3, 31), (3, 25, 33), (2, 24, 64), (70, 41, 1), (5, 7, 3), (1, 1, 40), (4, 100, 32)])
 @pytest.mark.parametrize("new", [1, 17, 60])
-def test_the_kernel_is_what_scipy_makes(shape, new, sigma, order, monkeypatch):
-    block, one = values(*shape), along(shape[1], new, sigma)
-    quick = separable._lines(block, one, order=order)
-    monkeypatch.setattr(separable, "kernel", lambda name, kinds: None)
-    slow = separable._lines(block, one, order=order)
-    assert quick.shape == slow.shape == (shape[0], new, shape[2])
-    np.testing.assert_allclose(quick, slow, rtol=1e-5, atol=2e-4)
+def test_lines_are_what_scipy_makes(shape, new, sigma, order, by, kind, monkeypatch):
+    block, axes = values(*shape, kind=kind), [along(shape[0], shape[0]), along(shape[1], new, sigma), along(shape[2], shape[2])]
+    if kind == np.complex128:
+        block.imag = values(*shape, kind=np.float64, seed=1)
+    if by == "numpy":
+        monkeypatch.setattr(separable, "kernel", lambda name, kinds: None)
+        monkeypatch.setattr(separable, "_CACHED", 1000)
+    found = separable._lines(block, axes[1], order=order)
+    assert found.shape == (shape[0], new, shape[2]) and found.dtype == block.dtype
+    exact = 1e-5 if kind == np.float32 else 1e-12
+    for part in (np.real, np.imag):
+        np.testing.assert_allclose(part(found), by_scipy(part(block), axes, order), rtol=0, atol=exact * np.ptp(block.real))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_coefficients_are_those_of_scipy(kind):
+    for sides in ((1, 5), (2, 5), (3, 5), (39, 5), (41, 5), (300, 5)):
+        rows = values(*sides, kind=kind)
+        expected = ndimage.spline_filter1d(rows.astype(np.float64), 3, axis=0, mode="mirror") if len(rows) > 1 else rows.copy()
+        separable._to_coefficients(rows)
+        np.testing.assert_allclose(rows, expected, rtol=0, atol=(1e-5 if kind == np.float32 else 1e-12) * 400)
 
 
 @made
-def test_a_hole_goes_where_scipy_lets_it_go(monkeypatch):
+def test_a_hole_goes_as_far_in_numpy_as_in_the_kernel(monkeypatch):
     block, one = values(2, 50, 40), along(50, 40)
     block[0, 30, 7], block[1, 3, 8] = np.nan, np.inf
     for order in (1, 3):
-        with np.errstate(invalid="ignore"):
-            quick = separable._lines(block, one, order=order)
-            with monkeypatch.context() as patch:
-                patch.setattr(separable, "kernel", lambda name, kinds: None)
-                slow = separable._lines(block, one, order=order)
+        quick = separable._lines(block, one, order=order)
+        with monkeypatch.context() as patch:
+            patch.setattr(separable, "kernel", lambda name, kinds: None)
+            slow = separable._lines(block, one, order=order)
         assert np.array_equal(np.isfinite(quick), np.isfinite(slow)) and not np.isfinite(quick).all()
 
 

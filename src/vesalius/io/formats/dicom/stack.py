@@ -10,6 +10,7 @@ import numpy as np
 from vesalius.core.errors import FormatError
 from vesalius.core.space import Array, Space
 from vesalius.io.formats.dicom.frames import KEYS, Frame
+from vesalius.io.separable import taps
 
 _SAME_PLACE = 0.01  # mm: frames closer than this along the normal lie at one place
 _UNEVEN = 0.05  # share of the slice distance by which a slice may be off an even grid
@@ -72,8 +73,6 @@ def grown(shift: tuple[float, float], count: int) -> tuple[tuple[int, int], tupl
 
 def straightened(array: Array, shift: tuple[float, float]) -> Array:
     """(C, slices, rows, columns) with slice k moved by k * shift (columns, rows), linearly, edges filled with the minimum."""
-    from scipy import ndimage
-
     if shift == (0.0, 0.0):
         return array
     (more_columns, more_rows), (left, top) = grown(shift, array.shape[1])
@@ -81,10 +80,22 @@ def straightened(array: Array, shift: tuple[float, float]) -> Array:
     low = array.min()
     wide = np.pad(array, pad, constant_values=low)
     for k in range(array.shape[1]):
-        for channel in range(array.shape[0]):
-            moved = ndimage.shift(wide[channel, k].astype(np.float32), (k * shift[1], k * shift[0]), order=1, cval=float(low))
-            wide[channel, k] = np.rint(moved) if array.dtype.kind in "iu" else moved
+        moved = _moved(wide[:, k].astype(np.float32), (k * shift[1], k * shift[0]), low=float(low))
+        wide[:, k] = np.rint(moved) if array.dtype.kind in "iu" else moved
     return wide
+
+
+def _moved(slices: Array, far: tuple[float, float], *, low: float) -> Array:
+    """(C, rows, columns) moved so `far` along rows and columns, linearly; what would come from beyond the edges is `low`."""
+    out, beyond = slices.astype(np.float64), np.zeros(slices.shape[1:], bool)
+    for axis, by in enumerate(far):
+        side, form = slices.shape[1 + axis], (-1, 1) if axis == 0 else (-1,)
+        place = np.arange(side) - by
+        near, weights = taps(place.clip(0, side - 1), side, 1)
+        out = sum((out.take(near[:, k], 1 + axis) * weights[:, k].reshape(form) for k in (0, 1)), np.zeros(()))
+        beyond |= ((place < 0) | (place > side - 1)).reshape(form)
+    out[:, beyond] = low
+    return out.astype(slices.dtype)
 
 
 def _check_alike(place: Path, frames: list[Frame]) -> None:

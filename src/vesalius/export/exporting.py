@@ -17,7 +17,7 @@ from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.export.model import Model, Tiles, print_of
 from vesalius.export.network import Network, able
-from vesalius.export.numbers import singles
+from vesalius.export.numbers import Singles, singles
 from vesalius.export.steps import Steps
 from vesalius.export.written import written
 from vesalius.nets._blocks import Ladder
@@ -75,7 +75,8 @@ def compared(run: Run, nets: list[torch.nn.Module], steps: list[Steps], *, weigh
     the run computes so and this machine can, in bf16."""
     sides = tuple(max(2 * by, min(side, 64) // by * by) for side, by in zip(run.plan.patch.size, steps[0].pooling, strict=True))
     noise = np.random.default_rng(SEED).standard_normal((1, steps[0].channels, *sides), np.float32)
-    tile = sum(np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in range(2, noise.ndim)) / np.float32(3)
+    shifted = np.stack([np.roll(noise, shift, axis) for shift in (-1, 0, 1) for axis in range(2, noise.ndim)])
+    tile: Singles = np.asarray(shifted.mean(0), np.float32)
     found: dict[str, float] = {}
     numbers: set[Number] = {"fp32", able(run.plan.train.precision)}
     for number in sorted(numbers):

@@ -93,11 +93,8 @@ def _moved(layer: Layer, x: Array, weight: Singles, *, rising: bool) -> Array:
     if bias is not None:
         start = bias
         bias = layer.once("bias", lambda: np.pad(start, (0, -made % LANES)))
-    sides, own = weight.shape[2:], x.shape[1:-1]
-    there = tuple(n * s for n, s in zip(own, step, strict=True)) if rising else tuple(
-        (n + 2 * p - k) // s + 1 for n, p, k, s in zip(own, pad, sides, step, strict=True))  # fmt: skip
-    of = quick.extent(len(x), there if rising else own, own if rising else there, sides, step, pad)
-    out = quick.moved(widened(x, wide.shape[1]), given, bias, of=of, made=len(wide), rising=rising, threads=layer.threads)
+    lattice = quick.Lattice(weight.shape[2:], step, pad, rising)
+    out = quick.moved(widened(x, wide.shape[1]), given, bias, lattice=lattice, made=len(wide), threads=layer.threads)
     return out[..., :made]
 
 

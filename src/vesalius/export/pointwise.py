@@ -5,7 +5,7 @@ import numpy as np
 from vesalius.core.kernels import kernel
 from vesalius.core.space import Array
 from vesalius.export.numbers import room, whole
-from vesalius.export.quick import extent
+from vesalius.export.quick import Lattice, extent
 
 
 def added(a: Array, b: Array, *, slope: float, own: bool, threads: int) -> Array | None:
@@ -24,8 +24,8 @@ def meaned(x: Array, *, step: tuple[int, ...], threads: int) -> Array | None:
     call = kernel("mean_pool" if x.dtype == np.uint16 else "mean_pool_full", "pppii")
     if call is None:
         return None
-    x, there = whole(x), tuple(n // s for n, s in zip(x.shape[1:-1], step, strict=True))
-    of = extent(len(x), x.shape[1:-1], there, step, step, (0,) * len(step))
-    out = room((len(x), *there, x.shape[-1]), x.dtype)
+    x, lattice = whole(x), Lattice(step, step, (0,) * len(step))
+    of, sides = extent(lattice, batch=len(x), sides=x.shape[1:-1]), lattice.made(x.shape[1:-1])
+    out = room((len(x), *sides, x.shape[-1]), x.dtype)
     call(x.ctypes.data, out.ctypes.data, of.ctypes.data, x.shape[-1], threads)
     return out

@@ -5,6 +5,7 @@ Every one gives None where there is no kernel for it here, or none for such size
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 
@@ -86,10 +87,29 @@ def filtered(maps: Sequence[Array], given: Array, bias: Singles | None, *, shape
     return out
 
 
+@dataclass(frozen=True)
+class Lattice:
+    """How the voxels of a fine map and a coarse one see each other: a kernel of `side` voxels goes in `step`s, from `pad` voxels before
+    the fine map on. A convolution makes the coarse one, a `rising` (transposed) one the fine one."""
+
+    side: Sides
+    step: Sides
+    pad: Sides
+    rising: bool = False
+
+    def made(self, sides: Sides) -> Sides:
+        """The sides of what is made of a map."""
+        if self.rising:
+            return tuple(n * s for n, s in zip(sides, self.step, strict=True))
+        return tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(sides, self.pad, self.side, self.step, strict=True))
+
+
 @lru_cache
-def extent(batch: int, fine: Sides, coarse: Sides, sides: Sides, step: Sides, pad: Sides) -> Words:
-    """For direct.c: both maps, and how their voxels see each other."""
-    return np.array([batch, *three(fine), *three(coarse), *three(sides), *three(step), *three(pad, 0)], np.int64)
+def extent(lattice: Lattice, *, batch: int, sides: Sides) -> Words:
+    """For direct.c: a map of these `sides`, what is made of it, and how their voxels see each other."""
+    own, there = sides, lattice.made(sides)
+    fine, coarse = (there, own) if lattice.rising else (own, there)
+    return np.array([batch, *three(fine), *three(coarse), *three(lattice.side), *three(lattice.step), *three(lattice.pad, 0)], np.int64)
 
 
 def begins(image: Singles, weight: Singles, *, step: Sides, pad: Sides) -> bool:
@@ -156,18 +176,18 @@ def packed(weight: Singles, number: Number, *, step: Sides) -> Array:
     call = kernel("direct_weights" if number == "bf16" else "direct_full_weights", "pppiip")
     assert call is not None
     made, given = weight.shape[:2]
-    of = extent(1, (1,) * len(step), (1,) * len(step), weight.shape[2:], step, (0,) * len(step))
+    of = extent(Lattice(weight.shape[2:], step, (0,) * len(step)), batch=1, sides=weight.shape[2:])
     out = room((-(-made // LANES) * LANES * given * prod(weight.shape[2:]),), KINDS[number])
     call(weight.ctypes.data, strides_of(weight).ctypes.data, out.ctypes.data, made, given, of.ctypes.data)
     return out
 
 
-def moved(x: Array, given: Array, bias: Singles | None, *, of: Words, made: int, rising: bool, threads: int) -> Array:
-    """A convolution of `x`, or a `rising` one, by `packed` weights (`given`): a map of `made` channels; `of`: its `extent`."""
-    name = f"direct{'' if x.dtype == np.uint16 else '_full'}_{'up' if rising else 'down'}"
+def moved(x: Array, given: Array, bias: Singles | None, *, lattice: Lattice, made: int, threads: int) -> Array:
+    """What `lattice` makes of `x` by `packed` weights (`given`): a map of `made` channels."""
+    name = f"direct{'' if x.dtype == np.uint16 else '_full'}_{'up' if lattice.rising else 'down'}"
     call = kernel(name, "pppppiiip")
     assert call is not None
-    sides = (of[1:4] if rising else of[4:7])[2 - x.ndim :]
-    out = room((len(x), *sides.tolist(), made), x.dtype)
+    of = extent(lattice, batch=len(x), sides=x.shape[1:-1])
+    out = room((len(x), *lattice.made(x.shape[1:-1]), made), x.dtype)
     run(call, x.ctypes.data, given.ctypes.data, address(bias), out.ctypes.data, of.ctypes.data, x.shape[-1], made, threads)
     return out

@@ -22,8 +22,9 @@ Words = dict[str, Any]
 class Plain(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Does nothing; while it is there networks call torch alone (nets/_together.py, `tracing`)."""
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
+    def __torch_dispatch__(self, func: Any, types: Any, *given: Any) -> Any:
+        args, words = _given(given)
+        return func(*args, **words)
 
 
 class Noted(TorchFunctionMode):
@@ -34,19 +35,20 @@ class Noted(TorchFunctionMode):
         self.names, self.weights, self.steps = {id(image): IMAGE}, weights, list[Step]()
         self.held: list[Any] = [image]  # so that no later tensor has the number of an earlier one
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        given = [one for one in _tensors([*args, *(kwargs or {}).values()]) if id(one) in self.names]
-        if given and isinstance(made, Tensor) and not _looks(func):
-            self._note(func, made, args, kwargs or {})
+    def __torch_function__(self, func: Any, types: Any, *given: Any) -> Any:
+        args, words = _given(given)
+        made = func(*args, **words)
+        named = [one for one in _tensors([*args, *words.values()]) if id(one) in self.names]
+        if named and isinstance(made, Tensor) and not _looks(func):
+            self._note(func, made, (args, words))
         return made
 
-    def _note(self, func: Any, made: Tensor, args: Any, words: Words) -> None:
+    def _note(self, func: Any, made: Tensor, given: tuple[Any, Words]) -> None:
         name = func.__name__.strip("_")
         if name not in READERS:
             raise VesaliusError(f"The network calls {func.__name__}, which a model without torch has no step for "
                                 f"(it has {', '.join(sorted(READERS))}). Answer with the run itself: vesalius predict.")  # fmt: skip
-        kind, takes, numbers = READERS[name](args, words)
+        kind, takes, numbers = READERS[name](*given)
         weights = {key: self.weights[id(one)] for key, one in numbers.items() if isinstance(one, Tensor)}
         rest = {key: one for key, one in numbers.items() if one is not None and not isinstance(one, Tensor)}
         of = {"kind": kind, "takes": [self.names[id(one)] for one in takes], "makes": f"map_{len(self.steps)}"}
@@ -54,6 +56,12 @@ class Noted(TorchFunctionMode):
         self.names[id(made)] = step.makes
         self.held.append(made)
         self.steps.append(step)
+
+
+def _given(given: tuple[Any, ...]) -> tuple[Any, Words]:
+    """What a function is called with: arguments in their places, and by words."""
+    args, words = (*given, (), None)[:2]
+    return args, words or {}
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:

@@ -4,17 +4,19 @@ import ast
 import json
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 from vesalius import __version__
 from vesalius.cli import main as front
+from vesalius.cli._plain import parser_of
 from vesalius.cli.main import commands, main, overview, typer_command
 from vesalius.core.errors import UsageError, VesaliusError
 
 PROMISED = (
-    "demo", "phantom", "inspect", "plan", "train", "predict", "synthesise", "evaluate", "compare", "report", "explain", "similar",
-    "transfer", "convert", "shelf",
+    "demo", "phantom", "inspect", "plan", "train", "predict", "export", "answer", "synthesise", "evaluate", "compare", "report",
+    "explain", "similar", "transfer", "convert", "shelf",
 )  # fmt: skip
 
 
@@ -148,7 +150,11 @@ def test_no_command_needs_torch_to_show_its_help(name):
 
 @pytest.mark.parametrize("name", commands())
 def test_every_option_says_what_it_is(name):
-    silent = [p.name for p in typer_command(name).params if p.name != "help" and not getattr(p, "help", None)]
+    module = import_module(f"vesalius.cli.{name}")
+    if getattr(module, "PLAIN", False):
+        silent = [action.dest for action in parser_of(getattr(module, name))._actions if not action.help]
+    else:
+        silent = [p.name for p in typer_command(name).params if p.name != "help" and not getattr(p, "help", None)]
     assert silent == [], f"without help: {silent}"
 
 

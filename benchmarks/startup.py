@@ -2,6 +2,7 @@
 MONAI and TorchIO.
 
     python benchmarks/startup.py [--rounds 3] [--runs RUNS --scan SCAN.nii.gz]
+    python benchmarks/startup.py --fresh [--rounds 1]
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
 *import* is the package by its name alone; *what a training needs* imports what a training in Python takes (torch, networks, transforms, the
@@ -12,11 +13,15 @@ place, where nobody has done it). *torch alone* is what no tool that stands on t
 requires: of vesalius without extras, which answers scans, and with the extra "train", once with torch, which all share, and once without.
 *first result*: the command that answers one scan with a trained model, from its start to the file; ours is `vesalius answer` with an
 exported model and `vesalius predict` with the run. RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius
-and nnU-Net are taken, each with its own network and mirrored passes as it came out of training.
+and nnU-Net are taken, each with its own network and mirrored passes as it came out of training. *fresh* installs each package from its
+wheel (ours is built first) into an empty environment and imports what an answer needs for the first time, with pip as it is set up here:
+downloading costs nothing from an index in the same room, and elsewhere as much as the megabytes say.
 """
 
 import argparse
+import os
 import re
+import shutil
 import sys
 import tempfile
 from compileall import compile_dir
@@ -43,6 +48,7 @@ ANSWER = {
 HELP = {
     OURS: ["vesalius", "--help"], "nnU-Net": ["nnUNetv2_train", "--help"], "TorchIO": ["torchio-transform", "--help"],
 }  # fmt: skip
+TORCH = "torch==2.13.0"  # by name alone it would bring gigabytes for a GPU
 DISTRIBUTIONS = {OURS: "vesalius", "nnU-Net": "nnunetv2", "MONAI": "monai", "TorchIO": "torchio"}
 
 
@@ -113,6 +119,27 @@ def first_result(options):
     return made
 
 
+def fresh(options):
+    """The rows of an installation into an empty environment, up to the first import."""
+    root, turns = SOURCES.parent, {name: [] for name in DISTRIBUTIONS}
+    os.environ.pop("PYTHONPATH", None)  # what is installed is to be imported
+    quiet = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as name:
+        wheels = Path(name) / "wheels"
+        process(OURS, [sys.executable, *quiet, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(root)])
+        (wheel,) = wheels.glob("*.whl")
+        for _ in range(options.rounds):
+            for who, package in DISTRIBUTIONS.items():
+                place = Path(name) / "environment"
+                process(who, [sys.executable, "-m", "venv", str(place)])
+                python, what = str(place / "bin" / "python"), [str(wheel)] if who == OURS else [TORCH, package]
+                install = [python, *quiet, "install", "--constraint", str(root / "constraints" / "py311.txt"), *what]
+                parts = [process(who, step) for step in (install, [python, "-c", ANSWER[who]])]
+                turns[who].append(Turn(sum(part.wall for part in parts), sum(part.cpu for part in parts)))
+                shutil.rmtree(place)
+    return rows("fresh machine: installed, and what an answer needs imported for the first time", turns, check="exit code 0", goal=10)
+
+
 def longest(folders):
     """That of most minutes, as the name of the run says."""
     found = [(float(re.search(r"_([\d.]+)m_", str(folder))[1]), folder) for folder in folders]
@@ -126,7 +153,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=Path, help="where time_to_quality.py left its runs: measure the first result alone")
     parser.add_argument("--scan", type=Path, help="that both answer")
+    parser.add_argument("--fresh", action="store_true", help="install each into an empty environment: some minutes, and 2 GB for a while")
     options = parser.parse_args()
+    if options.fresh:
+        keep("startup", fresh(options), title=TITLE)
+        return
     if options.runs:
         compile_dir(SOURCES, quiet=1)
         keep("startup", first_result(options), title=TITLE)

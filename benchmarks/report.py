@@ -34,8 +34,8 @@ NOTES = {
     "reading": "Series are read warm. Headers of plain DICOM objects are walked without pydicom, which stays the judge of all others "
     "(docs/explanation/speed.md); every value and every pixel is the same.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
-    "users need to read and write files comes on top. Ours answers scans by an exported model, without torch (docs/howto/export.md). What a "
-    "training needs is torch, scipy (143 MB), numpy (71), gdcm for compressed DICOM (45) and less; why not 10 for that: see torch alone, a "
+    "users need to read and write files comes on top. Ours answers scans by an exported model, without torch (docs/howto/export.md). A "
+    "training needs torch, scipy (143 MB), numpy (71), gdcm for compressed DICOM (45) and less; why not 10 for that: see torch alone, a "
     "row of its own, and docs/explanation/scale.md, what a start costs. By the run itself, with torch, the first result takes less than "
     "torch alone, as the command spares the interpreter its search for garbage while torch is imported and at the end.",
     "logits": "Ours is an exported model (`vesalius answer`), without torch, unless a row says predict: there, and in all of theirs, some "

@@ -1,5 +1,6 @@
 /* Numbers of bfloat16, as many at a time as a register holds in single precision: the upper halves of numbers in single precision.
-   For normalise.h and soft_counts.c, whose maps are of such; where SINGLE is defined, they are in single precision. */
+   For all whose maps are of such: normalise.h, soft_counts.c, pointwise.c. Where SINGLE is defined, maps are in single precision
+   (direct_full.h always). */
 #ifndef HALVES_H
 #define HALVES_H
 #include <stdint.h>
@@ -65,6 +66,18 @@ INLINE void narrowed_together(uint16_t *into, Floats even, Floats odd) {
 #else
     Words both = (rounded(even) >> 16) | (rounded(odd) & 0xffff0000);
     memcpy(into, &both, sizeof both);
+#endif
+}
+
+/* `of`, or where `value` is not above 0 `slope` times that. */
+INLINE Floats leaky(Floats value, Floats of, float slope) {
+#ifdef __AVX512F__
+    return (Floats)_mm512_mask_mul_ps((__m512)of, _mm512_cmp_ps_mask((__m512)value, _mm512_setzero_ps(), _CMP_NGT_UQ), (__m512)of,
+                                      _mm512_set1_ps(slope));
+#else
+    Floats less = of * slope;
+    Signs above = value > 0;
+    return (Floats)(((Signs)of & above) | ((Signs)less & ~above));
 #endif
 }
 

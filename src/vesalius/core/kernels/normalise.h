@@ -35,18 +35,6 @@ typedef struct Work {
     void (*one)(struct Work *of, int64_t threads); /* works on that sample */
 } Work;
 
-/* `of`, or where `value` is not above 0 `slope` times that. */
-INLINE Floats leaky(Floats value, Floats of, float slope) {
-#ifdef __AVX512F__
-    return (Floats)_mm512_mask_mul_ps((__m512)of, _mm512_cmp_ps_mask((__m512)value, _mm512_setzero_ps(), _CMP_NGT_UQ), (__m512)of,
-                                      _mm512_set1_ps(slope));
-#else
-    Floats less = of * slope;
-    Signs above = value > 0;
-    return (Floats)(((Signs)of & above) | ((Signs)less & ~above));
-#endif
-}
-
 static inline Shape shape_of(int64_t samples, int64_t voxels, int64_t channels) {
     int64_t numbers = voxels * channels, alike = channels & -channels; /* the power of two in it */
     Shape of = {.samples = samples, .voxels = voxels, .channels = channels, .tiles = numbers / TILE, .rest = numbers % TILE};

@@ -1,7 +1,7 @@
 """A whole volume through the same network, tile by tile, to labels: beside nnU-Net's predictor and MONAI's sliding_window_inference.
 
     python benchmarks/inference.py [--volume 96 96 80] [--channels 4] [--patch 64 64 64] [--overlap 0.5] [--rounds 2] [--threads 1]
-                                   [--no-fp32]
+                                   [--no-fp32] [--exported]
     python benchmarks/inference.py --run RUN
 
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
@@ -9,9 +9,9 @@ overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as 
 bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
 Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others as they
 run on a processor (fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole
-process. The check is the share of equal labels, hard for a network of random weights, whose classes are nearly equal in many voxels;
-`fp32` says how many are equal where ours computes in fp32 too, so that what is left is where the tiles lie and how they are weighed
-(`--no-fp32` leaves that out where it would take long).
+process. With `--exported` ours runs as `vesalius answer` does, without torch. The check is the share of equal labels, hard for a network of
+random weights, whose classes are nearly equal in many voxels; `fp32` says how many are equal where ours computes in fp32 too, so that what
+is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out where it would take long).
 
 What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
 each of these ways, one scorer for all, and says what validation cases had set.
@@ -27,7 +27,7 @@ from _side_by_side import OURS, Turn, alone, as_a_laptop, child, in_processes, k
 
 CLASSES = 4
 OVERLAPS = {OURS: 0.125, "nnU-Net": 0.5, "MONAI": 0.25}  # where none is asked for: ours as validation cases allow
-FP32 = "vesalius in fp32"
+FP32, WRITTEN = "vesalius in fp32", "written"
 APART = "ours by an eighth, if validation cases bear it, theirs as they come"
 
 
@@ -71,6 +71,35 @@ def ours(options, kind=None):
     return lambda: stream_labels(net, pixels, tuple(options.volume), tiling=tiling, exclusive=True)[0]
 
 
+def written(options):
+    """The network written down for `exported`; nothing is timed."""
+    from safetensors.numpy import save_file
+
+    from vesalius.export.written import written as noted
+
+    net = network(options)
+    steps, weights = noted(net, options.channels, ndim=3, pooling=net.pooling)
+    (options.written / "steps.json").write_text(steps.model_dump_json())
+    save_file(weights, options.written / "weights.safetensors")
+    return lambda: np.zeros(0)
+
+
+def exported(options):
+    from safetensors.numpy import load_file
+
+    from vesalius.core.memory import keep_freed_memory
+    from vesalius.engine.tiles import Tiling
+    from vesalius.export.network import Network, able
+    from vesalius.export.steps import Steps
+    from vesalius.export.streaming import Wanted, stream
+
+    steps = Steps.model_validate_json((options.written / "steps.json").read_text())
+    net = Network(steps, load_file(options.written / "weights.safetensors"), number=able("bf16"), threads=options.threads)
+    pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=overlap(options, OURS))
+    keep_freed_memory()
+    return lambda: stream([net], pixels, Wanted(tuple(options.volume), exclusive=True), tiling=tiling, threads=options.threads)[0]
+
+
 def nnunet(options):
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -103,7 +132,8 @@ def monai(options):
     return once
 
 
-SIDES = {OURS: ours, "nnU-Net predictor": nnunet, "MONAI sliding window": monai, FP32: lambda options: ours(options, "fp32")}
+SIDES = {OURS: lambda options: exported(options) if options.written else ours(options), "nnU-Net predictor": nnunet,
+         "MONAI sliding window": monai, FP32: lambda options: ours(options, "fp32"), WRITTEN: written}  # fmt: skip
 
 
 def compare(options):
@@ -111,8 +141,12 @@ def compare(options):
         paths = {name: Path(folder) / f"{number}.npy" for number, name in enumerate(SIDES)}
         words = ["--volume", *options.volume, "--patch", *options.patch, "--channels", options.channels, "--threads", options.threads]
         words += [] if options.overlap is None else ["--overlap", options.overlap]
+        words += ["--written", folder] * options.exported
         commands = {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in SIDES}
-        exact = commands.pop(FP32)
+        exact, first = commands.pop(FP32), commands.pop(WRITTEN)
+        if options.exported:
+            process(WRITTEN, first)
+            paths[WRITTEN].unlink()
         if not options.no_fp32:
             process(FP32, exact)
         turns = in_processes(commands, rounds=options.rounds)
@@ -125,6 +159,7 @@ def compare(options):
     sides, patch = (" x ".join(map(str, of)) for of in (options.volume, options.patch))
     each = APART if options.overlap is None else f"all overlapping by {options.overlap:g}"
     cut = f"patch {patch}, tiles: {each}" + f", {options.threads} threads" * (options.threads > 1)
+    cut += ", ours exported" * options.exported
     work = f"{options.where}{sides} voxels, {options.channels} channels, {cut}"
     return rows(work, turns, check=check, goal=None if options.where else 4)
 
@@ -188,6 +223,8 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")
+    parser.add_argument("--exported", action="store_true", help="ours without torch, as vesalius answer runs it")
+    parser.add_argument("--written", type=Path, help=argparse.SUPPRESS)
     takes_a_side(parser, SIDES)
     parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")
     options = parser.parse_args()

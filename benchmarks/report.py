@@ -34,12 +34,12 @@ NOTES = {
     "reading": "Series are read warm. Headers of plain DICOM objects are walked without pydicom, which stays the judge of all others "
     "(docs/explanation/speed.md); every value and every pixel is the same.",
     "startup": "nnU-Net's package by its name alone is an empty file; MONAI itself requires nothing but numpy and torch, and what its "
-    "users need to read and write files comes on top. Ours is scipy (143 MB), numpy (71), gdcm for "
-    "compressed DICOM (45) and less. Why not 10 for what a training needs: see torch alone, a row of its own; and "
-    "docs/explanation/scale.md, what a start costs. The first result takes less than torch alone, as the command spares the interpreter "
-    "its search for garbage while torch is imported and at the end.",
-    "logits": "Of each peak some 220 MiB are interpreter and torch; beyond what a process needs that exports a tiny volume, the check "
-    "has both. nnU-Net keeps its logits in half precision, which is where its labels differ; MONAI keeps them in float32. Logits that are "
+    "users need to read and write files comes on top. Ours answers scans by an exported model, without torch (docs/howto/export.md); what a "
+    "training needs is torch, scipy (143 MB), numpy (71), gdcm for compressed DICOM (45) and less. Why not 10 for that: see torch alone, a "
+    "row of its own; and docs/explanation/scale.md, what a start costs. By the run itself, with torch, the first result takes less than torch "
+    "alone, as the command spares the interpreter its search for garbage while torch is imported and at the end.",
+    "logits": "Ours is an exported model (`vesalius answer`), without torch, unless a row says predict: there, and in all of theirs, some "
+    "220 MiB of the peak are interpreter and torch; beyond what a process needs that exports a tiny volume, the check has both. nnU-Net keeps its logits in half precision, which is where its labels differ; MONAI keeps them in float32. Logits that are "
     "not smooth have several classes that are nearly the largest in most places; smooth ones are like those of a trained network.",
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: `--samples` sets how many are drawn. Ours goes over a sample once for what moves it "

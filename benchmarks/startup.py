@@ -2,28 +2,36 @@
 MONAI and TorchIO.
 
     python benchmarks/startup.py [--rounds 3] [--runs RUNS --scan SCAN.nii.gz]
+    python benchmarks/startup.py --fresh [--rounds 1]
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
-*import* is the package by its name alone; *ready to train* imports what a training in Python needs (torch, networks, transforms, the
-training loop), because vesalius loads lazily and the bare name would flatter it. Python files of all sides are compiled beforehand, as
-installers do it (ours are read in place, where nobody has done it). *torch alone* is what no tool that stands on torch can go below.
-MONAI's command line needs a package (fire) that does not come with it, and is left out of `--help`. *installed* counts the files of the
-package and of everything that it requires (extras left out), once with torch, which all share, and once without. *first result*: the
-command that answers one scan with a trained model, from its start to the file; RUNS is the output folder of time_to_quality.py, of which
-the longest runs of vesalius and nnU-Net are taken, each with its own network and mirrored passes as it came out of training.
+*import* is the package by its name alone; *what a training needs* imports what a training in Python takes (torch, networks, transforms, the
+training loop), because vesalius loads lazily and the bare name would flatter it; *what an answer needs* what answers scans with a trained
+model: of vesalius an exported one, without torch. Python files of all sides are compiled beforehand, as installers do it (ours are read in
+place, where nobody has done it). *torch alone* is what no tool that stands on torch can go below. MONAI's command line needs a package
+(fire) that does not come with it, and is left out of `--help`. *installed* counts the files of the package and of everything that it
+requires: of vesalius without extras, which answers scans, and with the extra "train", once with torch, which all share, and once without.
+*first result*: the command that answers one scan with a trained model, from its start to the file; ours is `vesalius answer` with an
+exported model and `vesalius predict` with the run. RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius
+and nnU-Net are taken, each with its own network and mirrored passes as it came out of training. *fresh* installs each package from its
+wheel (ours is built first) into an empty environment and imports what an answer needs for the first time, with pip as it is set up here:
+downloading costs nothing from an index in the same room, and elsewhere as much as the megabytes say.
 """
 
 import argparse
+import os
 import re
+import shutil
 import sys
 import tempfile
 from compileall import compile_dir
 from importlib import metadata
 from pathlib import Path
 
-from _side_by_side import OURS, Turn, alone, in_processes, keep, rows
+from _side_by_side import OURS, Turn, alone, in_processes, keep, process, rows
 
 SOURCES = Path(__file__).parents[1] / "src"
+CACHE = f".{sys.implementation.cache_tag}."
 TITLE = "Import, --help, first result and installed megabytes"
 IMPORTS = {OURS: "import vesalius", "nnU-Net": "import nnunetv2", "MONAI": "import monai", "TorchIO": "import torchio"}
 READY = {  # ours as its command does it
@@ -31,44 +39,56 @@ READY = {  # ours as its command does it
     "nnU-Net": "import nnunetv2.run.run_training, nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
     "MONAI": "import monai.data, monai.inferers, monai.losses, monai.metrics, monai.networks.nets, monai.transforms",
 }
+ANSWER = {
+    OURS: "from vesalius.core.memory import lasting\nwith lasting(): from vesalius.export.answering import answer",
+    "nnU-Net": "import nnunetv2.inference.predict_from_raw_data",
+    "MONAI": "import monai.inferers, monai.networks.nets, monai.transforms",
+    "TorchIO": "import torch, torchio",
+}
 HELP = {
     OURS: ["vesalius", "--help"], "nnU-Net": ["nnUNetv2_train", "--help"], "TorchIO": ["torchio-transform", "--help"],
 }  # fmt: skip
+TORCH = "torch==2.13.0"  # by name alone it would bring gigabytes for a GPU
 DISTRIBUTIONS = {OURS: "vesalius", "nnU-Net": "nnunetv2", "MONAI": "monai", "TorchIO": "torchio"}
 
 
-def needed(name):
-    """The distributions that `name` requires here, itself included, without extras."""
+def needed(name, extra=""):
+    """The distributions that `name` requires here, itself included, with one `extra` of its own or none."""
     from packaging.requirements import Requirement
 
-    found, waiting = set(), [name]
+    found, waiting = set(), [(name, extra)]
     while waiting:
-        now = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if now in found:
+        now, more = waiting.pop()
+        now = re.sub(r"[-_.]+", "-", now).lower()
+        if (now, more) in found:
             continue
         try:
-            wanted = map(Requirement, metadata.requires(now) or [])
+            wanted = [Requirement(text) for text in metadata.requires(now) or []]
         except metadata.PackageNotFoundError:
             continue
-        found.add(now)
-        waiting += [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
+        found |= {(now, more), (now, "")}
+        waiting += [(r.name, one) for r in wanted if r.marker is None or r.marker.evaluate({"extra": more}) for one in ("", *r.extras)]
+    return {now for now, _ in found}
 
 
 def size(name):
-    """Bytes of the files of a distribution; of vesalius, which is installed in place, of its sources."""
+    """Bytes of the files of a distribution; of vesalius, which lies in place, of what a wheel has and an installer compiles."""
     if name == OURS:
-        return sum(path.stat().st_size for path in SOURCES.rglob("*.py"))
+        kept = [path for path in (SOURCES / OURS).rglob("*") if path.is_file() and (path.suffix != ".pyc" or CACHE in path.name)]
+        return sum(path.stat().st_size for path in kept)
     files = metadata.distribution(name).files or []
     return sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file())
 
 
 def megabytes():
     """Rows in which the numbers are megabytes (1e6 bytes)."""
-    found = []
-    for work, left_out in (("installed, MB, torch included", set()), ("installed, MB, torch left out", needed("torch"))):
-        sizes = {name: sum(size(part) for part in needed(of) - left_out) / 1e6 for name, of in DISTRIBUTIONS.items()}
-        counts = {name: len(needed(of) - left_out) for name, of in DISTRIBUTIONS.items()}
+    found, torch = [], needed("torch")
+    kinds = (("answers scans: installed, MB", "", set()), ("trains: installed, MB, torch included", "train", set()),
+             ("trains: installed, MB, torch left out", "train", torch))  # fmt: skip
+    for work, extra, left_out in kinds:
+        parts = {name: needed(of, extra if name == OURS else "") - left_out for name, of in DISTRIBUTIONS.items()}
+        sizes = {name: sum(map(size, of)) / 1e6 for name, of in parts.items()}
+        counts = {name: len(of) for name, of in parts.items()}
         checks = {name: f"{counts[name]} packages beside {counts[OURS]}" for name in sizes}
         made = rows(work, {name: [Turn(value, value)] for name, value in sizes.items()}, check=checks, goal=10)
         found += [row | {"unit": "MB"} for row in made]
@@ -84,15 +104,40 @@ def first_result(options):
         folder = Path(name)
         (folder / "in").mkdir()
         (folder / "in" / "scan_0000.nii.gz").symlink_to(options.scan.absolute())
-        commands = {
-            OURS: [scripts / "vesalius", "predict", ours, options.scan, "-o", folder / "ours", "--overwrite"],
+        vesalius = [sys.executable, "-m", "vesalius"]
+        process(OURS, list(map(str, [*vesalius, "export", ours, "-o", folder / "model"])))
+        wholes = {"an exported model": ["answer", folder / "model"], "the run": ["predict", ours]}
+        other = {
             "nnU-Net": [scripts / "nnUNetv2_predict_from_modelfolder", "-i", folder / "in", "-o", folder / "theirs", "-m", theirs, "-f",
                         "0", "-device", "cpu", "-npp", "1", "-nps", "1"],
         }  # fmt: skip
-        turns = in_processes({who: list(map(str, words)) for who, words in commands.items()}, rounds=options.rounds)
-        assert all(any((folder / to).glob("*.nii.gz")) for to in ("ours", "theirs"))
-        made += rows("first result: one scan answered by the command", turns, check="both wrote an answer", goal=10)
+        for what, words in wholes.items():
+            commands = {OURS: [*vesalius, *words, options.scan, "-o", folder / "ours", "--overwrite"], **other}
+            turns = in_processes({who: list(map(str, said)) for who, said in commands.items()}, rounds=options.rounds)
+            assert all(any((folder / to).glob("*.nii.gz")) for to in ("ours", "theirs"))
+            made += rows(f"first result: one scan answered by {what}", turns, check="both wrote an answer", goal=10)
     return made
+
+
+def fresh(options):
+    """The rows of an installation into an empty environment, up to the first import."""
+    root, turns = SOURCES.parent, {name: [] for name in DISTRIBUTIONS}
+    os.environ.pop("PYTHONPATH", None)  # what is installed is to be imported
+    quiet = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as name:
+        wheels = Path(name) / "wheels"
+        process(OURS, [sys.executable, *quiet, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(root)])
+        (wheel,) = wheels.glob("*.whl")
+        for _ in range(options.rounds):
+            for who, package in DISTRIBUTIONS.items():
+                place = Path(name) / "environment"
+                process(who, [sys.executable, "-m", "venv", str(place)])
+                python, what = str(place / "bin" / "python"), [str(wheel)] if who == OURS else [TORCH, package]
+                install = [python, *quiet, "install", "--constraint", str(root / "constraints" / "py311.txt"), *what]
+                parts = [process(who, step) for step in (install, [python, "-c", ANSWER[who]])]
+                turns[who].append(Turn(sum(part.wall for part in parts), sum(part.cpu for part in parts)))
+                shutil.rmtree(place)
+    return rows("fresh machine: installed, and what an answer needs imported for the first time", turns, check="exit code 0", goal=10)
 
 
 def longest(folders):
@@ -108,14 +153,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=Path, help="where time_to_quality.py left its runs: measure the first result alone")
     parser.add_argument("--scan", type=Path, help="that both answer")
+    parser.add_argument("--fresh", action="store_true", help="install each into an empty environment: some minutes, and 2 GB for a while")
     options = parser.parse_args()
+    if options.fresh:
+        keep("startup", fresh(options), title=TITLE)
+        return
     if options.runs:
         compile_dir(SOURCES, quiet=1)
         keep("startup", first_result(options), title=TITLE)
         return
     compile_dir(SOURCES, quiet=1)
     scripts = Path(sys.executable).parent
-    python = {"import the package": IMPORTS, "import what a training needs": READY}
+    python = {"import the package": IMPORTS, "import what an answer needs": ANSWER, "import what a training needs": READY}
     found = megabytes()
     for work, kinds in python.items():
         commands = {name: [sys.executable, "-c", code] for name, code in kinds.items()}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import vesalius
+from vesalius.cli._plain import parser_of
 from vesalius.cli.main import commands, typer_command
 from vesalius.core.card import read_card
 from vesalius.core.shelf import SHELVES, Shelf
@@ -39,7 +40,12 @@ def command_lines() -> list[tuple[str, str]]:
 @cache
 def options(command: str) -> set[str]:
     """Every option that `command` knows."""
-    return {o for p in typer_command(command).params for o in [*p.opts, *p.secondary_opts]} | {"--help", "--debug"}
+    module = importlib.import_module(f"vesalius.cli.{command}")
+    if getattr(module, "PLAIN", False):
+        found = {o for action in parser_of(getattr(module, command))._actions for o in action.option_strings}
+    else:
+        found = {o for p in typer_command(command).params for o in [*p.opts, *p.secondary_opts]}
+    return found | {"--help", "--debug"}
 
 
 @pytest.mark.parametrize(("page", "line"), command_lines())

@@ -16,7 +16,6 @@ from vesalius.engine.parts import Parts
 from vesalius.engine.sums import AIR, CODES_PER_UNIT, EVEN, LIMIT, beyond
 from vesalius.engine.tiles import ArraySource, Cut, Index, Piece, Tiling, VolumeSource, ahead, pieces
 from vesalius.export.numbers import Singles, singles
-from vesalius.io.separable import Along, on_axes
 
 Network = Callable[[Singles], Array]
 Progress = Callable[[int, int], None]
@@ -47,9 +46,8 @@ def stream(networks: Sequence[Network], volume: VolumeSource | Array, wanted: Wa
         if piece.images is not None:
             logits = mean_of(networks, piece.images, tiling.mirror)
             target = target or _target(cut, logits.shape[1], wanted, threads=threads)
-            for index, tile in zip(piece.tiles, logits, strict=True):
-                target.add(index, tile)
-            del logits
+            _add(target, piece.tiles, logits)
+            del logits  # the next call of a network needs its room
         assert target is not None  # the first tile is never air
         for index in piece.air:
             target.add_air(index)
@@ -60,6 +58,12 @@ def stream(networks: Sequence[Network], volume: VolumeSource | Array, wanted: Wa
         del piece
     assert target is not None
     return target.answer()
+
+
+def _add(target: "_Swift | _Whole", tiles: Sequence[Index], logits: Array) -> None:
+    """Add what came of `tiles`; no tile is held once this is over."""
+    for index, tile in zip(tiles, logits, strict=True):
+        target.add(index, tile)
 
 
 def mean_of(networks: Sequence[Network], images: Singles, mirror: Sequence[tuple[int, ...]]) -> Array:
@@ -163,6 +167,8 @@ class _Whole:
 
     def _grown(self) -> Iterator[Singles]:
         """Each class on the output grid, interpolated linearly, edge to edge."""
+        from vesalius.io.separable import Along, on_axes
+
         nearest = self.cut.tiling.nearest
         places = [(np.arange(new) + 0.5) * old / new - 0.5 for old, new in zip(self.cut.shape, self.wanted.shape, strict=True)]
         ends = [place.clip(0, old - 1) for place, old in zip(places, self.cut.shape, strict=True)]

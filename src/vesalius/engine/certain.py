@@ -22,10 +22,11 @@ from vesalius.core.files import read_json
 from vesalius.core.space import Array
 from vesalius.data.cache import Stored
 from vesalius.data.labels import IGNORE, Labels
+from vesalius.data.primed import with_odds
 from vesalius.engine.extras import keep
 from vesalius.engine.infer import callables, classes
 from vesalius.engine.outlines import outlines
-from vesalius.engine.priming import priors_of, with_odds
+from vesalius.engine.priming import priors_of
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import Run
 from vesalius.engine.stream import Kept

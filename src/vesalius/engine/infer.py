@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vesalius.core.files import write_beside
 from vesalius.core.space import Array
 from vesalius.data.prepare import Prepared
+from vesalius.data.primed import with_odds
 from vesalius.engine.extras import Extras
 from vesalius.engine.outlines import kept, largest
-from vesalius.engine.priming import with_odds
 from vesalius.engine.stream import NOTHING, Kept, stream_labels
 from vesalius.engine.tiles import Tiling, constant
 from vesalius.nets._prior import corrected, seen

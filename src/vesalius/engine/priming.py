@@ -12,34 +12,22 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vesalius.core.errors import VesaliusError
 from vesalius.data.cache import Stored, mapped, save_array
+from vesalius.data.primed import stored_odds, with_odds
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import Run
-from vesalius.nets._prior import LIMIT
 from vesalius.tasks import Prior, VoxelTask
 
 GROUPS = 5
 FILE, SHOWN = "prior.json", "primed"
-Floats = NDArray[np.float32]
-
-
-def stored_odds(prior: Prior, image: NDArray[np.floating]) -> Floats:
-    """(K, *S) the log odds of `prior` for `image` (C, *S) as they are stored: cut at +-LIMIT, 0 for the least likely."""
-    return np.asarray(np.clip(prior.odds(image.astype(np.float32)), -LIMIT, LIMIT) + LIMIT, np.float32)
 
 
 def priors_of(run: Run, voices: Sequence[Path]) -> list[Prior]:
     """The prior of each network that corrects one, in the order of the folders `voices`."""
     found = [voice for voice in voices if run.corrects(voice)]
     return [cast(VoxelTask, run.task).prior(run.plan.labels, voice / FILE) for voice in found]
-
-
-def with_odds(image: Floats, priors: Sequence[Prior]) -> Floats:
-    """`image` (C, *S) with the log odds of each prior after its channels."""
-    return np.concatenate([image, *(stored_odds(prior, image) for prior in priors)]) if priors else image
 
 
 def groups(patients: Sequence[str]) -> list[list[int]]:

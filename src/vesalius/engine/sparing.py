@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.data.cache import Stored
+from vesalius.data.primed import with_odds
 from vesalius.engine.certain import asked_of, standard_error
 from vesalius.engine.infer import callables, classes, tiling
-from vesalius.engine.priming import priors_of, with_odds
+from vesalius.engine.priming import priors_of
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import Run
 from vesalius.engine.tiles import Cut

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from vesalius.core.files import read_json, write_json
 from vesalius.data.cache import Stored
+from vesalius.data.primed import with_odds
 from vesalius.engine.infer import callables, classes
-from vesalius.engine.priming import priors_of, with_odds
+from vesalius.engine.priming import priors_of
 from vesalius.engine.progress import Tick
 from vesalius.engine.run import CALIBRATION, CORRECTED, FIRST, Run
 from vesalius.plan.budget import device

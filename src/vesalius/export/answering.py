@@ -18,8 +18,8 @@ from vesalius.engine.inputs import cases_of
 from vesalius.engine.outlines import kept, largest
 from vesalius.engine.progress import Listener
 from vesalius.engine.reading import Read, read_ahead
+from vesalius.export.correcting import Asked
 from vesalius.export.model import Model
-from vesalius.export.network import Network
 from vesalius.export.streaming import Progress, Wanted, stream
 from vesalius.io import save
 from vesalius.io.image import Image
@@ -30,7 +30,7 @@ class Answerer:
     """A model with its networks, ready to be asked; `mirror`: whether mirrored passes count too."""
 
     model: Model
-    networks: Sequence[Network]
+    networks: Sequence[Asked]
     mirror: bool = False
     threads: int = 1
 
@@ -48,8 +48,8 @@ class Answerer:
         form = (1 if labels.exclusive else len(labels.names), *prepared.native.shape)
         sure = np.zeros(form, np.uint8) if model.levels else None
         wanted = Wanted(prepared.native.shape, labels.exclusive, sure)
-        said = stream(self.networks, prepared.image, wanted, tiling=model.tiles.tiling(mirrored=self.mirror), threads=self.threads,
-                      progress=progress)  # fmt: skip
+        tiling = model.tiles.tiling(mirrored=self.mirror)
+        said = stream(self.networks, model.shown(prepared.image), wanted, tiling=tiling, threads=self.threads, progress=progress)
         if sure is not None:
             said = kept(said, sure, model.levels, labels=labels)
         if model.single:

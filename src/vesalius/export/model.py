@@ -5,19 +5,25 @@
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import DataError, UsageError, VesaliusError
 from vesalius.core.files import read_json, write_beside, write_json
+from vesalius.core.kernels.filtering import Number
 from vesalius.core.record import digest
 from vesalius.core.settings import Settings
 from vesalius.core.space import Array
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
+from vesalius.data.primed import with_odds
+from vesalius.data.voxel_odds import VoxelOdds
 from vesalius.engine.tiles import Tiling, constant
+from vesalius.export.correcting import Asked, correcting
 from vesalius.export.network import Network, able
 from vesalius.export.steps import Steps
 
@@ -43,7 +49,8 @@ class Tiles(Settings):
 
 class Model(Settings):
     """What model.json holds. `print`: of the weights, which tells whether both files belong together. `number`: in which kind of numbers
-    the run computed; a processor that cannot multiply bf16 takes float32. `single`: labels of which only the largest outline is kept;
+    the run computed; a processor that cannot multiply bf16 takes float32. `priors`: for each network the baseline that it corrects
+    (data/voxel_odds.py), or none; empty where none corrects one. `single`: labels of which only the largest outline is kept;
     `levels`: how certain an outline of a label must be, in codes of log odds.
     `record`: by what it was made, and of what; `compared`: how far its answers were from those of the run."""
 
@@ -54,6 +61,7 @@ class Model(Settings):
     tiles: Tiles
     number: Literal["bf16", "fp32"]
     networks: tuple[Steps, ...]
+    priors: tuple[dict[str, Any] | None, ...] = ()
     single: tuple[str, ...] = ()
     levels: dict[str, int] = {}
     compared: dict[str, float] = {}
@@ -63,6 +71,20 @@ class Model(Settings):
     def ndim(self) -> int:
         """Axes of the scans."""
         return self.networks[0].ndim
+
+    @cached_property
+    def baselines(self) -> list[VoxelOdds | None]:
+        """What each network corrects."""
+        return [None if prior is None else VoxelOdds.from_json(prior) for prior in self.priors or (None,) * len(self.networks)]
+
+    @property
+    def odds(self) -> list[int]:
+        """How many log odds each network is shown behind the channels of a scan."""
+        return [one.classes if one else 0 for one in self.baselines]
+
+    def shown(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`image` (C, *S) with the log odds of what is corrected behind its channels."""
+        return with_odds(image, [one for one in self.baselines if one])
 
     def save(self, folder: Path, weights: Mapping[str, Array]) -> None:
         """Both files, the weights first: a folder with model.json is whole."""
@@ -89,7 +111,7 @@ class Model(Settings):
             raise VesaliusError(f"{folder / FILE} is of version {version}; this vesalius knows up to {VERSION}. Install a later one.")
         try:
             made = cls.checked_tree(tree, folder)
-        except UsageError as problem:
+        except (UsageError, DataError) as problem:
             raise VesaliusError(f"{problem} Export the model again: vesalius export RUN -o {folder}") from None
         return made
 
@@ -97,22 +119,36 @@ class Model(Settings):
     def checked_tree(cls, tree: dict[str, Any], folder: Path) -> "Model":
         """`tree` as a model in which all parts suit each other."""
         made = cls.checked(tree, where=str(folder / FILE))
-        ends = {(one.ndim, one.channels) for one in made.networks}
+        made.check_priors(folder)
+        ends = {(one.ndim, one.channels - odds) for one, odds in zip(made.networks, made.odds, strict=True)}
         if ends != {(len(made.tiles.patch), made.preparation.in_channels)} or made.labels.grain != "voxel":
             raise UsageError(f"In {folder / FILE}: networks, tiles and channels do not suit each other.")
         if any(side % by for one in made.networks for side, by in zip(made.tiles.patch, one.pooling, strict=True)):
             raise UsageError(f"In {folder / FILE}: the sides of the patch {made.tiles.patch} are no multiples of what networks pool by.")
         return made
 
-    def loaded(self, folder: Path, *, threads: int) -> list[Network]:
-        """The networks, with their weights from `folder`."""
+    def check_priors(self, folder: Path) -> None:
+        """Refuse baselines that do not belong to the networks, the channels and the labels."""
+        if self.priors and len(self.priors) != len(self.networks):
+            raise UsageError(f"In {folder / FILE}: {len(self.priors)} baselines for {len(self.networks)} networks.")
+        for k, one in enumerate(self.baselines):
+            if one and not (one.classes == len(self.labels.names) and one.suits(channels=self.preparation.in_channels, ndim=self.ndim)):
+                raise UsageError(f"In {folder / FILE}: the baseline that network {k} corrects is not of {self.preparation.in_channels} "
+                                 f"channels, {self.ndim} axes and {len(self.labels.names)} labels in finite numbers.")  # fmt: skip
+
+    def loaded(self, folder: Path, *, threads: int) -> list[Asked]:
+        """The networks, with their weights from `folder`, for tiles of a scan with the log odds of `baselines` behind its channels."""
         weights, of = read_weights(folder / WEIGHTS)
         if of != self.print:
             raise VesaliusError(f"{folder / WEIGHTS} is of another export than {FILE} beside it. Export again: vesalius export RUN "
                                 f"-o {folder} --overwrite")  # fmt: skip
-        number = able(self.number)
-        return [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},
+        return self.ready(weights, number=able(self.number), threads=threads)
+
+    def ready(self, weights: Mapping[str, Array], *, number: Number, threads: int) -> list[Asked]:
+        """The networks with `weights`, which compute in one `number` or another."""
+        made = [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},
                         number=number, threads=threads) for k, steps in enumerate(self.networks)]  # fmt: skip
+        return correcting(made, self.preparation.in_channels, self.odds)
 
 
 def _instead(folder: Path) -> str:

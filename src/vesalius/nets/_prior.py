@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
 
-LIMIT = 6.0  # log odds beyond are cut: nothing is so certain that it could not be corrected
-SCALE = 3.0  # a network sees numbers of about 1
+from vesalius.data.primed import LIMIT, SCALE
+
 POOL: dict[int, Callable[..., Tensor]] = {2: adaptive_avg_pool2d, 3: adaptive_avg_pool3d}
 
 

@@ -5,14 +5,14 @@ import pytest
 
 from tests.unit.engine.tiny import tiny_plan, write_scans
 from vesalius.core.files import read_json, write_json
+from vesalius.data.primed import LIMIT, stored_odds, with_odds
 from vesalius.engine.evaluate import evaluate
 from vesalius.engine.extras import Extras
 from vesalius.engine.predict import predict
-from vesalius.engine.priming import FILE, SHOWN, groups, stored_odds, with_odds
+from vesalius.engine.priming import FILE, SHOWN, groups
 from vesalius.engine.run import CORRECTED, FIRST, Run
 from vesalius.engine.voices import chosen
 from vesalius.engine.workflow import train
-from vesalius.nets._prior import LIMIT
 
 
 class Half:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from vesalius.nets._prior import LIMIT, SCALE, corrected, seen
+from vesalius.data.primed import LIMIT, SCALE
+from vesalius.nets._prior import corrected, seen
 from vesalius.plan.plan import Net
 from vesalius.plan.search import build
 

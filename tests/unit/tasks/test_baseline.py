@@ -8,6 +8,7 @@ import pytest
 
 from tests.data import data_folder
 from vesalius.core.errors import DataError
+from vesalius.data import voxel_odds as answering
 from vesalius.data.labels import IGNORE
 from vesalius.tasks.segment import baseline as parts
 from vesalius.tasks.segment.baseline import Baseline
@@ -45,7 +46,7 @@ def test_the_quadratic_form_is_the_products():
     random = np.random.default_rng(0)
     x = random.standard_normal((50, 6)).astype(np.float32)
     c = random.standard_normal((parts.products(x).shape[1], 3)).astype(np.float32)
-    np.testing.assert_allclose(parts.quadratic(x, c), parts.products(x) @ c, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answering.quadratic(x, c), parts.products(x) @ c, rtol=1e-4, atol=1e-4)
     assert parts.products(x).shape[1] == 1 + 6 + 21
 
 
@@ -60,7 +61,7 @@ def test_frequencies_keep_the_volume_and_the_place(shape):
 
 def test_log_odds_of_a_flat_atlas_are_flat():
     total = np.full((1, 16, 16), 3 * 0.25, np.float32)
-    odds = parts.log_odds(total, (11, 40), cases=3, prior=total / 3)
+    odds = answering.log_odds(total, (11, 40), cases=3, prior=total / 3)
     np.testing.assert_allclose(odds, np.log(0.25 / 0.75), atol=1e-5)
 
 
@@ -76,14 +77,14 @@ def test_training_voxels_stand_for_the_whole_case():
 
 def test_shrink_and_grow_are_inverse_on_blocks():
     coded = np.random.default_rng(0).integers(0, 3, (1, 6, 5, 4)).astype(np.uint8)
-    large = parts.grow(coded, (2, 1, 4), (11, 5, 16))
+    large = answering.grow(coded, (2, 1, 4), (11, 5, 16))
     assert large.shape == (1, 11, 5, 16)
-    np.testing.assert_array_equal(parts.shrink(large, (2, 1, 4)), coded)
+    np.testing.assert_array_equal(answering.shrink(large, (2, 1, 4)), coded)
 
 
 def test_large_images_are_reduced(monkeypatch):
-    assert parts.reduction((512, 512)) == (1, 1) and parts.reduction((512, 512, 100)) == (4, 4, 1)
-    monkeypatch.setattr(parts, "LARGEST", 500)
+    assert answering.reduction((512, 512)) == (1, 1) and answering.reduction((512, 512, 100)) == (4, 4, 1)
+    monkeypatch.setattr(answering, "LARGEST", 500)
     cases = list(discs(6))
     answer = Baseline().fit(cases).predict(cases[0][0])
     assert answer.shape == cases[0][1].shape and dice(answer == 1, cases[0][1] == 1) > 0.5

@@ -1,25 +1,32 @@
 /* Lines of a scan on other places: blurred, as cubic B-spline or straight between neighbours (io/separable.py). Values of float32 lie as
    (outer, n, inner); lines run along the middle axis. LANES of them at once lie side by side in scratch memory, a row for each place, and
-   every step goes along all of them together. */
+   every step goes along a BAND of them together. */
 #include <stdint.h>
 #include <string.h>
 
-enum { LANES = 32, ROWS = 16 };
+#if defined(__AVX512F__)
+enum { REGISTER = 16 }; /* values */
+#elif defined(__AVX2__)
+enum { REGISTER = 8 };
+#else
+enum { REGISTER = 4 };
+#endif
+enum { LANES = 32, BAND = 2 * REGISTER, ROWS = 16 };
 static const float POLE = -0.26794919243112270647f; /* sqrt(3) - 2 */
 
-typedef float Values __attribute__((vector_size(4 * LANES / 2))); /* registers, however long they are */
+typedef float Values __attribute__((vector_size(4 * REGISTER)));
+typedef float Loose __attribute__((vector_size(4 * REGISTER), aligned(4), may_alias)); /* wherever it lies */
 
-typedef struct {
+typedef struct { /* a BAND of a row: longer ones than fill registers would go over memory at every step */
     Values left, right;
 } Row;
 
-static inline Row row_at(const float *from) {
-    Row row;
-    memcpy(&row, from, sizeof row);
-    return row;
-}
+static inline Row row_at(const float *from) { return (Row){*(const Loose *)from, *(const Loose *)(from + REGISTER)}; }
 
-static inline void put(float *to, Row row) { memcpy(to, &row, sizeof row); }
+static inline void put(float *to, Row row) {
+    *(Loose *)to = row.left;
+    *(Loose *)(to + REGISTER) = row.right;
+}
 
 static inline Row times(float factor, Row row) { return (Row){factor * row.left, factor * row.right}; }
 
@@ -64,13 +71,17 @@ static void scatter(const Lines *lines, const float *rows, const int64_t *at, in
     }
 }
 
-/* The filter of `blur` along n rows that lie behind `radius` free ones; beyond the ends the last one goes on. */
-static void blurred(float *rows, float *out, int64_t n, const float *blur, int64_t radius) {
-    float *first = rows + radius * LANES, *last = first + (n - 1) * LANES;
+/* n rows that lie behind `radius` free ones go on beyond the ends. */
+static void lengthen(float *first, int64_t n, int64_t radius) {
+    float *last = first + (n - 1) * LANES;
     for (int64_t k = 1; k <= radius; k++) {
         memcpy(first - k * LANES, first, sizeof(float) * LANES);
         memcpy(last + k * LANES, last, sizeof(float) * LANES);
     }
+}
+
+/* The filter of `blur` along n rows. */
+static void blurred(const float *first, float *out, int64_t n, const float *blur, int64_t radius) {
     for (int64_t q = 0; q < n; q++) {
         const float *middle = first + q * LANES;
         Row sum = times(blur[0], row_at(middle));
@@ -112,33 +123,37 @@ static void coefficients(float *rows, int64_t n) {
 }
 
 /* New rows from `count` old ones each. */
-static inline void mix_of(const Lines *lines, const float *rows, int count) {
+static inline void mix_of(const Lines *lines, const float *rows, float *made, int count) {
     for (int64_t p = 0; p < lines->m; p++) {
         const int32_t *taps = lines->taps + p * count;
         const float *weights = lines->weights + p * count;
         Row sum = times(weights[0], row_at(rows + taps[0] * LANES));
         for (int k = 1; k < count; k++) sum = plus(sum, times(weights[k], row_at(rows + taps[k] * LANES)));
-        put(lines->made + p * LANES, sum);
+        put(made + p * LANES, sum);
     }
 }
 
-static void mix(const Lines *lines, const float *rows) {
+static void mix(const Lines *lines, const float *rows, float *made) {
     if (lines->count == 4) /* the compiler knows how many there are */
-        mix_of(lines, rows, 4);
+        mix_of(lines, rows, made, 4);
     else
-        mix_of(lines, rows, (int)lines->count);
+        mix_of(lines, rows, made, (int)lines->count);
 }
 
 /* `width` lines that start at `from` and go to `to`. */
 static void some(const Lines *lines, const int64_t *from, const int64_t *to, int64_t width) {
     float *rows = lines->rows + lines->radius * LANES;
     gather(lines, rows, from, width);
-    if (lines->radius) {
-        blurred(lines->rows, lines->blurred, lines->n, lines->blur, lines->radius);
-        rows = lines->blurred;
+    lengthen(rows, lines->n, lines->radius);
+    for (int64_t lane = 0; lane < LANES; lane += BAND) {
+        float *band = rows + lane;
+        if (lines->radius) {
+            blurred(rows + lane, lines->blurred + lane, lines->n, lines->blur, lines->radius);
+            band = lines->blurred + lane;
+        }
+        if (lines->cubic) coefficients(band, lines->n);
+        mix(lines, band, lines->made + lane);
     }
-    if (lines->cubic) coefficients(rows, lines->n);
-    mix(lines, rows);
     scatter(lines, lines->made, to, width);
 }
 

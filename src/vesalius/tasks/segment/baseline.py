@@ -13,25 +13,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.special import log_softmax
 
 from vesalius.core.errors import DataError
 from vesalius.core.files import read_json, write_json
-from vesalius.core.space import Array
 from vesalius.data.labels import IGNORE
+from vesalius.data.voxel_odds import (
+    CELLS,
+    LEARNED,
+    Floats,
+    VoxelOdds,
+    along_axes,
+    grow,
+    local_features,
+    log_odds,
+    reduction,
+    shrink,
+    standardised,
+)
 
-Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]
 
-CELLS = 16  # sides of the atlas
-LARGEST = 2**21  # voxels; a larger image is halved until it fits
 PER_CASE, IN_ALL = 4000, 40000  # training voxels
 NUMBERS = 2**26  # training voxels times products of features; with many channels fewer voxels are used
-CHUNK = 2**15  # voxels classified at once
 TEMPER = 0.5  # a voxel that stands for w others weighs w ** .5 in the regression: between the image's mixture and an even one
 PENALTY = 1e-3  # on the squared coefficients
-LEARNED = ("atlas", "centre", "spread", "coefficients")
 
 
 @dataclass
@@ -75,7 +81,7 @@ class Baseline:
         keep = random.permutation(len(x))[: min(IN_ALL, 2 * NUMBERS // x.shape[1] ** 2)]
         x, y, w = x[keep], y[keep], w[keep]
         self.centre, self.spread = x.mean(0), x.std(0) + np.float32(1e-6)
-        self._learn(products(self._standard(x)), y, w / w.mean())
+        self._learn(products(standardised(x, self.centre, self.spread)), y, w / w.mean())
         return self
 
     def _place(self, case: Drawn, total: Floats) -> Floats:
@@ -99,32 +105,19 @@ class Baseline:
 
     def predict(self, image: Floats) -> Codes:
         """Classes of `image` (C, *S), coded as the targets were."""
-        logits, step = self._coarse(image)
+        logits, step = self._answering().coarse(image)
         coded = logits.argmax(0)[None] if self.exclusive else logits > 0
         return grow(coded.astype(np.uint8), step, image.shape[1:])
 
     def odds(self, image: Floats) -> Floats:
         """(K, *S) log odds of each label of `image` (C, *S); of exclusive ones against the background."""
-        logits, step = self._coarse(image)
-        return grow(logits[1:] - logits[:1] if self.exclusive else logits, step, image.shape[1:])
+        return self._answering().odds(image)
 
-    def _coarse(self, image: Floats) -> tuple[Floats, tuple[int, ...]]:
-        """Logits (L, *s) on a grid that is `step` times as coarse, and that step."""
+    def _answering(self) -> VoxelOdds:
+        """What was learned, as that which answers."""
         if not self.coefficients.size:
             raise DataError("The baseline has learned nothing yet. Call fit first, or load one that has.")
-        step = reduction(image.shape[1:])
-        small = shrink(image, step)
-        place = log_odds(self.atlas * self.cases, small.shape[1:], cases=self.cases, prior=self.atlas)
-        raw = np.concatenate([local_features(small), place]).T
-        parts = [self._logits(raw[start : start + CHUNK]) for start in range(0, len(raw), CHUNK)]
-        return np.concatenate(parts).T.reshape(-1, *small.shape[1:]), step
-
-    def _logits(self, raw: Floats) -> Floats:
-        return quadratic(self._standard(raw), self.coefficients)
-
-    def _standard(self, raw: Floats) -> Floats:
-        """Features in standard deviations, clipped to four: far out the products would know no bounds."""
-        return np.asarray(np.clip((raw - self.centre) / self.spread, -4, 4), np.float32)
+        return VoxelOdds(self.exclusive, self.cases, **{name: getattr(self, name) for name in LEARNED})
 
     def to_json(self) -> dict[str, Any]:
         """Everything learned, as plain JSON."""
@@ -192,59 +185,6 @@ def _sum_of_unlike(maps: Sequence[Floats]) -> Floats:
     return np.asarray(sum(_padded(m, classes) for m in maps), np.float32)
 
 
-def reduction(shape: Sequence[int]) -> tuple[int, ...]:
-    """By how much to shrink each axis so that at most `LARGEST` voxels are left: the longest is halved first."""
-    step = [1] * len(shape)
-    while np.prod(sides := [-(-n // s) for n, s in zip(shape, step, strict=True)]) > LARGEST:
-        step[int(np.argmax(sides))] *= 2
-    return tuple(step)
-
-
-def shrink(image: Floats, step: Sequence[int]) -> Floats:
-    """Means of blocks of `step` voxels of `image` (C, *S); a block cut by the edge is filled with the edge's values."""
-    image = np.asarray(image, np.float32)
-    for axis, s in enumerate(step, start=1):
-        if s > 1:
-            rest = -image.shape[axis] % s
-            padded = np.pad(image, [(0, rest if a == axis else 0) for a in range(image.ndim)], mode="edge")
-            image = padded.reshape(*padded.shape[:axis], -1, s, *padded.shape[axis + 1 :]).mean(axis + 1)
-    return image
-
-
-def grow(values: Array, step: Sequence[int], shape: Sequence[int]) -> Array:
-    """The inverse of `shrink` for values that no mean was taken of: every voxel of a block takes its value."""
-    for axis, s in enumerate(step, start=1):
-        values = np.repeat(values, s, axis) if s > 1 else values
-    return np.ascontiguousarray(values[(slice(None), *map(slice, shape))])
-
-
-def local_features(image: Floats) -> Floats:
-    """(9 C + n, N): each channel as it is, smoothed over 1, 2, 4 and 8 voxels, its gradients over 1 and 2, its contrast over
-    2, how much it stands out from its surroundings of 8; and the place, -1 to 1 along each axis.
-
-    An axis much shorter than the longest has thick slices and is smoothed less, by 4 times its share of the longest.
-    """
-    shape = image.shape[1:]
-    share = np.minimum(1, 4 * np.array(shape) / max(shape))
-    rows = []
-    for channel in image:
-        smooth = {s: _smoothed(channel, s * share) for s in (1, 2, 4, 8)}
-        fine, wide = (np.sqrt(np.maximum(_smoothed(channel**2, s * share) - smooth[s] ** 2, 0)) for s in (2, 8))
-        outstanding = (smooth[1] - smooth[8]) / (wide + 0.05 * channel.std() + np.float32(1e-6))
-        rows += [channel, *smooth.values(), _steepness(smooth[1]), _steepness(smooth[2]), fine, outstanding]
-    rows += np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) if n > 1 else np.zeros(1, np.float32) for n in shape), indexing="ij")
-    return np.stack([row.ravel() for row in rows]).astype(np.float32)
-
-
-def _smoothed(channel: Floats, sigma: NDArray[np.float64]) -> Floats:
-    return np.asarray(ndimage.gaussian_filter(channel, sigma, mode="nearest", truncate=3), np.float32)
-
-
-def _steepness(smooth: Floats) -> Floats:
-    slopes = [np.gradient(smooth, axis=a) for a in range(smooth.ndim) if smooth.shape[a] > 1]
-    return np.asarray(np.sqrt(sum(s**2 for s in slopes)) if slopes else np.zeros_like(smooth), np.float32)
-
-
 def _overlaps(cells: int, side: int) -> Floats:
     """(cells, side): how much of each of `cells` equal parts of an axis falls on each of its `side` voxels; rows sum to 1."""
     ends = np.linspace(0, side, cells + 1)
@@ -254,47 +194,15 @@ def _overlaps(cells: int, side: int) -> Floats:
     return np.asarray(common / common.sum(1, keepdims=True), np.float32)
 
 
-def _between(side: int) -> Floats:
-    """(side, CELLS): linear interpolation of cell centres at voxel centres."""
-    where = np.clip((np.arange(side) + 0.5) * CELLS / side - 0.5, 0, CELLS - 1)
-    return np.asarray(np.maximum(0, 1 - np.abs(where[:, None] - np.arange(CELLS))), np.float32)
-
-
-def _along_axes(array: Floats, matrices: Sequence[Floats]) -> Floats:
-    """`array` (..., *S) with each of its last axes taken through a matrix (new, old)."""
-    for matrix in matrices:  # the axis in front goes to the back each time, so that the order is the old one again
-        array = np.tensordot(array, matrix, axes=([array.ndim - len(matrices)], [1]))
-    return array
-
-
 def frequencies(mask: NDArray[np.bool_]) -> Floats:
     """(16, 16, ...) the part of each cell of a grid over the whole image that is in `mask`."""
-    return _along_axes(mask.astype(np.float32), [_overlaps(CELLS, n) for n in mask.shape])
-
-
-def log_odds(total: Floats, shape: Sequence[int], *, cases: int, prior: Floats) -> Floats:
-    """(K, N) log odds of each class at each voxel of a grid of `shape`, from sums over `cases` atlases and one of chance."""
-    chance = prior.reshape(len(prior), -1).mean(1).reshape(-1, *[1] * len(shape))
-    p = np.clip((total + chance) / (cases + 1), 1e-4, 1 - 1e-4)
-    fine = _along_axes(p.astype(np.float32), [_between(n) for n in shape])
-    return np.asarray(np.log(fine / (1 - fine)).reshape(len(prior), -1), np.float32)
+    return along_axes(mask.astype(np.float32), [_overlaps(CELLS, n) for n in mask.shape])
 
 
 def products(x: Floats) -> Floats:
     """(m, 1 + F + F (F + 1) / 2) one, the features and all their products."""
     left, right = np.triu_indices(x.shape[1])
     return np.concatenate([np.ones((1, len(x)), np.float32), x.T, x.T[left] * x.T[right]]).T
-
-
-def quadratic(x: Floats, coefficients: Floats) -> Floats:
-    """(m, K) the same as `products(x) @ coefficients`, without the products: 1, x and x'Qx for each class."""
-    n = x.shape[1]
-    out: Floats = coefficients[0] + x @ coefficients[1 : n + 1]
-    square = np.zeros((n, n), np.float32)
-    for k in range(coefficients.shape[1]):
-        square[np.triu_indices(n)] = coefficients[n + 1 :, k]
-        out[:, k] += np.einsum("mi,mi->m", x @ square, x)
-    return out
 
 
 def regression(x: Floats, inside: NDArray[np.bool_], weight: Floats) -> Floats:

@@ -1,5 +1,7 @@
 """What maps will be is what they are; whatever does not fit together is an error before a kernel is called."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -87,7 +89,7 @@ def test_weights_that_do_not_suit_are_refused(steps, weights, says):
 
 def test_channels_that_double_without_end_are_refused():
     names = ["image", *(f"map_{k}" for k in range(40))]
-    steps = [other("joined", [before, before], after) for before, after in zip(names, names[1:], strict=False)]
+    steps = [other("joined", [before, before], after) for before, after in pairwise(names)]
     with pytest.raises(VesaliusError, match="makes 131072 channels"):
         Network(steps_of(*steps), {})
 

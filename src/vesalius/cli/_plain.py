@@ -34,8 +34,9 @@ class _Parser(argparse.ArgumentParser):
     """Complains as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if unknown != message.split() and unknown[0].startswith("-"):
+        _, surplus, words = message.partition("unrecognized arguments: ")
+        unknown = words.split()
+        if surplus and unknown and unknown[0].startswith("-"):
             known = [flag for action in self._actions for flag in action.option_strings]
             raise UsageError(f"{suggest(unknown[0].partition('=')[0], [*known, '--debug'], 'option')} See {self.prog} --help.")
         raise UsageError(f"{message[0].upper()}{message[1:].rstrip('.')}. See {self.prog} --help.")
@@ -76,7 +77,7 @@ def _action(kind: Any, how: Said, *, needed: bool, name: str, default: Any) -> d
 def call(function: Callable[..., Any], words: list[str]) -> int:
     """Read `words`, call the command and give its exit code."""
     try:
-        given = parser_of(function).parse_args(words)
+        given = parser_of(function).parse_intermixed_args(words)  # places before, between and behind options
     except SystemExit as end:  # after --help
         return int(end.code or 0)
     except (argparse.ArgumentError, ValueError) as problem:
@@ -87,10 +88,12 @@ def call(function: Callable[..., Any], words: list[str]) -> int:
 
 def by_channel(pairs: list[str]) -> dict[str, Path]:
     """The files of one case that CHANNEL=FILE texts name."""
-    named = {}
+    named: dict[str, Path] = {}
     for pair in pairs:
         channel, found, file = pair.partition("=")
         if not found:
             raise UsageError(f"Expected CHANNEL=FILE, for instance T1=scan.nii.gz; got {pair!r}.")
+        if channel in named:
+            raise UsageError(f"The channel {channel} is named twice: {named[channel]} and {file}. Name it once.")
         named[channel] = Path(file)
     return named

@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise VesaliusError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (ValueError, RecursionError) as problem:  # no JSON, no UTF-8, a number of too many digits, brackets without end
         raise VesaliusError(f"{path} is not valid JSON: {problem}. Restore it or run the step that writes it again.") from None
 
 

@@ -32,6 +32,9 @@ class Run:
     def open(cls, path: Path | str) -> "Run":
         """The run at `path`; an error where there is none."""
         folder = Path(path)
+        if (folder / "model.json").is_file() and not (folder / "plan.json").is_file():
+            raise VesaliusError(f"{folder} is an exported model, which answers scans: vesalius answer {folder} SCANS. For anything else "
+                                "name the run that it was made of.")  # fmt: skip
         if not (folder / "plan.json").is_file():
             raise VesaliusError(f"{folder} is not a run: it has no plan.json. Make one with: vesalius train DATA -o {folder}")
         return cls(folder)

@@ -40,5 +40,7 @@ class Correcting:
 
 def correcting(networks: Sequence[Asked], channels: int, odds: Sequence[int]) -> list[Asked]:
     """`networks` for tiles of one kind: each takes the scan's `channels`, and of `odds`, so many for each of them, its own."""
+    if not any(odds):
+        return list(networks)
     ends = accumulate(odds, initial=channels)
     return [Correcting(network, channels, slice(*span)) for network, span in zip(networks, pairwise(ends), strict=True)]

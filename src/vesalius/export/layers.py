@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels.filtering import LANES, Number
 from vesalius.core.space import Array
 from vesalius.export import arithmetic, pointwise, quick
@@ -48,7 +47,10 @@ class Layer:
     made: dict[str, Array] = field(default_factory=dict)  # of the weights, for one way or another
 
     def __call__(self, maps: Maps, *, own: bool) -> Array:
-        """The map that it makes of `maps`; `own`: nobody else takes the first of them."""
+        """The map that it makes of `maps`; `own`: nobody else takes the first of them. Of an image alone a convolution makes the other
+        kind of number as it goes; any other step takes its maps in one kind."""
+        if self.number == "bf16" and (len(maps) > 1 or self.step.kind != "convolution"):
+            maps = [halves(one) if one.dtype == np.float32 else one for one in maps]
         return DOES[self.step.kind](self, maps, own)
 
     def once(self, name: str, make: Callable[[], Array]) -> Array:
@@ -61,8 +63,6 @@ class Layer:
 def _convolution(layer: Layer, maps: Maps, own: bool) -> Array:
     weight, step, pad = layer.weight, layer.step.step, layer.step.pad
     assert weight is not None
-    if sum(one.shape[-1] for one in maps) != weight.shape[1]:
-        raise VesaliusError(f"Expected {weight.shape[1]} channels for a convolution; got {sum(one.shape[-1] for one in maps)}.")
     image = maps[0].dtype == np.float32 and layer.number == "bf16"
     if image and quick.begins(maps[0], weight, step=step, pad=pad):
         return quick.begun(maps[0], weight, layer.bias, threads=layer.threads)
@@ -106,11 +106,13 @@ def _normalisation(layer: Layer, maps: Maps, own: bool) -> Array:
 
 
 def _leaky(layer: Layer, maps: Maps, own: bool) -> Array:
+    if layer.step.slope == 1:
+        return maps[0] if own else maps[0].copy()  # another step may write where its own map lies
     return alike(arithmetic.leaky(singles(maps[0]), layer.step.slope), maps[0])
 
 
 def _joined(layer: Layer, maps: Maps, own: bool) -> Array:
-    return joined(maps)
+    return joined(maps) if own or len(maps) > 1 else maps[0].copy()
 
 
 def _sum(layer: Layer, maps: Maps, own: bool) -> Array:

@@ -6,6 +6,7 @@
 
 from collections.abc import Mapping
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +108,10 @@ class Model(Settings):
             raise VesaliusError(f"{folder} is not an exported model: it has no {FILE}. " + _instead(folder))
         tree = read_json(folder / FILE)
         version = tree.get("version") if isinstance(tree, dict) else None
-        if not isinstance(version, int) or version > VERSION:
+        if type(version) is not int or version < 1:
+            raise VesaliusError(f"{folder / FILE} is no model that vesalius has written: it says version {version!r}. "
+                                f"Export it again: vesalius export RUN -o {folder}")  # fmt: skip
+        if version > VERSION:
             raise VesaliusError(f"{folder / FILE} is of version {version}; this vesalius knows up to {VERSION}. Install a later one.")
         try:
             made = cls.checked_tree(tree, folder)
@@ -125,6 +129,9 @@ class Model(Settings):
             raise UsageError(f"In {folder / FILE}: networks, tiles and channels do not suit each other.")
         if any(side % by for one in made.networks for side, by in zip(made.tiles.patch, one.pooling, strict=True)):
             raise UsageError(f"In {folder / FILE}: the sides of the patch {made.tiles.patch} are no multiples of what networks pool by.")
+        made.tiles.tiling(mirrored=True)  # which looks at its numbers
+        if wrong := _wrong(made):
+            raise UsageError(f"In {folder / FILE}: {wrong}.")
         return made
 
     def check_priors(self, folder: Path) -> None:
@@ -142,13 +149,42 @@ class Model(Settings):
         if of != self.print:
             raise VesaliusError(f"{folder / WEIGHTS} is of another export than {FILE} beside it. Export again: vesalius export RUN "
                                 f"-o {folder} --overwrite")  # fmt: skip
-        return self.ready(weights, number=able(self.number), threads=threads)
+        if print_of(weights) != of:
+            raise VesaliusError(f"{folder / WEIGHTS} is damaged: its numbers are not those that were written. Copy it again.")
+        made = self.built(weights, number=able(self.number), threads=threads)
+        if len(weights) > sum(len(network.weights) for network in made):
+            raise VesaliusError(f"{folder / WEIGHTS} holds weights that no network of {FILE} takes. Export it again: vesalius export RUN")
+        for network in made:
+            network.suits(self.tiles.patch)
+            if network.classes != self.labels.out_channels:
+                raise VesaliusError(f"{folder}: a network answers with {network.classes} classes; the labels {self.labels.describe()} "
+                                    f"need {self.labels.out_channels}. Export it again: vesalius export RUN -o {folder}")  # fmt: skip
+        return correcting(made, self.preparation.in_channels, self.odds)
 
     def ready(self, weights: Mapping[str, Array], *, number: Number, threads: int) -> list[Asked]:
-        """The networks with `weights`, which compute in one `number` or another."""
-        made = [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},
+        """The networks with `weights`, which compute in one `number` or another, for tiles as above."""
+        return correcting(self.built(weights, number=number, threads=threads), self.preparation.in_channels, self.odds)
+
+    def built(self, weights: Mapping[str, Array], *, number: Number, threads: int) -> list[Network]:
+        """The networks alone."""
+        return [Network(steps, {name[len(f"{k}.") :]: one for name, one in weights.items() if name.startswith(f"{k}.")},
                         number=number, threads=threads) for k, steps in enumerate(self.networks)]  # fmt: skip
-        return correcting(made, self.preparation.in_channels, self.odds)
+
+
+def _wrong(model: Model) -> str:
+    """What of its labels and its preparation does not suit the rest; nothing where all does."""
+    labels, how, known = model.labels, model.preparation, {*model.labels.names}
+    if not labels.names or len(labels.values) != len(labels.names) or not all(labels.values):
+        return "every label has a name and values"
+    if not known >= {*model.single, *model.levels}:
+        return f"rules for outlines are for other labels than {', '.join(labels.names)}"
+    if min(how.channels.values()) < 1 or len(how.normalise) != how.in_channels:
+        return f"{len(how.normalise)} rules for {how.in_channels} channels"
+    if any(len({*axes}) < len(axes) for axes in model.tiles.mirror):
+        return f"tiles are mirrored twice along one axis: {model.tiles.mirror}"
+    if how.fit != "grid" or how.order not in (0, 1, 3) or len(how.spacing) not in (0, model.ndim):
+        return "scans cannot be prepared so"
+    return "" if all(0 < one < float("inf") for one in how.spacing) else f"the spacing is {how.spacing}"
 
 
 def _instead(folder: Path) -> str:
@@ -159,8 +195,9 @@ def _instead(folder: Path) -> str:
 
 
 def print_of(weights: Mapping[str, Array]) -> str:
-    """What tells these weights from others."""
-    return digest(*(part for name in sorted(weights) for part in (name, weights[name].tobytes())))
+    """What tells these weights from others, and from what a damaged file has left of them."""
+    isal: Any = import_module("isal.isal_zlib")  # four times as fast as the checksum of Python
+    return digest(*(f"{name} {weights[name].shape} {isal.crc32(weights[name])}" for name in sorted(weights)))
 
 
 def read_weights(path: Path) -> tuple[dict[str, Array], str]:
@@ -173,7 +210,7 @@ def read_weights(path: Path) -> tuple[dict[str, Array], str]:
             found = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
         raise VesaliusError(f"{path} does not exist. Copy the whole folder of the model, or export it again: vesalius export RUN") from None
-    except (SafetensorError, OSError, ValueError, KeyError) as problem:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as problem:  # the last two of numbers not in numpy
         raise VesaliusError(f"{path} is not a whole safetensors file ({problem}). Copy it again, or export the model again.") from None
     wrong = next((name for name, one in found.items() if one.dtype != np.float32 or not np.isfinite(one).all()), None)
     if wrong is not None:

@@ -8,9 +8,10 @@ from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import in_use
 from vesalius.core.kernels.filtering import Number
 from vesalius.core.space import Array
+from vesalius.export.flow import channels_of, check_sides
 from vesalius.export.layers import Layer
 from vesalius.export.numbers import Singles
-from vesalius.export.steps import IMAGE, Steps, fused
+from vesalius.export.steps import IMAGE, Sides, Steps, fused
 
 
 def able(wished: Number) -> Number:
@@ -22,10 +23,12 @@ class Network:
     """Logits (B, K, *S) of tiles (B, C, *S) in float32; a view of memory in which channels lie together, of bf16 as uint16."""
 
     def __init__(self, steps: Steps, weights: Mapping[str, Singles], *, number: Number = "fp32", threads: int = 1) -> None:
-        missing = sorted({name for step in steps.steps for name in (step.weight, step.bias) if name and name not in weights})
-        if missing:
-            raise VesaliusError(f"The model lacks the weights {', '.join(missing[:3])}. Export it again: vesalius export RUN")
-        self.steps, order = steps, fused(steps.steps)
+        wanted = {name for step in steps.steps for name in (step.weight, step.bias) if name}
+        for says, names in (("lacks the", wanted - set(weights)), ("has no step for the", set(weights) - wanted)):
+            if names:
+                raise VesaliusError(f"The model {says} weights {', '.join(sorted(names)[:3])}. Export it again: vesalius export RUN")
+        self.classes = channels_of(steps, weights)
+        self.steps, self.weights, self.suited, order = steps, weights, set[Sides](), fused(steps.steps)
         self.layers = [Layer(step, weights.get(step.weight), weights.get(step.bias), number, threads) for step in order]
         self.last = {name: k for k, step in enumerate(order) for name in step.takes}
 
@@ -37,15 +40,24 @@ class Network:
             maps[IMAGE] = np.ascontiguousarray(maps[IMAGE])
         for number, layer in enumerate(self.layers):
             takes = layer.step.takes
-            given = [maps.pop(name) if self.last[name] == number else maps[name] for name in dict.fromkeys(takes)]
-            own = self.last[takes[0]] == number and takes[0] != IMAGE
-            made = layer(given if len(given) == len(takes) else given * len(takes), own=own)
+            given = [maps[name] for name in takes]
+            for name in set(takes):
+                if self.last[name] == number:
+                    del maps[name]
+            made = layer(given, own=self.last[takes[0]] == number and takes[0] != IMAGE)
             del given
             maps[layer.step.makes] = made
         return np.moveaxis(made, -1, 1)
+
+    def suits(self, sides: Sides) -> None:
+        """An error where tiles of these sides cannot go through."""
+        if sides not in self.suited:
+            check_sides(self.steps, self.weights, sides)
+            self.suited.add(sides)
 
     def _check(self, tiles: Singles) -> None:
         wrong = [side for side, by in zip(tiles.shape[2:], self.steps.pooling, strict=False) if side % by]
         if tiles.ndim != self.steps.ndim + 2 or tiles.shape[1] != self.steps.channels or wrong or tiles.dtype != np.float32:
             raise VesaliusError(f"Expected tiles of float32 (B, {self.steps.channels}, *S) with {self.steps.ndim} sides, multiples of "
                                 f"{self.steps.pooling}; got {tiles.dtype} {tiles.shape}.")  # fmt: skip
+        self.suits(tiles.shape[2:])

@@ -12,7 +12,7 @@ by name. What can be done:
 `mean_pool`, `max_pool`  over blocks of `step` voxels
 """
 
-from collections.abc import Mapping
+from math import isfinite
 from typing import Literal
 
 from pydantic import model_validator
@@ -22,7 +22,18 @@ from vesalius.core.settings import Settings
 Sides = tuple[int, ...]
 KINDS = ("convolution", "transposed", "normalisation", "leaky", "joined", "sum", "mean_pool", "max_pool")
 TAKES = {"sum": 2}  # maps; others take one, `convolution` and `joined` one or more
+USES = {  # what else a step of each kind goes by
+    "convolution": {"weight", "bias", "step", "pad"},
+    "transposed": {"weight", "bias", "step"},
+    "normalisation": {"weight", "bias", "added", "slope"},
+    "leaky": {"slope"},
+    "joined": set[str](),
+    "sum": {"slope"},
+    "mean_pool": {"step"},
+    "max_pool": {"step"},
+}
 IMAGE = "image"
+LONGEST = 2**16  # side of a map, and step along it
 
 
 class Step(Settings):
@@ -37,6 +48,19 @@ class Step(Settings):
     pad: Sides = ()
     added: float = 0.0
     slope: float = 1.0
+
+    @model_validator(mode="after")
+    def _own(self) -> "Step":
+        """Only what its kind goes by is said, and that is numbers."""
+        kinds = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
+        surplus = {name for name, default in kinds.items() if name not in USES[self.kind] and getattr(self, name) != default}
+        if surplus:
+            raise ValueError(f"a step of the kind {self.kind} has no {' and no '.join(sorted(surplus))}")
+        if not (isfinite(self.slope) and isfinite(self.added) and self.added >= 0):
+            raise ValueError(f"slope and what is added are finite, and that is not below 0; got {self.slope} and {self.added}")
+        if self.kind in ("convolution", "transposed") and not self.weight:
+            raise ValueError(f"a step of the kind {self.kind} needs weights")
+        return self
 
 
 class Steps(Settings):
@@ -60,18 +84,14 @@ class Steps(Settings):
             if step.kind in ("convolution", "transposed", "mean_pool", "max_pool") and not self._lies(step):
                 raise ValueError(f"the step that makes {step.makes!r} has no place along each of {self.ndim} axes: {step.step}, {step.pad}")
             known.add(step.makes)
-        if not self.steps or len(self.pooling) != self.ndim or self.channels < 1 or min(self.pooling) < 1:
+        whole = len(self.pooling) == self.ndim and 1 <= min(self.pooling) <= max(self.pooling) <= LONGEST
+        if not self.steps or self.channels < 1 or not whole:
             raise ValueError("a network has steps, channels and a pooling along each axis")
         return self
 
     def _lies(self, step: Step) -> bool:
         pads = step.pad if step.kind == "convolution" else (0,) * self.ndim
-        return len(step.step) == len(pads) == self.ndim and min(step.step) > 0 and min(pads) >= 0
-
-    @property
-    def last_use(self) -> Mapping[str, int]:
-        """The number of the step that takes each map last."""
-        return {name: number for number, step in enumerate(self.steps) for name in step.takes}
+        return len(step.step) == len(pads) == self.ndim and 0 < min(step.step) <= max(step.step) <= LONGEST and min(pads) >= 0
 
 
 def fused(steps: tuple[Step, ...]) -> tuple[Step, ...]:

@@ -70,13 +70,24 @@ def mean_of(networks: Sequence[Network], images: Singles, mirror: Sequence[tuple
     """Logits (B, K, *patch) over networks and mirrored passes; of one pass as the network leaves them."""
     passes = [(network, tuple(2 + axis for axis in axes)) for network in networks for axes in ((), *mirror)]
     if len(passes) == 1:
-        return passes[0][0](images)
+        return _logits(passes[0][0], images)
     total: Singles | None = None
     for network, axes in passes:
-        logits = singles(np.flip(network(np.ascontiguousarray(np.flip(images, axes))), axes))
+        logits = singles(np.flip(_logits(network, np.ascontiguousarray(np.flip(images, axes))), axes))
+        if total is not None and total.shape != logits.shape:
+            raise VesaliusError(f"Expected {total.shape[1]} classes of every network, as of the first; got {logits.shape[1]}.")
         total = logits.copy() if total is None else np.add(total, logits, out=total)
     assert total is not None
     return np.divide(total, np.float32(len(passes)), out=total)
+
+
+def _logits(network: Network, images: Singles) -> Array:
+    """What a network says of them, which has to lie on them."""
+    logits = network(images)
+    if logits.ndim != images.ndim or (logits.shape[0], *logits.shape[2:]) != (images.shape[0], *images.shape[2:]):
+        expected = f"({len(images)}, K, {', '.join(map(str, images.shape[2:]))})"
+        raise VesaliusError(f"Expected logits of shape {expected} from the network; got {logits.shape}.")
+    return logits
 
 
 def _target(cut: Cut, classes: int, wanted: Wanted, *, threads: int) -> "_Swift | _Whole":
@@ -118,8 +129,13 @@ class _Whole:
         self.sums: Array = np.zeros((classes, *cut.shape), np.float16)
 
     def add(self, index: Index, logits: Array) -> None:
+        if len(logits) != len(self.sums):
+            raise VesaliusError(f"Expected logits of {len(self.sums)} classes of a tile, as of the first; got {len(logits)}.")
         place, inside, weight = self._place(index)
         values = singles(logits[(slice(None), *inside)])
+        if self.wanted.exclusive:  # the largest is 0: half precision is finest where classes compete (engine/rolling.py)
+            with np.errstate(invalid="ignore"):
+                values = values - values.max(0)
         if not np.abs(values).max(initial=0) <= LIMIT:
             raise beyond()
         for sums, value in zip(self.sums, values, strict=True):

@@ -121,6 +121,49 @@ def test_a_fault_of_ours_is_not_hidden(command):
         main(["probe"])
 
 
+def lacks(module):
+    def body():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("typer", "train"), ("torch.nn", "train"), ("scipy.ndimage", "train"), ("nibabel", "files"), ("pydicom.uid", "files"), ("PIL", "files")],
+)
+def test_a_package_that_an_extra_brings_is_named_with_it(command, capsys, module, extra):
+    command(lacks(module))
+    assert main(["probe"]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"vesalius probe needs {module}, which this installation lacks. ") and said.out == ""
+    assert f"pip install 'vesalius[{extra}]'" in said.err and "Traceback" not in said.err
+
+
+def test_with_debug_it_shows_where(command):
+    command(lacks("typer"))
+    with pytest.raises(ModuleNotFoundError):
+        main(["probe", "--debug"])
+
+
+@pytest.mark.parametrize("module", ["vesalius.engine.nowhere", "typo", "torchvision", None])
+def test_a_module_that_no_extra_brings_is_a_fault_of_ours(command, module):
+    command(lacks(module))
+    with pytest.raises(ModuleNotFoundError):
+        main(["probe"])
+
+
+def test_a_command_whose_import_lacks_typer_says_what_to_install():
+    """As after a plain installation; what runs without it still does."""
+    code = "import sys; sys.modules['typer'] = None; from vesalius.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    made = subprocess.run([sys.executable, "-c", code, "train", "--help"], capture_output=True, text=True)
+    assert made.returncode == 1 and made.stdout == ""
+    assert made.stderr == ("vesalius train needs typer, which this installation lacks. Install what training needs: "
+                           "pip install 'vesalius[train]'\n")  # fmt: skip
+    for words in (["--help"], ["answer", "--help"]):
+        assert subprocess.run([sys.executable, "-c", code, *words], capture_output=True).returncode == 0
+
+
 def test_python_m_vesalius_is_the_command():
     made = subprocess.run([sys.executable, "-m", "vesalius", "shelf", "--json"], capture_output=True, text=True, check=True)
     assert "nets" in json.loads(made.stdout) and made.stderr == ""

@@ -88,7 +88,7 @@ def call(function: Callable[..., Any], words: list[str]) -> int:
 
 def by_channel(pairs: list[str]) -> dict[str, Path]:
     """The files of one case that CHANNEL=FILE texts name."""
-    named = {}
+    named: dict[str, Path] = {}
     for pair in pairs:
         channel, found, file = pair.partition("=")
         if not found:

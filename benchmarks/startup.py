@@ -2,7 +2,7 @@
 MONAI and TorchIO.
 
     python benchmarks/startup.py [--rounds 3] [--runs RUNS --scan SCAN.nii.gz]
-    python benchmarks/startup.py --fresh [--rounds 1]
+    python benchmarks/startup.py --fresh [--rounds 1] [--runs RUNS --scan SCAN.nii.gz]
 
 Every start is a fresh process of the same interpreter, in turns; medians, so that a first start from a cold disk does not count.
 *import* is the package by its name alone; *what a training needs* imports what a training in Python takes (torch, networks, transforms, the
@@ -14,8 +14,9 @@ requires: of vesalius without extras, which answers scans, and with the extra "t
 *first result*: the command that answers one scan with a trained model, from its start to the file; ours is `vesalius answer` with an
 exported model and `vesalius predict` with the run. RUNS is the output folder of time_to_quality.py, of which the longest runs of vesalius
 and nnU-Net are taken, each with its own network and mirrored passes as it came out of training. *fresh* installs each package from its
-wheel (ours is built first) into an empty environment and imports what an answer needs for the first time, with pip as it is set up here:
-downloading costs nothing from an index in the same room, and elsewhere as much as the megabytes say.
+wheel (ours is built first) into an empty environment and imports what an answer needs for the first time, or, with RUNS, answers a scan
+(MONAI and TorchIO have no command for that), with pip as it is set up here: downloading costs nothing from an index in the same room, and
+elsewhere as much as the megabytes say.
 """
 
 import argparse
@@ -48,6 +49,7 @@ ANSWER = {
 HELP = {
     OURS: ["vesalius", "--help"], "nnU-Net": ["nnUNetv2_train", "--help"], "TorchIO": ["torchio-transform", "--help"],
 }  # fmt: skip
+QUIET, WROTE = ["-m", "pip", "--quiet", "--disable-pip-version-check"], "both wrote an answer"
 TORCH = "torch==2.13.0"  # by name alone it would bring gigabytes for a GPU
 DISTRIBUTIONS = {OURS: "vesalius", "nnU-Net": "nnunetv2", "MONAI": "monai", "TorchIO": "torchio"}
 
@@ -97,47 +99,61 @@ def megabytes():
 
 def first_result(options):
     """The rows of one scan, answered by the command of each."""
-    ours = longest(options.runs.glob("vesalius_*/run"))
-    theirs = longest(options.runs.glob("nnunet_*/results/*/nnUNetTrainer__*"))
     scripts, made = Path(sys.executable).parent, []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "in").mkdir()
-        (folder / "in" / "scan_0000.nii.gz").symlink_to(options.scan.absolute())
-        vesalius = [sys.executable, "-m", "vesalius"]
-        process(OURS, list(map(str, [*vesalius, "export", ours, "-o", folder / "model"])))
-        wholes = {"an exported model": ["answer", folder / "model"], "the run": ["predict", ours]}
-        other = {
-            "nnU-Net": [scripts / "nnUNetv2_predict_from_modelfolder", "-i", folder / "in", "-o", folder / "theirs", "-m", theirs, "-f",
-                        "0", "-device", "cpu", "-npp", "1", "-nps", "1"],
-        }  # fmt: skip
-        for what, words in wholes.items():
-            commands = {OURS: [*vesalius, *words, options.scan, "-o", folder / "ours", "--overwrite"], **other}
-            turns = in_processes({who: list(map(str, said)) for who, said in commands.items()}, rounds=options.rounds)
-            assert all(any((folder / to).glob("*.nii.gz")) for to in ("ours", "theirs"))
-            made += rows(f"first result: one scan answered by {what}", turns, check="both wrote an answer", goal=10)
+        for what, commands in answering(options, Path(name)).items():
+            words = {who: told(scripts) for who, told in commands.items()}
+            made += rows(f"first result: one scan answered by {what}", in_processes(words, rounds=options.rounds), check=WROTE, goal=10)
+            assert all(any((Path(name) / to).glob("*.nii.gz")) for to in ("ours", "theirs"))
     return made
 
 
+def answering(options, folder):
+    """The commands that answer one scan into `folder`, of the scripts in a place that is yet to be told."""
+    ours = longest(options.runs.glob("vesalius_*/run"))
+    theirs = longest(options.runs.glob("nnunet_*/results/*/nnUNetTrainer__*"))
+    (folder / "in").mkdir()
+    (folder / "in" / "scan_0000.nii.gz").symlink_to(options.scan.absolute())
+    process(OURS, [sys.executable, "-m", "vesalius", "export", str(ours), "-o", str(folder / "model")])
+    wholes = {"an exported model": ["answer", folder / "model"], "the run": ["predict", ours]}
+    last = ["-i", folder / "in", "-o", folder / "theirs", "-m", theirs, "-f", "0", "-device", "cpu", "-npp", "1", "-nps", "1"]
+
+    def told(*words):
+        return lambda scripts: [str(scripts / words[0]), *map(str, words[1:])]
+
+    other = {"nnU-Net": told("nnUNetv2_predict_from_modelfolder", *last)}
+    return {what: {OURS: told("vesalius", *words, options.scan, "-o", folder / "ours", "--overwrite"), **other}
+            for what, words in wholes.items()}  # fmt: skip
+
+
 def fresh(options):
-    """The rows of an installation into an empty environment, up to the first import."""
-    root, turns = SOURCES.parent, {name: [] for name in DISTRIBUTIONS}
+    """The rows of an installation into an empty environment, up to the first import; up to the first answer where there are runs."""
     os.environ.pop("PYTHONPATH", None)  # what is installed is to be imported
-    quiet = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as name:
-        wheels = Path(name) / "wheels"
-        process(OURS, [sys.executable, *quiet, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(root)])
+        root, wheels = SOURCES.parent, Path(name) / "wheels"
+        process(OURS, [sys.executable, *QUIET, "wheel", "--no-deps", "--wheel-dir", str(wheels), str(root)])
         (wheel,) = wheels.glob("*.whl")
+        if options.runs:
+            work, last = "fresh machine: installed, and a first scan answered", answering(options, Path(name))["an exported model"]
+        else:
+            work = "fresh machine: installed, and what an answer needs imported"
+            last = {who: lambda scripts, code=code: [str(scripts / "python"), "-c", code] for who, code in ANSWER.items()}
+        turns = {who: [] for who in last}
         for _ in range(options.rounds):
-            for who, package in DISTRIBUTIONS.items():
-                place = Path(name) / "environment"
-                process(who, [sys.executable, "-m", "venv", str(place)])
-                python, what = str(place / "bin" / "python"), [str(wheel)] if who == OURS else [TORCH, package]
-                install = [python, *quiet, "install", "--constraint", str(root / "constraints" / "py311.txt"), *what]
-                parts = [process(who, step) for step in (install, [python, "-c", ANSWER[who]])]
-                turns[who].append(Turn(sum(part.wall for part in parts), sum(part.cpu for part in parts)))
-                shutil.rmtree(place)
-    return rows("fresh machine: installed, and what an answer needs imported for the first time", turns, check="exit code 0", goal=10)
+            for who, told in last.items():
+                turns[who].append(installed(who, wheel if who == OURS else DISTRIBUTIONS[who], told, place=Path(name) / "environment"))
+    return rows(work, turns, check=WROTE if options.runs else "exit code 0", goal=10)
+
+
+def installed(who, package, told, *, place):
+    """The seconds of one installation and of the command that is `told` the place of its scripts."""
+    process(who, [sys.executable, "-m", "venv", str(place)])
+    what = [str(package)] if who == OURS else [TORCH, package]
+    constraints = str(SOURCES.parent / "constraints" / "py311.txt")
+    install = [str(place / "bin" / "python"), *QUIET, "install", "--constraint", constraints, *what]
+    parts = [process(who, words) for words in (install, told(place / "bin"))]
+    shutil.rmtree(place)
+    return Turn(sum(part.wall for part in parts), sum(part.cpu for part in parts))
 
 
 def longest(folders):

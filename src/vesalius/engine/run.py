@@ -32,10 +32,8 @@ class Run:
     def open(cls, path: Path | str) -> "Run":
         """The run at `path`; an error where there is none."""
         folder = Path(path)
-        if (folder / "model.json").is_file() and not (folder / "plan.json").is_file():
-            raise VesaliusError(f"{folder} is an exported model, which answers scans: vesalius answer {folder} SCANS. For anything else "
-                                "name the run that it was made of.")  # fmt: skip
         if not (folder / "plan.json").is_file():
+            not_exported(folder)
             raise VesaliusError(f"{folder} is not a run: it has no plan.json. Make one with: vesalius train DATA -o {folder}")
         return cls(folder)
 
@@ -133,6 +131,13 @@ class Run:
         if not made:
             raise VesaliusError(f"{self.path} has no weights yet. Resume it: vesalius train {self.dataset.root} -o {self.path}")
         return made
+
+
+def not_exported(folder: Path) -> None:
+    """An error where `folder`, which is no run, is a model that one was exported to."""
+    if (folder / "model.json").is_file():
+        raise VesaliusError(f"{folder} is an exported model, which answers scans: vesalius answer {folder} SCANS. For anything else name "
+                            "the run that it was made of.")  # fmt: skip
 
 
 def _is_final(member: Path) -> bool:

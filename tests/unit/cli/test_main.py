@@ -130,7 +130,7 @@ def lacks(module):
 
 @pytest.mark.parametrize(
     ("module", "extra"),
-    [("typer", "train"), ("torch.nn", "train"), ("scipy.ndimage", "train"), ("nibabel", "files"), ("pydicom.uid", "files"), ("PIL", "files")],
+    [("typer", "train"), ("torch.nn", "train"), ("scipy.ndimage", "train"), ("nibabel", "files"), ("pydicom.uid", "files")],
 )
 def test_a_package_that_an_extra_brings_is_named_with_it(command, capsys, module, extra):
     command(lacks(module))

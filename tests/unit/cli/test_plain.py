@@ -36,7 +36,9 @@ def probe(
     GIVEN.append({key: value for key, value in locals().items()})
 
 
-def needed(key: Annotated[str, said("--key", help="Must be there.")], file: Annotated[Path, said("--file", name="FILE", help="Too.")]) -> int:
+def needed(
+    key: Annotated[str, said("--key", help="Must be there.")], file: Annotated[Path, said("--file", name="FILE", help="Too.")]
+) -> int:
     """Two options that must be given."""
     return 3
 
@@ -208,7 +210,13 @@ def test_answer_says_what_is_wrong(capsys, words, code, says):
 
 def test_it_stands_on_python_alone():
     """Help and complaints of a plain command without anything that is installed."""
-    code = ("import sys\nfor name in ('typer', 'rich', 'click', 'numpy', 'pydantic', 'torch'): sys.modules[name] = None\n"
-            "from vesalius.cli.main import main\nassert main(['answer', '--help']) == 0\nassert main(['answer', '--wrong']) == 2")  # fmt: skip
+    code = """
+import sys
+for name in ("typer", "rich", "click", "numpy", "pydantic", "torch"):
+    sys.modules[name] = None
+from vesalius.cli.main import main
+assert main(["answer", "--help"]) == 0
+assert main(["answer", "--wrong"]) == 2
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from tests.data import data_folder
 from tests.unit.io.dicom_maker import plain
 from vesalius.io.formats.dicom import elements, files, heads
+from vesalius.io.formats.dicom.tags import TAGS
 
 PICTURE = np.arange(12, dtype=np.uint16).reshape(3, 4)
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -32,7 +33,7 @@ def said(body):
     part = files.Part("x.dcm", lambda: io.BytesIO(body), len(body), lambda: body[:132])
     try:
         head = heads.read_head(Path("folder"), part)
-        known = {keyword: _asked(head, keyword) for keyword in heads._TAGS}
+        known = {keyword: _asked(head, keyword) for keyword in TAGS}
         return (head.pixels, head.offset, head.length, head.syntax, heads.words(head), known), isinstance(head.data, elements.Elements)
     except Exception as problem:  # pydicom's own, too, which `guarded` puts into words
         return str(problem), False
@@ -55,6 +56,11 @@ def _plainly(value):
     if isinstance(value, Dataset):
         return "item"
     return value if isinstance(value, str | bytes) or value is None else float(value)
+
+
+def test_tags_are_those_of_the_dictionary():
+    assert {keyword: (tag_for_keyword(keyword), dictionary_VR(tag_for_keyword(keyword)).encode()) for keyword in TAGS} == TAGS
+    assert {*heads.WORDS, "Rows", "PixelSpacing", "SegmentSequence"} <= set(TAGS)
 
 
 def by_pydicom(body, monkeypatch):

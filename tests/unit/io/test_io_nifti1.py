@@ -6,6 +6,7 @@ from subprocess import run
 import nibabel
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from vesalius import io
 from vesalius.io.formats import _nifti1
@@ -69,6 +70,56 @@ def _by_nibabel(shape, kind):
     made.set_data_dtype(kind)
     made["magic"], made["vox_offset"] = b"n+1", 352
     return made
+
+
+TURNS = [np.eye(3), *np.stack([np.diag(signs) for signs in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1))]),
+         *Rotation.random(40, random_state=0).as_matrix(), *Rotation.from_rotvec(0.999999 * np.pi * np.eye(3)).as_matrix()]  # fmt: skip
+
+
+@pytest.mark.parametrize("mirrored", [1, -1])
+@pytest.mark.parametrize("sheared", [0, 0.2])
+def test_a_new_place_is_written_as_nibabel_writes_it(mirrored, sheared):
+    """A header has float32; of half a turn either sign of the axis will do."""
+    for number, turn in enumerate(TURNS):
+        affine = np.eye(4)
+        affine[:3, :3] = turn @ (np.diag([0.7, 1.3, 2.5 * mirrored]) + sheared * np.eye(3, k=1))
+        affine[:3, 3] = np.random.default_rng(number).normal(0, 100, 3)
+        made = []
+        for fields in (_nifti1.blank((3, 4, 5), np.dtype("int16")), _by_nibabel((3, 4, 5), np.dtype("int16"))):
+            fields.set_sform(affine, code=1)
+            fields.set_qform(affine, code=2)
+            fields.set_xyzt_units("mm")
+            made.append(nibabel.Nifti1Header(fields.binaryblock))
+        np.testing.assert_allclose(made[0].get_qform(), made[1].get_qform(), atol=2e-6)
+        if not sheared:
+            np.testing.assert_allclose(made[0].get_qform(), affine, atol=1e-5)
+        for name in ("srow_x", "srow_y", "srow_z", "qoffset_x", "pixdim", "sform_code", "qform_code", "xyzt_units", "dim"):
+            np.testing.assert_allclose(made[0][name], made[1][name], rtol=2e-7)
+
+
+def test_quaternions_are_those_of_scipy():
+    for turn in TURNS:
+        ours, theirs = _nifti1.quaternion(turn), Rotation.from_matrix(turn).as_quat(scalar_first=True)
+        assert abs(abs(ours @ theirs) - 1) < 1e-12 and ours[0] >= 0 and abs(np.linalg.norm(ours) - 1) < 1e-12
+
+
+def test_nibabel_is_not_imported_for_a_new_place(tmp_path):
+    """As of an answer to DICOM."""
+    code = """
+import sys
+import numpy as np
+sys.modules["nibabel"] = None
+from vesalius import io
+from vesalius.core.space import Space
+from vesalius.io.image import Image
+io.save(Image(np.ones((1, 3, 4, 5), np.uint8), Space((3, 4, 5), np.diag([-1, 2, 3, 1.0]))), sys.argv[1])
+io.save(Image(np.ones((1, 3, 4), np.uint8), Space.of((3, 4), physical=False)), sys.argv[2])
+"""
+    run([sys.executable, "-c", code, tmp_path / "x.nii.gz", tmp_path / "y.nii"], check=True)
+    made, flat = nibabel.load(tmp_path / "x.nii.gz"), nibabel.load(tmp_path / "y.nii")
+    for found, code in (made.get_sform(coded=True), made.get_qform(coded=True)):
+        assert np.array_equal(found, np.diag([-1, 2, 3, 1])) and code == 1
+    assert made.header.get_xyzt_units()[0] == "mm" and flat.header.get_xyzt_units()[0] == "unknown" and flat.shape == (4, 3)
 
 
 def test_nibabel_is_not_imported_for_plain_files(tmp_path):

@@ -70,6 +70,25 @@ class Plain:
     def get_sform(self) -> Array:
         return np.array([*(self.block[f"srow_{axis}"] for axis in "xyz"), (0, 0, 0, 1)], np.float64)
 
+    def set_sform(self, affine: Array, code: int) -> None:
+        self["sform_code"] = code
+        for axis, row in zip("xyz", affine, strict=False):
+            self[f"srow_{axis}"] = row
+
+    def set_qform(self, affine: Array, code: int) -> None:
+        """The nearest place without shears: sizes of voxels, a rotation, and whether the third axis is mirrored before it."""
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        mirrored = -1 if np.linalg.det(affine[:3, :3]) < 0 else 1
+        left, _, right = np.linalg.svd(affine[:3, :3] / sizes * (1, 1, mirrored))
+        self["qform_code"], self["pixdim"][:4] = code, (mirrored, *sizes)
+        for axis, part in zip("bcd", quaternion(left @ right)[1:], strict=True):
+            self[f"quatern_{axis}"] = part
+        for axis, place in zip("xyz", affine[:3, 3], strict=True):
+            self[f"qoffset_{axis}"] = place
+
+    def set_xyzt_units(self, unit: str) -> None:
+        self["xyzt_units"] = {"unknown": 0, "mm": 2}[unit]
+
 
 def plain(raw: bytes) -> Plain | None:
     """The header that `raw` begins with, where it is a plain one."""
@@ -100,3 +119,17 @@ def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Plain:
     made["dim"][: len(shape) + 1] = len(shape), *shape
     made["datatype"], made["bitpix"] = _CODES[dtype.newbyteorder("=")], 8 * dtype.itemsize
     return made
+
+
+def quaternion(turn: Array) -> Array:
+    """(a, b, c, d) of a rotation (3, 3), a not below 0: by the largest of the four, whose square is at least a quarter (Shepperd 1978)."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = turn
+    products = np.array([  # four times those of each two
+        [1 + xx + yy + zz, zy - yz, xz - zx, yx - xy],
+        [zy - yz, 1 + xx - yy - zz, xy + yx, xz + zx],
+        [xz - zx, xy + yx, 1 - xx + yy - zz, yz + zy],
+        [yx - xy, xz + zx, yz + zy, 1 - xx - yy + zz],
+    ])  # fmt: skip
+    most = int(np.argmax(products.diagonal()))
+    found: Array = products[most] / (2 * np.sqrt(products[most, most]))
+    return -found if found[0] < 0 else found

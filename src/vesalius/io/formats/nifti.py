@@ -269,7 +269,7 @@ def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     sides = image.space.shape[::-1] if flat else image.space.shape
     more = () if rgb or image.channels == 1 else (1, image.channels) if flat else (image.channels,)
     kind = np.dtype([(c, "u1") for c in "RGBA"[: image.channels]]) if rgb else array.dtype.newbyteorder("=")
-    fields = _blank((*sides, *more), kind, version=kept.get("version", 1), placed=_same_plane(image.space, kept))
+    fields = _blank((*sides, *more), kind, version=kept.get("version", 1))
     if flat and more:
         fields["intent_name"] = FLAT
     _place(fields, image.space, kept)
@@ -280,10 +280,10 @@ def _compose(image: Image, path: Path) -> tuple[Any, Array]:
     return fields, array if flat else array.transpose(0, 3, 2, 1)
 
 
-def _blank(shape: tuple[int, ...], kind: np.dtype[Any], *, version: int, placed: bool) -> Any:
-    """A header for pixels of `kind`; where its place is `placed` by the words of the source, nibabel is not needed to compute it."""
+def _blank(shape: tuple[int, ...], kind: np.dtype[Any], *, version: int) -> Any:
+    """A header for pixels of `kind`; nibabel's where it is not plain."""
     big = max(*shape, 1) > 32767 or version == 2
-    if placed and not big and not kind.fields:
+    if not big and not kind.fields:
         return _nifti1.blank(shape, kind)
     nibabel: Any = import_module("nibabel")
     fields = nibabel.Nifti2Header() if big else nibabel.Nifti1Header()

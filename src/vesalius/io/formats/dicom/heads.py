@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Literal
 from vesalius.core.errors import FormatError
 from vesalius.io.formats.dicom import elements
 from vesalius.io.formats.dicom.files import Part
+from vesalius.io.formats.dicom.tags import TAGS
 from vesalius.io.guard import REMEDY
 
 # Storage classes that hold no pixels of an image, and what a user can do with them.
@@ -43,23 +44,7 @@ WORDS = {
     "PixelPaddingValue": "padding", "BurnedInAnnotation": "burned_in",
 }  # fmt: skip
 
-# What is read of an object; the rest (private elements, contours, audit trails) is passed over unread.
-_TAGS = (
-    *WORDS, "SOPClassUID", "SOPInstanceUID", "ImageType", "InstanceNumber", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "DoseGridScaling", "ModalityLUTSequence",
-    "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableDescriptor",
-    "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData",
-    "SegmentedRedPaletteColorLookupTableData", "SegmentedGreenPaletteColorLookupTableData",
-    "SegmentedBluePaletteColorLookupTableData", "PaletteColorLookupTableUID",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
-    "SpacingBetweenSlices", "SequenceOfUltrasoundRegions", "GridFrameOffsetVector", "DetectorInformationSequence",
-    "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "TotalPixelMatrixRows", "TotalPixelMatrixColumns",
-    "OpticalPathSequence", "SegmentSequence", "SegmentationType", "MaximumFractionalValue", "FrameOfReferenceUID",
-    "DirectoryRecordSequence", "TemporalPositionIdentifier", "DiffusionBValue", "TriggerTime", "AcquisitionNumber",
-    "AcquisitionTime", "ContentTime", "AcquisitionDate", "SeriesDate", "SeriesTime", "DecayCorrection",
-    "RadiopharmaceuticalInformationSequence",
-)  # fmt: skip
+_WANTED: elements.Tags = {tag: (keyword, vr) for keyword, (tag, vr) in TAGS.items()}
 
 
 @dataclass(frozen=True)
@@ -153,19 +138,11 @@ def read_head(place: Path, part: Part) -> Head:
             return _parsed(where, file)[0]
 
     with part.open() as file:
-        plain = elements.read(file, _wanted(), again)
+        plain = elements.read(file, _WANTED, again)
         if plain is not None:
             return Head(part, plain, *plain.pixels)
         file.seek(0)
         return Head(part, *_parsed(where, file))
-
-
-@cache
-def _wanted() -> elements.Tags:
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-
-    tags = {tag: keyword for keyword in _TAGS if (tag := tag_for_keyword(keyword)) is not None}
-    return {tag: (keyword, dictionary_VR(tag).encode()) for tag, keyword in tags.items()}
 
 
 def _parsed(where: Path, file: BinaryIO) -> tuple[Any, str, int, int]:
@@ -174,7 +151,7 @@ def _parsed(where: Path, file: BinaryIO) -> tuple[Any, str, int, int]:
     from pydicom.errors import InvalidDicomError
 
     try:
-        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
         if not data.file_meta and not len(data):
             raise FormatError(f"{where} holds no DICOM elements. {REMEDY}")
         _name_syntax(data)

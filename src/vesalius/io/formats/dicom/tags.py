@@ -1,0 +1,40 @@
+"""What is read of a DICOM object: keyword -> (tag, VR where the file does not state it), of the data dictionary (PS3.6 chapter 6).
+
+The rest (private elements, contours, audit trails) is passed over unread. They stand here so that plain objects need no pydicom.
+"""
+
+TAGS: dict[str, tuple[int, bytes]] = {
+    "DirectoryRecordSequence": (0x00041220, b"SQ"), "ImageType": (0x00080008, b"CS"), "SOPClassUID": (0x00080016, b"UI"),
+    "SOPInstanceUID": (0x00080018, b"UI"), "SeriesDate": (0x00080021, b"DA"), "AcquisitionDate": (0x00080022, b"DA"),
+    "SeriesTime": (0x00080031, b"TM"), "AcquisitionTime": (0x00080032, b"TM"), "ContentTime": (0x00080033, b"TM"),
+    "Modality": (0x00080060, b"CS"), "Manufacturer": (0x00080070, b"LO"), "InstitutionName": (0x00080080, b"LO"),
+    "StudyDescription": (0x00081030, b"LO"), "SeriesDescription": (0x0008103E, b"LO"), "ManufacturerModelName": (0x00081090, b"LO"),
+    "PatientID": (0x00100020, b"LO"), "PatientSex": (0x00100040, b"CS"), "PatientAge": (0x00101010, b"AS"),
+    "PatientWeight": (0x00101030, b"DS"), "ContrastBolusAgent": (0x00180010, b"LO"), "BodyPartExamined": (0x00180015, b"CS"),
+    "SliceThickness": (0x00180050, b"DS"), "KVP": (0x00180060, b"DS"), "RepetitionTime": (0x00180080, b"DS"),
+    "EchoTime": (0x00180081, b"DS"),
+    "InversionTime": (0x00180082, b"DS"), "MagneticFieldStrength": (0x00180087, b"DS"), "SpacingBetweenSlices": (0x00180088, b"DS"),
+    "ProtocolName": (0x00181030, b"LO"), "TriggerTime": (0x00181060, b"DS"), "ImagerPixelSpacing": (0x00181164, b"DS"),
+    "ConvolutionKernel": (0x00181210, b"SH"), "FlipAngle": (0x00181314, b"DS"), "NominalScannedPixelSpacing": (0x00182010, b"DS"),
+    "ViewPosition": (0x00185101, b"CS"), "SequenceOfUltrasoundRegions": (0x00186011, b"SQ"), "DiffusionBValue": (0x00189087, b"FD"),
+    "StudyInstanceUID": (0x0020000D, b"UI"), "SeriesInstanceUID": (0x0020000E, b"UI"), "SeriesNumber": (0x00200011, b"IS"),
+    "AcquisitionNumber": (0x00200012, b"IS"), "InstanceNumber": (0x00200013, b"IS"), "ImagePositionPatient": (0x00200032, b"DS"),
+    "ImageOrientationPatient": (0x00200037, b"DS"), "FrameOfReferenceUID": (0x00200052, b"UI"),
+    "TemporalPositionIdentifier": (0x00200100, b"IS"), "SamplesPerPixel": (0x00280002, b"US"),
+    "PhotometricInterpretation": (0x00280004, b"CS"), "PlanarConfiguration": (0x00280006, b"US"), "NumberOfFrames": (0x00280008, b"IS"),
+    "Rows": (0x00280010, b"US"), "Columns": (0x00280011, b"US"), "PixelSpacing": (0x00280030, b"DS"), "BitsAllocated": (0x00280100, b"US"),
+    "BitsStored": (0x00280101, b"US"), "HighBit": (0x00280102, b"US"), "PixelRepresentation": (0x00280103, b"US"),
+    "PixelPaddingValue": (0x00280120, b"US or SS"), "BurnedInAnnotation": (0x00280301, b"CS"), "WindowCenter": (0x00281050, b"DS"),
+    "WindowWidth": (0x00281051, b"DS"), "RescaleIntercept": (0x00281052, b"DS"), "RescaleSlope": (0x00281053, b"DS"),
+    "RescaleType": (0x00281054, b"LO"), "RedPaletteColorLookupTableDescriptor": (0x00281101, b"US or SS"),
+    "GreenPaletteColorLookupTableDescriptor": (0x00281102, b"US or SS"), "BluePaletteColorLookupTableDescriptor": (0x00281103, b"US or SS"),
+    "PaletteColorLookupTableUID": (0x00281199, b"UI"), "RedPaletteColorLookupTableData": (0x00281201, b"OW"),
+    "GreenPaletteColorLookupTableData": (0x00281202, b"OW"), "BluePaletteColorLookupTableData": (0x00281203, b"OW"),
+    "SegmentedRedPaletteColorLookupTableData": (0x00281221, b"OW"), "SegmentedGreenPaletteColorLookupTableData": (0x00281222, b"OW"),
+    "SegmentedBluePaletteColorLookupTableData": (0x00281223, b"OW"), "ModalityLUTSequence": (0x00283000, b"SQ"),
+    "TotalPixelMatrixColumns": (0x00480006, b"UL"), "TotalPixelMatrixRows": (0x00480007, b"UL"), "OpticalPathSequence": (0x00480105, b"SQ"),
+    "RadiopharmaceuticalInformationSequence": (0x00540016, b"SQ"), "DetectorInformationSequence": (0x00540022, b"SQ"),
+    "Units": (0x00541001, b"CS"), "DecayCorrection": (0x00541102, b"CS"), "SegmentationType": (0x00620001, b"CS"),
+    "SegmentSequence": (0x00620002, b"SQ"), "MaximumFractionalValue": (0x0062000E, b"US"), "GridFrameOffsetVector": (0x3004000C, b"DS"),
+    "DoseGridScaling": (0x3004000E, b"DS"), "SharedFunctionalGroupsSequence": (0x52009229, b"SQ"),
+    "PerFrameFunctionalGroupsSequence": (0x52009230, b"SQ"),}  # fmt: skip

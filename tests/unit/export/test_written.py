@@ -144,6 +144,18 @@ def test_what_has_no_step_is_named(body, says):
         written(Strange(body).eval(), 1, ndim=2, pooling=(4, 4))
 
 
+@pytest.mark.parametrize("idle", [{"kind": "joined"}, {"kind": "leaky", "slope": 1.0}])
+def test_a_step_that_changes_nothing_does_not_hand_its_map_to_be_written_over(idle):
+    steps = Steps.checked({"ndim": 2, "channels": 1, "pooling": [1, 1], "steps": [
+        {"kind": "convolution", "takes": ["image"], "makes": "a", "weight": "w", "step": [1, 1], "pad": [0, 0]},
+        {"takes": ["a"], "makes": "b", **idle}, {"kind": "normalisation", "takes": ["b"], "makes": "c", "added": 1e-5},
+        {"kind": "sum", "takes": ["a", "c"], "makes": "d"}]})  # fmt: skip
+    weights, x = {"w": np.full((16, 1, 1, 1), 2, np.float32)}, tile(2, 1)
+    map_ = 2 * x.astype(np.float64)
+    wanted = map_ + (map_ - map_.mean()) / np.sqrt(map_.var() + 1e-5)
+    np.testing.assert_allclose(Network(steps, weights)(x), np.repeat(wanted, 16, 1), atol=1e-4)
+
+
 def test_weights_that_are_missing_are_named():
     net, ndim = made("2D")
     steps, weights = written(net, 1, ndim=ndim, pooling=net.pooling)

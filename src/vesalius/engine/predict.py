@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, cast
 
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import UsageError
 from vesalius.core.files import read_json, write_json
 from vesalius.data.case import Case
 from vesalius.engine import whole
@@ -16,7 +16,7 @@ from vesalius.engine.image_files import answer_images
 from vesalius.engine.infer import answer, callables
 from vesalius.engine.inputs import cases_of
 from vesalius.engine.progress import Listener
-from vesalius.engine.reading import Read, read_ahead
+from vesalius.engine.reading import Read, read_ahead, taken
 from vesalius.engine.run import Run
 from vesalius.engine.table import write_table
 from vesalius.engine.whole import Heard, calibration_of, in_parts
@@ -136,14 +136,10 @@ def _one(
     run: Run, how: tuple[Plan, Options, Any], case: Case, *, read: Future[Read] | Path, folder: Path, extras: Extras
 ) -> Answered:
     plan, options, networks = how
-    if isinstance(read, Path):
-        return Answered(case.name, read)
-    try:
-        image, prepared = read.result()
-    except VesaliusError as problem:
-        if not options.skip_bad:
-            raise
-        return Answered(case.name, None, str(problem))
+    found = taken(case, read, skip_bad=options.skip_bad)
+    if isinstance(found, Answered):
+        return found
+    image, prepared = found
     kept = folder / f"{case.name}_probabilities.npy" if options.probabilities else None
     said = answer(networks, prepared, plan=plan, device=device(), extras=extras, probabilities=kept)
     path = prediction_path(folder, image, case)

@@ -10,7 +10,7 @@ from vesalius.core.errors import VesaliusError
 from vesalius.data.case import Case
 from vesalius.data.prepare import Preparation, Prepared, prepare
 from vesalius.data.read import read_stored
-from vesalius.engine.answered import existing
+from vesalius.engine.answered import Answered, existing
 from vesalius.io.image import Image
 
 LARGE = 256 << 20  # bytes of a prepared scan beside which no other is read
@@ -38,6 +38,18 @@ def read_ahead(
             del now
             if not ahead:
                 coming += [begin(other) for other in then]
+
+
+def taken(case: Case, found: Future[Read] | Path, *, skip_bad: bool) -> Read | Answered:
+    """What was read of `case`, or that it is answered already or, where such are passed over, cannot be read."""
+    if isinstance(found, Path):
+        return Answered(case.name, found)
+    try:
+        return found.result()
+    except VesaliusError as problem:
+        if not skip_bad:
+            raise
+        return Answered(case.name, None, str(problem))
 
 
 def _is_small(found: Future[Read] | Path) -> bool:

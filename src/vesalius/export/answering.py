@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vesalius.core.environment import threads_wished
-from vesalius.core.errors import UsageError, VesaliusError
+from vesalius.core.errors import UsageError
 from vesalius.core.files import write_json
 from vesalius.core.space import Array
 from vesalius.data.case import Case
@@ -17,7 +17,7 @@ from vesalius.engine.answered import Answered, Options, name_of, no_clash, predi
 from vesalius.engine.inputs import cases_of
 from vesalius.engine.outlines import kept, largest
 from vesalius.engine.progress import Listener
-from vesalius.engine.reading import Read, read_ahead
+from vesalius.engine.reading import Read, read_ahead, taken
 from vesalius.export.correcting import Asked
 from vesalius.export.model import Model
 from vesalius.export.streaming import Progress, Wanted, stream
@@ -98,14 +98,10 @@ def answer(
 def _one(ask: Answerer, case: Case, read: "Future[Read] | Path", *, folder: Path, options: Options,
          progress: Callable[[int, int], None]) -> Answered:  # fmt: skip
     labels = ask.model.labels
-    if isinstance(read, Path):
-        return Answered(case.name, read)
-    try:
-        image, prepared = read.result()
-    except VesaliusError as problem:
-        if not options.skip_bad:
-            raise
-        return Answered(case.name, None, str(problem))
+    found = taken(case, read, skip_bad=options.skip_bad)
+    if isinstance(found, Answered):
+        return found
+    image, prepared = found
     said = ask(prepared, progress=progress)
     path = prediction_path(folder, image, case)
     save(Image(labels.decode(said)[None], image.space, image.source), path)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vesalius.core.kernels.filtering import LANES, Number
+from vesalius.core.kernels.lattice import Lattice
 from vesalius.core.space import Array
 from vesalius.export import arithmetic, pointwise, quick
 from vesalius.export.numbers import Singles, alike, halves, room, singles, whole
@@ -93,7 +94,7 @@ def _moved(layer: Layer, x: Array, weight: Singles, *, rising: bool) -> Array:
     if bias is not None:
         start = bias
         bias = layer.once("bias", lambda: np.pad(start, (0, -made % LANES)))
-    lattice = quick.Lattice(weight.shape[2:], step, pad, rising)
+    lattice = Lattice(weight.shape[2:], step, pad, rising)
     out = quick.moved(widened(x, wide.shape[1]), given, bias, lattice=lattice, made=len(wide), threads=layer.threads)
     return out[..., :made]
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from vesalius.core.kernels import kernel
+from vesalius.core.kernels.lattice import Lattice
 from vesalius.core.space import Array
 from vesalius.export.numbers import room, whole
-from vesalius.export.quick import Lattice, extent
+from vesalius.export.quick import extent
 
 
 def added(a: Array, b: Array, *, slope: float, own: bool, threads: int) -> Array | None:

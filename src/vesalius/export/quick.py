@@ -5,7 +5,6 @@ Every one gives None where there is no kernel for it here, or none for such size
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, prod
 
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 
 from vesalius.core.kernels import Kernel, kernel
 from vesalius.core.kernels.filtering import LANES, MOST, SIDES, WAYS, Number, pays
+from vesalius.core.kernels.lattice import Lattice, Sides
 from vesalius.core.space import Array
 from vesalius.export.numbers import Singles, room
 
-Sides = tuple[int, ...]
 Words = NDArray[np.int64]
 KINDS: dict[Number, type] = {"bf16": np.uint16, "fp32": np.float32}
 FILTER = {"bf16": ("winograd_weights", "winograd"), "fp32": ("winograd_full_weights", "winograd_full")}
@@ -85,23 +84,6 @@ def filtered(maps: Sequence[Array], given: Array, bias: Singles | None, *, shape
     run(call, *both, given.ctypes.data, address(bias), out.ctypes.data, None, *widths, shape[0], 0,
         len(x), *three(x.shape[1:-1]), taps, threads)  # fmt: skip
     return out
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """How the voxels of a fine map and a coarse one see each other: a kernel of `side` voxels goes in `step`s, from `pad` voxels before
-    the fine map on. A convolution makes the coarse one, a `rising` (transposed) one the fine one."""
-
-    side: Sides
-    step: Sides
-    pad: Sides
-    rising: bool = False
-
-    def made(self, sides: Sides) -> Sides:
-        """The sides of what is made of a map."""
-        if self.rising:
-            return tuple(n * s for n, s in zip(sides, self.step, strict=True))
-        return tuple((n + 2 * p - k) // s + 1 for n, p, k, s in zip(sides, self.pad, self.side, self.step, strict=True))
 
 
 @lru_cache

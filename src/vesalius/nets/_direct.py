@@ -8,7 +8,6 @@ taken here (docs/explanation/speed.md has the figures).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 
 from vesalius.core.errors import VesaliusError
 from vesalius.core.kernels import Kernel, features, kernel
+from vesalius.core.kernels.lattice import Lattice, Sides
 from vesalius.nets._together import LAYOUT, channels_together, tracing
 from vesalius.nets._winograd import pays as filters
 from vesalius.nets._winograd import run, strides_of
@@ -25,24 +25,8 @@ from vesalius.nets._winograd import run, strides_of
 LANES = 16  # channels that are worked on together
 FEW = 32  # channels of a map, up to which its gradient is faster here
 CONVOLVE: dict[int, Any] = {4: F.conv2d, 5: F.conv3d}
-Sides = tuple[int, ...]
 Near = nn.Conv2d | nn.Conv3d
 Rising = nn.ConvTranspose2d | nn.ConvTranspose3d
-
-
-@dataclass(frozen=True)
-class Lattice:
-    """How the voxels of a fine map and a coarse one see each other: a kernel of `side` voxels goes in `step`s, from `pad` voxels before
-    the fine map on. A convolution makes the coarse one, a `rising` (transposed) one the fine one."""
-
-    side: Sides
-    step: Sides
-    pad: Sides
-    rising: bool = False
-
-    def turned(self) -> "Lattice":
-        """The way back."""
-        return replace(self, rising=not self.rising)
 
 
 @lru_cache

@@ -371,7 +371,7 @@ def within(tree, at):
 def spoil(tree, draw):
     """One change somewhere: left out, another value, that of another place, one more, two exchanged."""
     every = [at for at in places(tree) if at[0] not in ("record", "compared")]
-    at = draw.choice([one for one in every if one[0] == "networks"] if draw.random() < 0.7 else every)
+    at = draw.choice((draw.random() < 0.7 and [one for one in every if one[0] == "networks"]) or every)
     like = [one for one in every if one[-1] == at[-1]] or every
     if at[-1] not in STEP and draw.random() < 0.5:
         at = draw.choice([one for one in every if one[-1] in STEP] or every)

@@ -142,7 +142,7 @@ def fresh(options):
         for _ in range(options.rounds):
             for who, told in last.items():
                 turns[who].append(installed(who, wheel if who == OURS else DISTRIBUTIONS[who], told, place=Path(name) / "environment"))
-    return rows(work, turns, check=WROTE if options.runs else "exit code 0", goal=10)
+    return rows(work, turns, check=WROTE if options.runs else "exit code 0, no answer yet", goal=10 if options.runs else None)
 
 
 def installed(who, package, told, *, place):

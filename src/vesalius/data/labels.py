@@ -148,7 +148,7 @@ class Labels(Settings):
         Regions that no raw value has together take the value that differs least, the fuller one of two."""
         if self.exclusive:
             table = np.array([0, *(parts[0] for parts in self.values)], np.int64)
-            wide = np.uint8 if table.max() < 256 else np.uint16
+            wide = np.promote_types(np.min_scalar_type(table.min()), np.min_scalar_type(table.max()))
             return np.asarray(table.astype(wide)[coded[0]])
         bits = [p[0] for p in self.values] if self.kind == "bits" else [1 << k for k in range(len(self.names))]
         total = np.zeros(coded.shape[1:], np.min_scalar_type(sum(bits)))

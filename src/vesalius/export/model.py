@@ -139,7 +139,8 @@ class Model(Settings):
         if self.priors and len(self.priors) != len(self.networks):
             raise UsageError(f"In {folder / FILE}: {len(self.priors)} baselines for {len(self.networks)} networks.")
         for k, one in enumerate(self.baselines):
-            if one and not (one.classes == len(self.labels.names) and one.suits(channels=self.preparation.in_channels, ndim=self.ndim)):
+            alike = one is None or (one.classes, one.exclusive) == (len(self.labels.names), self.labels.exclusive)
+            if one and not (alike and one.suits(channels=self.preparation.in_channels, ndim=self.ndim)):
                 raise UsageError(f"In {folder / FILE}: the baseline that network {k} corrects is not of {self.preparation.in_channels} "
                                  f"channels, {self.ndim} axes and {len(self.labels.names)} labels in finite numbers.")  # fmt: skip
 

@@ -105,3 +105,11 @@ def test_a_strange_value_is_named_however_far_it_is(far):
     raw[0, 250, 7], raw[0, 1, 1] = far, 1
     with pytest.raises(DataError, match=rf"\[{far}\]"):
         EXCLUSIVE.encode(raw)
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 255), (256, 3), (70_000, 5), (614_454_277, 1), (-1, 300), (-40_000, 7)])
+def test_values_of_any_size_come_back(values):
+    labels = Labels(names=("a", "b"), values=tuple((value,) for value in values))
+    raw = np.array([[0, *values, 0, values[1]]])
+    said = labels.decode(labels.encode(raw))
+    assert said.tolist() == raw[0].tolist() and (said.dtype == np.uint8) == (0 <= min(values) and max(values) < 256)

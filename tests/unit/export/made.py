@@ -6,6 +6,7 @@ from tests.unit.export.test_written import KINDS, made
 from vesalius.data.labels import Labels
 from vesalius.data.normalise import Normalise
 from vesalius.data.prepare import Preparation
+from vesalius.data.voxel_odds import CELLS, OF_CHANNEL, VoxelOdds
 from vesalius.export.model import Model, Tiles, print_of
 from vesalius.export.written import written
 
@@ -20,11 +21,25 @@ def weights_of(kind, *, channels=1, classes=3, number=0):
     return steps, {f"{number}.{name}": one for name, one in weights.items()}
 
 
-def model_of(*kinds, channels=1, labels=LABELS, **changes):
-    """A model of networks of these kinds, and its weights."""
+def baseline(labels, *, channels, ndim):
+    """One that has learned nothing in particular."""
+    draw, count = np.random.default_rng(0), len(labels.names)
+    features = OF_CHANNEL * channels + ndim + count
+    shapes = {"centre": (features,), "coefficients": (1 + features + features * (features + 1) // 2, count + labels.exclusive)}
+    drawn = {name: draw.normal(0, 0.1, shape).astype(np.float32) for name, shape in shapes.items()}
+    atlas = draw.uniform(0, 1, (count, *(CELLS,) * ndim)).astype(np.float32)
+    return VoxelOdds(exclusive=labels.exclusive, cases=5, atlas=atlas, spread=np.ones(features, np.float32), **drawn)
+
+
+def model_of(*kinds, channels=1, labels=LABELS, prior=False, **changes):
+    """A model of networks of these kinds, and its weights; with `prior` they correct a baseline."""
     networks, weights = [], {}
+    if prior:
+        priors = [baseline(labels, channels=channels, ndim=KINDS[kind][1]).to_json() for kind in kinds]
+        changes = {"priors": priors, **changes}
     for number, kind in enumerate(kinds):
-        steps, own = weights_of(kind, channels=channels, classes=labels.out_channels, number=number)
+        shown = channels + len(labels.names) * prior
+        steps, own = weights_of(kind, channels=shown, classes=labels.out_channels, number=number)
         networks.append(steps)
         weights |= own
     ndim = KINDS[kinds[0]][1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.unit.export.made import LABELS, SIDE, model_of, noise, saved
+from tests.unit.export.made import SIDE, model_of, noise, saved
 from vesalius.core import files
 from vesalius.core.errors import VesaliusError
 from vesalius.data.labels import Labels
@@ -154,6 +154,16 @@ def test_networks_of_other_classes_than_labels_are_refused(tmp_path):
     saved(tmp_path, "original")
     change(tmp_path, "labels", to={"names": ["a", "b", "c"], "values": [[1], [2], [3]]})
     with pytest.raises(VesaliusError, match="answers with 3 classes; the labels a=1, b=2, c=3 need 4"):
+        opened(tmp_path)
+
+
+def test_a_baseline_of_another_kind_of_labels_is_refused(tmp_path):
+    """Its odds would be against something else."""
+    saved(tmp_path, "original", prior=True)
+    opened(tmp_path)
+    tree = json.loads((tmp_path / FILE).read_text())["priors"][0]
+    change(tmp_path, "priors", 0, to={**tree, "exclusive": False, "coefficients": [row[1:] for row in tree["coefficients"]]})
+    with pytest.raises(VesaliusError, match="the baseline that network 0 corrects"):
         opened(tmp_path)
 
 
@@ -361,7 +371,7 @@ def within(tree, at):
 def spoil(tree, draw):
     """One change somewhere: left out, another value, that of another place, one more, two exchanged."""
     every = [at for at in places(tree) if at[0] not in ("record", "compared")]
-    at = draw.choice([one for one in every if one[0] == "networks"] if draw.random() < 0.7 else every)
+    at = draw.choice((draw.random() < 0.7 and [one for one in every if one[0] == "networks"]) or every)
     like = [one for one in every if one[-1] == at[-1]] or every
     if at[-1] not in STEP and draw.random() < 0.5:
         at = draw.choice([one for one in every if one[-1] in STEP] or every)
@@ -402,27 +412,34 @@ def spoil_weights(weights, draw):
 
 def computed(folder):
     """Everything that a model is asked for, in both kinds of numbers, on a small scan; nothing of tiles that are large."""
-    model, networks = opened(folder)
+    model, _ = opened(folder)
     if np.prod(model.tiles.patch) > 2 * SIDE**3:
         return
+    weights, _ = read_weights(folder / WEIGHTS)
     image, labels, shape = noise(model.preparation.in_channels, *(9, 20, 18)[: model.ndim]), model.labels, (15, 19, 11)[: model.ndim]
     for number in ("fp32", able("bf16")):
-        nets = [Network(one.steps, one.weights, number=number) for one in networks]
+        nets = model.ready(weights, number=number, threads=1)
         sure = np.zeros((1 if labels.exclusive else len(labels.names), *shape), np.uint8) if number == "fp32" else None
-        said = stream(nets, image, Wanted(shape, labels.exclusive, sure), tiling=model.tiles.tiling(mirrored=sure is not None))
+        said = stream(nets, model.shown(image), Wanted(shape, labels.exclusive, sure), tiling=model.tiles.tiling(mirrored=sure is not None))
         labels.decode(said)
 
 
 BITS = Labels(names=("a", "b", "c"), values=((1,), (2,), (4,)), kind="bits")
-WHOLE = {"3D": (("3D",), LABELS), "residual": (("residual",), LABELS), "original": (("original",), LABELS),
-         "two": (("odd channels", "thick"), BITS), "flat": (("residual 2D", "2D"), BITS)}  # fmt: skip
+WHOLE = {
+    "3D": (("3D",), {}),
+    "residual": (("residual",), {}),
+    "original": (("original",), {}),
+    "two": (("odd channels", "thick"), {"labels": BITS}),
+    "flat": (("residual 2D", "2D"), {"labels": BITS}),
+    "prior": (("original",), {"prior": True, "channels": 2}),
+}
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("kind", WHOLE)
 def test_whatever_the_files_say_it_is_an_answer_or_an_error_in_words(tmp_path, kind):
     """Files that are changed at random; a process that dies here has read or written where it must not."""
-    _, good = saved(tmp_path, *WHOLE[kind][0], labels=WHOLE[kind][1])
+    _, good = saved(tmp_path, *WHOLE[kind][0], **WHOLE[kind][1])
     text, ran, seeds = (tmp_path / FILE).read_text(), 0, 40
     for seed in range(seeds):
         draw, tree, weights = random.Random(f"{kind} {seed}"), json.loads(text), dict(good)

@@ -14,7 +14,7 @@ def commands(facts: Facts) -> list[tuple[str, str]]:
     """(what it does, command line)."""
     folder = shlex.quote(facts.name)
     version = (facts.record.get("versions") or {}).get("vesalius")
-    lines = [("Install the same version", f"pip install vesalius=={version}")] if version else []
+    lines = [("Install the same version", f"pip install 'vesalius[train]=={version}'")] if version else []
     started = command_line(facts.record.get("command") or [])
     if started:
         lines.append(("What was run", started))

@@ -188,7 +188,8 @@ def test_the_command_can_be_typed_again():
     record = {"date": "2026", "machine": {"cores": 2, "memory_bytes": 2**34}, "versions": {"vesalius": "0.1.0"}, "seed": 0}
     assert ("memory", "16.0 GiB") in environment(record) and ("seed", "0") in environment(record)
     lines = dict(commands(replace(facts(record=record), folder=Path("my run"))))
-    assert lines["Install the same version"] == "pip install 'vesalius[train]==0.1.0'" and lines["Score it again"] == "vesalius evaluate 'my run'"
+    assert lines["Install the same version"] == "pip install 'vesalius[train]==0.1.0'"
+    assert lines["Score it again"] == "vesalius evaluate 'my run'"
 
 
 def test_the_fake_run_is_like_a_real_one(tmp_path: Path):

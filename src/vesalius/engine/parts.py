@@ -20,7 +20,7 @@ from vesalius.core.space import Array
 from vesalius.engine import cells
 from vesalius.engine.lines import Line, line
 from vesalius.engine.sums import AIR, LIMIT, beyond
-from vesalius.engine.tiles import Cut, Index
+from vesalius.engine.tiles import Cut, Index, Piece
 
 OWN = 2**17  # bytes, from which on sums are a mapping of their own
 HUGE = 2**21  # bytes of a page that a system can hand out at once: a hundredth of the calls
@@ -70,6 +70,13 @@ class Parts:
         for sums, inside in self._boxes(index):
             air = cells.laid(np.broadcast_to(np.float32(AIR), sums[:1].shape))
             cells.add(sums[:1], air, self._weights(index, inside), exclusive=False, limit=LIMIT, threads=self.threads)
+
+    def after(self, piece: Piece) -> None:
+        """Decide what is final after `piece`."""
+        if piece.final:
+            self.end(piece.final)
+        elif piece.side:
+            self.flush(piece.rows, piece.side)
 
     def end(self, rows: int) -> None:
         """A layer is computed: decide what the rows below `rows` support. Parts come and go between what the network takes and frees, so

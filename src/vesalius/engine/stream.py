@@ -177,10 +177,7 @@ class _Swift:
 
     def flush(self, piece: Piece) -> None:
         """Decide what is final after `piece`."""
-        if piece.final:
-            self.parts.end(piece.final)
-        elif piece.side:
-            self.parts.flush(piece.rows, piece.side)
+        self.parts.after(piece)
 
 
 class _Export:

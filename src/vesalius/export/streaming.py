@@ -112,10 +112,7 @@ class _Swift:
         self.parts.add_air(index)
 
     def flush(self, piece: Piece) -> None:
-        if piece.final:
-            self.parts.end(piece.final)
-        elif piece.side:
-            self.parts.flush(piece.rows, piece.side)
+        self.parts.after(piece)
 
     def answer(self) -> Array:
         return self.labels

@@ -17,9 +17,9 @@ _HOME = {
     "Dataset": "data.dataset",
     "Plan": "plan.plan",
     "plan": "plan",
-    "train": "engine.workflow",
+    "train": "export.training",
     "Run": "engine.run",
-    "predict": "engine.predict",
+    "predict": "export.predicting",
     "evaluate": "engine.evaluate",
 }
 __all__ = sorted(_HOME)
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from vesalius.data.case import Case
     from vesalius.data.dataset import Dataset
     from vesalius.engine.evaluate import evaluate
-    from vesalius.engine.predict import predict
     from vesalius.engine.run import Run
-    from vesalius.engine.workflow import train
+    from vesalius.export.predicting import predict
+    from vesalius.export.training import train
     from vesalius.io import load, save
     from vesalius.io.image import Image
     from vesalius.plan import plan

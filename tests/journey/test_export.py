@@ -21,8 +21,10 @@ from vesalius.core.space import Space
 from vesalius.data.labels import Labels
 from vesalius.engine.answered import Options
 from vesalius.engine.predict import predict
+from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
 from vesalius.engine.state import save_weights
+from vesalius.export.exporting import keep
 from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.plan.search import build
@@ -96,9 +98,9 @@ def kinds(tmp_path_factory):
     return made
 
 
-def answer(*words, code=0, kernels=""):
-    """`vesalius answer` where there is nothing else: (stdout, stderr)."""
-    done = subprocess.run([sys.executable, "-c", CODE, "answer", *map(str, words)], capture_output=True, text=True,
+def answer(*words, code=0, kernels="", command="answer"):
+    """`vesalius answer`, or another command, where there is nothing else: (stdout, stderr)."""
+    done = subprocess.run([sys.executable, "-c", CODE, command, *map(str, words)], capture_output=True, text=True,
                           env={**os.environ, **({"VESALIUS_KERNELS": kernels} if kernels else {})})  # fmt: skip
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
@@ -134,6 +136,17 @@ def test_answers_are_those_of_the_run(kinds, tmp_path, kind):
     assert all(name in out for name in named)
     ending = ".nii.gz" if kind == "3D" else ".nrrd"
     assert {path.name for path in (tmp_path / "out" / "c0").iterdir()} == {f"{name}{ending}" for name in named}
+
+
+@pytest.mark.parametrize("kind", ["3D", "2D"])
+def test_the_run_itself_answers_without_torch(kinds, tmp_path, kind):
+    shutil.copytree(kinds[kind] / "run", tmp_path / "run")
+    _, told = answer(tmp_path / "run", kinds[kind] / "in", "-o", tmp_path / "out", code=1, command="predict")
+    assert "vesalius predict needs torch, which this installation lacks" in told
+    assert keep(Run.open(tmp_path / "run"), Listener())
+    answer(tmp_path / "run", kinds[kind] / "in", "-o", tmp_path / "out", "--apart", command="predict")
+    assert_alike(tmp_path / "out", kinds[kind] / "predicted")
+    assert json.loads((tmp_path / "out" / "predictions.json").read_text())["model"] == str(tmp_path / "run")
 
 
 def test_without_kernels_too(kinds, tmp_path):

@@ -57,7 +57,7 @@ def make_cohort(folder: Path, *, cases: int, seed: int) -> None:
 def learn(data: Path, run: Path, *, budget: str) -> tuple[dict[str, Any], Path]:
     """Train, test and report; what metrics.json holds and where the report is."""
     from vesalius.cli._listener import Console
-    from vesalius.engine.workflow import train
+    from vesalius.export.training import train
     from vesalius.plan import Request
     from vesalius.report import write
 

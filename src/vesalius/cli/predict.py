@@ -3,30 +3,28 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
-from vesalius.cli import _options as o
-from vesalius.cli._console import Json, Settings
-from vesalius.cli._plain import by_channel
+from vesalius.cli._plain import by_channel, said
 from vesalius.cli._screen import answer_json, table
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.memory import lasting
 
+PLAIN = True
+
 
 def predict(
-    run: o.RunFolder,
-    inputs: Annotated[Path | None, typer.Argument(metavar="[SCANS]", help="A scan, a DICOM folder or zip, or a folder of them.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the answers, one file per case.")] = Path("predictions"),
-    image: Annotated[list[str] | None, typer.Option(metavar="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
-    probabilities: Annotated[bool, typer.Option(help="Keep the probabilities too (.npy beside each answer).")] = False,
-    apart: Annotated[bool, typer.Option("--apart", help="A mask of 0 and 1 for each label too, in a folder for each case.")] = False,
-    mirror: Annotated[bool, typer.Option(help="Average over mirrored scans: slower, a little better.")] = False,
-    num_parts: Annotated[int, typer.Option(help="Share the cases among this many processes, each with its own --part-id.")] = 1,
-    part_id: Annotated[int, typer.Option(help="Which share this process takes, from 0.")] = 0,
-    overwrite: Annotated[bool, typer.Option(help="Answer again what is answered already.")] = False,
-    skip_bad: Annotated[bool, typer.Option(help="Pass over cases that cannot be read, and list them.")] = False,
-    settings: Settings = None,
-    json: Json = False,
+    run: Annotated[Path, said(name="RUN", help="A run folder, made by vesalius train.")],
+    inputs: Annotated[Path | None, said(name="SCANS", help="A scan, a DICOM folder or zip, or a folder of them.")] = None,
+    output: Annotated[Path, said("--output", "-o", name="PATH", help="Folder for the answers, one file per case.")] = Path("predictions"),
+    image: Annotated[list[str] | None, said("--image", name="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
+    probabilities: Annotated[bool, said("--probabilities", help="Keep the probabilities too (.npy beside each answer).")] = False,
+    apart: Annotated[bool, said("--apart", help="A mask of 0 and 1 for each label too, in a folder for each case.")] = False,
+    mirror: Annotated[bool, said("--mirror", help="Average over mirrored scans: slower, a little better.")] = False,
+    num_parts: Annotated[int, said("--num-parts", name="N", help="Share the cases among N processes, each with its --part-id.")] = 1,
+    part_id: Annotated[int, said("--part-id", name="K", help="Which share this process takes, from 0.")] = 0,
+    overwrite: Annotated[bool, said("--overwrite", help="Answer again what is answered already.")] = False,
+    skip_bad: Annotated[bool, said("--skip-bad", help="Pass over cases that cannot be read, and list them.")] = False,
+    settings: Annotated[list[str] | None, said("--set", name="NAME=VALUE", help="Change a planned value; may be repeated.")] = None,
+    json: Annotated[bool, said("--json", help="Answer as JSON on stdout.")] = False,
 ) -> None:
     """Answer new scans: a mask on each scan's own grid, or what each case shows.
 
@@ -43,7 +41,7 @@ def predict(
     with lasting():
         from vesalius.cli._listener import Console
         from vesalius.engine.answered import Options, row_of, sizes
-        from vesalius.engine.predict import predict as work
+        from vesalius.export.predicting import predict as work
 
     named = by_channel(image or [])
     if (inputs is None) == (not named):
@@ -56,14 +54,14 @@ def predict(
     if json:
         answer_json({"cases": rows})
     else:
-        shown = [_words(a.row) if a.row else _said(a.said, a.probabilities) if a.said is not None else sizes(a.volumes) for a in done]
+        shown = [_words(a.row) if a.row else _class(a.said, a.probabilities) if a.said is not None else sizes(a.volumes) for a in done]
         what = "said" if any(a.said is not None or a.row for a in done) else "volumes"
         table(("case", "file", what), [(a.case, str(a.path or a.problem), words) for a, words in zip(done, shown, strict=True)])
     if any(a.problem for a in done):
         raise VesaliusError(f"{sum(bool(a.problem) for a in done)} of {len(done)} cases could not be answered; they are listed above.")
 
 
-def _said(said: str, probabilities: dict[str, float] | None) -> str:
+def _class(said: str, probabilities: dict[str, float] | None) -> str:
     return f"{said} (" + ", ".join(f"{name} {p:.2f}" for name, p in (probabilities or {}).items()) + ")"
 
 

@@ -59,7 +59,7 @@ def train(
     with lasting():
         from vesalius.cli._listener import Console
         from vesalius.core.environment import process_rank
-        from vesalius.engine.workflow import train as work
+        from vesalius.export.training import train as work
         from vesalius.plan import Request
         from vesalius.report import write
         from vesalius.tasks import aimed

@@ -32,6 +32,12 @@ def threads_wished() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpu_likely() -> bool:
+    """Whether torch may find a GPU here, told without torch by the files of its drivers (NVIDIA, AMD, Windows' Linux)."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    return not hidden and any(Path("/dev", name).exists() for name in ("nvidiactl", "nvidia0", "kfd", "dxg"))
+
+
 def share_processors() -> None:
     """Let idle compute threads sleep instead of spin, unless the user has said otherwise; before torch is imported.
 

@@ -388,7 +388,7 @@ def _clear(folder: Path) -> None:
     import shutil
 
     for name in ("plan.json", "record.json", "dataset.json", "splits.json", "doctor.json", "fingerprint.json", "log.csv",
-                 "weights.safetensors", PRIOR, "metrics.json", "calibration.json", "report.html"):  # fmt: skip
+                 "weights.safetensors", PRIOR, "metrics.json", "calibration.json", "answering.json", "report.html"):  # fmt: skip
         (folder / name).unlink(missing_ok=True)
     places = ("checkpoint", CORRECTED, SHOWN, "predictions", "events")
     for path in [*(folder / place for place in places), *folder.glob("fold_*"), *folder.glob("seed_*")]:

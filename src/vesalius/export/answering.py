@@ -18,6 +18,7 @@ from vesalius.engine.inputs import cases_of
 from vesalius.engine.outlines import kept, largest
 from vesalius.engine.progress import Listener
 from vesalius.engine.reading import Read, read_ahead, taken
+from vesalius.export import within
 from vesalius.export.correcting import Asked
 from vesalius.export.model import Model
 from vesalius.export.streaming import Progress, Wanted, stream
@@ -41,6 +42,14 @@ class Answerer:
         if mirror and not model.tiles.mirror:
             raise UsageError(f"{folder} was not taught mirrored scans (left and right differ in what it learned). Leave --mirror out.")
         return cls(model, model.loaded(Path(folder), threads=threads), mirror, threads)
+
+    @classmethod
+    def of_run(cls, run: Path, settings: Sequence[str] = ()) -> "Answerer | None":
+        """The model within `run` (within.py) where that is the better way to answer and there is one; `settings` as those of the plan."""
+        if not within.wanted(settings) or (there := within.found(run, settings)) is None:
+            return None
+        threads = threads_wished()
+        return cls(there.model, there.model.fitted(there.weights, run, threads=threads), there.mirror, threads)
 
     def __call__(self, prepared: Prepared, *, progress: Progress | None = None) -> Array:
         """Classes of a prepared scan on the scan's own grid, (1, *S) numbers or (K, *S) of 0 and 1."""
@@ -72,7 +81,13 @@ def answer(
     Answers that are there already are left alone unless `options` say to overwrite them; a case that cannot be read stops the work, or is
     listed and passed over where they say so. `mirror` averages over mirrored scans.
     """
-    ask, options, listener, target = Answerer.load(folder, mirror=mirror), options or Options(), listener or Listener(), Path(output)
+    return by(Answerer.load(folder, mirror=mirror), inputs, output, named=Path(folder), images=images, options=options, listener=listener)
+
+
+def by(ask: Answerer, inputs: Path | str | Sequence[Case], output: Path | str, *, named: Path, images: Mapping[str, Path] | None,
+       options: Options | None, listener: Listener | None) -> list[Answered]:  # fmt: skip
+    """As `answer`, by a model that is loaded and was `named` so."""
+    options, listener, target = options or Options(), listener or Listener(), Path(output)
     channels = list(ask.model.preparation.channels)
     cases = cases_of(Path(inputs), channels, images) if isinstance(inputs, Path | str) else list(inputs)
     no_clash(cases, target)
@@ -91,7 +106,7 @@ def answer(
             if listener.stop():
                 listener.say(f"Stopped after {len(done)} of {len(mine)} cases; the same command goes on from there.")
                 break
-    write_json(target / f"{name_of(options)}.json", report(Path(folder), ask.model.labels, done))
+    write_json(target / f"{name_of(options)}.json", report(named, ask.model.labels, done))
     return done
 
 

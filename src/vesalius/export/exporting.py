@@ -18,6 +18,7 @@ from vesalius.engine.infer import callables
 from vesalius.engine.priming import FILE as PRIOR
 from vesalius.engine.progress import Listener
 from vesalius.engine.run import Run
+from vesalius.export import within
 from vesalius.export.model import Model, Tiles, print_of
 from vesalius.export.network import able
 from vesalius.export.numbers import Singles, singles
@@ -39,8 +40,31 @@ def export(run: Run | Path | str, folder: Path | str, *, overwrite: bool = False
     if run.task.grain != "voxel":
         raise VesaliusError(f"{run.path} does not answer voxel by voxel (task {run.plan.task}); only such models can be exported so far. "
                             "Answer with the run itself: vesalius predict.")  # fmt: skip
+    made, weights = made_of(run, listener or Listener())
+    made.save(folder, weights)
+    return made
+
+
+def keep(run: Run, listener: Listener) -> bool:
+    """Leave in `run` what lets `vesalius predict` answer without torch (`within.py`), where its networks can be written down; whether they
+    could. Why not is said nowhere: torch answers then, as well."""
+    if run.task.grain != "voxel" or not run.trained():
+        return False
+    if within.found(run.path):
+        return True
+    try:
+        made, _ = made_of(run, listener)
+        within.save(made, run.path, [voice.relative_to(run.path) for voice in run.trained()],
+                    mirror=run.plan.predict.mirror)  # fmt: skip
+    except (VesaliusError, OSError):  # a function that has no step; a disk that is full, for what can be done without
+        return False
+    return True
+
+
+def made_of(run: Run, listener: Listener) -> tuple[Model, dict[str, Array]]:
+    """The model of `run` and its weights, compared with the run."""
     plan, priors = run.plan, priors_of(run)
-    with (listener or Listener()).stage("writing the networks down") as tick:
+    with listener.stage("writing the networks down") as tick:
         nets = run.networks()
         steps: list[Steps] = []
         weights: dict[str, Array] = {}
@@ -54,9 +78,7 @@ def export(run: Run | Path | str, folder: Path | str, *, overwrite: bool = False
                   number=plan.train.precision, networks=tuple(steps), single=tuple(single_of(run)), levels=levels_of(run),
                   priors=tuple(prior.to_json() if prior else None for prior in priors) if any(priors) else (),
                   record={**record(), "run": run.path.name})  # fmt: skip
-    model = model.model_copy(update={"compared": compared(run, nets, model, weights=weights)})
-    model.save(folder, weights)
-    return model
+    return model.model_copy(update={"compared": compared(run, nets, model, weights=weights)}), weights
 
 
 def priors_of(run: Run) -> list[VoxelOdds | None]:

@@ -152,6 +152,10 @@ class Model(Settings):
                                 f"-o {folder} --overwrite")  # fmt: skip
         if print_of(weights) != of:
             raise VesaliusError(f"{folder / WEIGHTS} is damaged: its numbers are not those that were written. Copy it again.")
+        return self.fitted(weights, folder, threads=threads)
+
+    def fitted(self, weights: Mapping[str, Array], folder: Path, *, threads: int) -> list[Asked]:
+        """The networks with `weights`, which `folder` holds; refused where one does not suit the other."""
         made = self.built(weights, number=able(self.number), threads=threads)
         if len(weights) > sum(len(network.weights) for network in made):
             raise VesaliusError(f"{folder / WEIGHTS} holds weights that no network of {FILE} takes. Export it again: vesalius export RUN")

@@ -23,8 +23,7 @@ class Network:
     """Logits (B, K, *S) of tiles (B, C, *S) in float32; a view of memory in which channels lie together, of bf16 as uint16."""
 
     def __init__(self, steps: Steps, weights: Mapping[str, Singles], *, number: Number = "fp32", threads: int = 1) -> None:
-        wanted = {name for step in steps.steps for name in (step.weight, step.bias) if name}
-        for says, names in (("lacks the", wanted - set(weights)), ("has no step for the", set(weights) - wanted)):
+        for says, names in (("lacks the", steps.weights - set(weights)), ("has no step for the", set(weights) - steps.weights)):
             if names:
                 raise VesaliusError(f"The model {says} weights {', '.join(sorted(names)[:3])}. Export it again: vesalius export RUN")
         self.classes = channels_of(steps, weights)

@@ -89,6 +89,11 @@ class Steps(Settings):
             raise ValueError("a network has steps, channels and a pooling along each axis")
         return self
 
+    @property
+    def weights(self) -> set[str]:
+        """The names of all weights that it needs."""
+        return {name for step in self.steps for name in (step.weight, step.bias) if name}
+
     def _lies(self, step: Step) -> bool:
         pads = step.pad if step.kind == "convolution" else (0,) * self.ndim
         return len(step.step) == len(pads) == self.ndim and 0 < min(step.step) <= max(step.step) <= LONGEST and min(pads) >= 0

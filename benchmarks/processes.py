@@ -1,12 +1,16 @@
-"""Data-parallel training on one machine: steps per second of one process and of several, one thread each, same joint batch.
+"""Several processes beside one, on one machine, one thread each: data-parallel training with the same joint batch, and with a batch of its own
+for each process; and answering scans in parts.
 
     python benchmarks/processes.py [--processes 2] [--batch 4] [--seconds 20] [--rounds 3] [--json]
+    python benchmarks/processes.py --run RUN --scans FOLDER [--processes 2] [--rounds 3]
 
 A U-Net of 1.4 million parameters (16 to 128 features) on patches of 40 x 56 x 40, bf16 where it pays, real augmentation and the real
 loop under torchrun (gloo); scans are noise. Rounds alternate (1, n, 1, n ...), so that a busy machine slows both; the table
 states medians and the range of the ratio. The ratio means something only on a machine with as many idle cores as processes; the
 processor seconds of all processes together per step, also stated, do not mind. Beside it the largest difference of the gradients
-of the first step, in fp32, between one process with the joint batch and the mean of the shares.
+of the first step, in fp32, between one process with the joint batch and the mean of the shares. Where every process has a batch of its
+own the joint batch grows with their number, and seconds are those of one batch. With `--run` the same scans are answered by
+`vesalius predict` in one process, and in as many parts at once (`--num-parts`); seconds are those until the last is done, starts included.
 """
 
 import argparse
@@ -24,6 +28,7 @@ from _side_by_side import OURS, Turn, keep, rows
 
 PATCH, CHANNELS = (40, 56, 40), (16, 32, 64, 128)
 CASES = 8
+ONE, TITLE = "one process", "Several processes beside one"
 
 
 def made_plan(batch, kind, seconds):
@@ -102,9 +107,9 @@ def work(options):
         dist.destroy_process_group()
 
 
-def started(processes, options, *, kind, gradients=None):
+def started(processes, options, *, kind, gradients=None, batch=None):
     """What the first of `processes` answers."""
-    words = [__file__, "--work", "--batch", options.batch, "--seconds", options.seconds, "--kind", kind]
+    words = [__file__, "--work", "--batch", batch or options.batch, "--seconds", options.seconds, "--kind", kind]
     words += ["--gradients", gradients] if gradients else []
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes] if processes > 1 else []
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -134,6 +139,43 @@ def summary(pairs):
     return {"one": one, "several": several, "ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)], "work": more}
 
 
+def own_batches(options, kind):
+    """The row of a batch for each process, beside one process with one."""
+    sides = {OURS: [], ONE: []}
+    for _ in range(options.rounds):
+        for name, number in ((OURS, options.processes), (ONE, 1)):
+            rate, cost = json.loads(started(number, options, kind=kind, batch=number * options.batch))
+            sides[name].append(Turn(1 / (rate * number), cost))
+    check = f"the joint batch is {options.processes * options.batch} samples"
+    return rows(f"a batch of {options.batch} for each of {options.processes} processes, seconds a batch", sides, check=check)
+
+
+def answered(parts, options, folder):
+    """Seconds until `parts` processes have answered all scans between them, and their processor seconds."""
+    words = [sys.executable, "-m", "vesalius", "predict", options.run, options.scans, "-o", folder, "--num-parts", parts, "--part-id"]
+    since, before = time.monotonic(), os.times()
+    started = [subprocess.Popen([*map(str, words), str(part)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                env={**os.environ, "OMP_NUM_THREADS": "1"}) for part in range(parts)]  # fmt: skip
+    for one in started:
+        _, said = one.communicate()
+        if one.returncode:
+            raise SystemExit(said.decode()[-3000:])
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return Turn(time.monotonic() - since, used)
+
+
+def in_parts(options):
+    """The row of scans that are answered in parts."""
+    sides = {OURS: [], ONE: []}
+    for _ in range(options.rounds):
+        for name, parts in ((OURS, options.processes), (ONE, 1)):
+            with tempfile.TemporaryDirectory() as folder:
+                sides[name].append(answered(parts, options, folder))
+                number = len([path for path in Path(folder).iterdir() if path.suffix != ".json"])
+    return rows(f"{number} scans answered by {options.processes} processes", sides, check="every scan once")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
@@ -141,12 +183,17 @@ def main():
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--run", type=Path, help="answer scans by this run instead of training")
+    parser.add_argument("--scans", type=Path, help="a folder of them")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--kind", default="fp32", help=argparse.SUPPRESS)
     parser.add_argument("--gradients", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options)
+        return
+    if options.run:
+        keep("processes", in_parts(options), title=TITLE)
         return
     from vesalius.plan.budget import precision
 
@@ -163,10 +210,10 @@ def main():
         print(f"1 process {one:6.2f} steps/s ({cost:.2f} processor seconds a step), {options.processes} processes {several:6.2f} steps/s "
               f"({costs:.2f}), ratio {several / one:.2f}; load of the machine {os.getloadavg()[0]:.1f}", file=sys.stderr)  # fmt: skip
     found = summary(pairs) | {"kind": kind, "batch": options.batch, "processes": options.processes, "gradient_difference": difference}
-    sides = {OURS: [Turn(1 / many[0], many[1]) for _, many in pairs], "one process": [Turn(1 / one[0], one[1]) for one, _ in pairs]}
+    sides = {OURS: [Turn(1 / many[0], many[1]) for _, many in pairs], ONE: [Turn(1 / one[0], one[1]) for one, _ in pairs]}
     check = f"gradients differ by {difference:.1e} at most"
-    keep("processes", rows(f"step, batch {options.batch} shared by {options.processes} processes", sides, check=check),
-         title="Several processes beside one")  # fmt: skip
+    shared = rows(f"step, batch {options.batch} shared by {options.processes} processes", sides, check=check)
+    keep("processes", [*shared, *own_batches(options, kind)], title=TITLE)
     low, high = found["ratio_range"]
     print(f"median: {found['one']:.2f} and {found['several']:.2f} steps/s ({kind}, batch {options.batch}), ratio {found['ratio']:.2f} "
           f"({low:.2f} ... {high:.2f}); {found['work']:.2f} times the processor time in all", file=sys.stderr)  # fmt: skip

@@ -60,6 +60,17 @@ def test_two_processes_have_the_gradients_of_one_with_the_joint_batch(found, siz
 
 
 @pytest.mark.slow
+def test_a_loss_without_a_number_in_one_process_is_left_out_in_all(found):
+    parts = [load_weights(found[world] / f"{gradients.ODD}-{rank}.safetensors")[0] for world, rank in ((0, 0), (1, 0), (1, 1))]
+    for part in parts:
+        assert {name.partition(".")[0] for name in part} == {"0", "2", "end"}
+        assert all(weight.isfinite().all() for weight in part.values())
+    assert all(torch.equal(parts[1][name], parts[2][name]) for name in parts[1])
+    answers = [answer({name[4:]: value for name, value in part.items() if name.startswith("end.")}) for part in parts[:2]]
+    torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
 def test_torchrun_trains_one_run(tmp_path, monkeypatch):
     scans = write_scans(tmp_path / "scans", 6)
     tiny_plan(steps=6).save(tmp_path / "plan.json")

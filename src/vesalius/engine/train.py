@@ -186,15 +186,12 @@ class Loop:
         weights = [p for group in optimiser.param_groups for p in group["params"]]
         for weight in weights:
             weight.grad = None
+        if self.world > 1:  # what is no number in one process then is none in the gradients of any, as they are meaned
+            loss = loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
         loss.backward()  # type: ignore[no-untyped-call]
         slopes = [p.grad for p in weights if p.grad is not None]
         value, norm = float(loss.detach()), nn.utils.get_total_norm(slopes)
-        good = math.isfinite(value + float(norm))
-        if self.world > 1:
-            every = torch.tensor(float(good), device=loss.device)
-            dist.all_reduce(every, dist.ReduceOp.MIN)
-            good = bool(every)
-        if not good:
+        if not math.isfinite(value + float(norm)):
             optimiser.zero_grad(set_to_none=True)
             return math.nan
         if float(norm) + CLIP_EPS > self.train.clip:  # below that clipping would multiply by 1

@@ -7,11 +7,11 @@
 The network is our U-Net (16 to 128 features, four classes, the same random weights); tiles count by a Gaussian; nobody mirrors. Tiles
 overlap by half in nnU-Net's predictor and by a quarter in MONAI's function, as they come. Ours overlap by half too, unless validation cases
 bear fewer (`vesalius train` asks them): these rows are of an eighth, the fewest that it takes; `--overlap 0.5` cuts alike for all three.
-Ours runs as `vesalius predict` runs it (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others as they
-run on a processor (fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the whole
-process. With `--exported` ours runs as `vesalius answer` does, without torch. The check is the share of equal labels, hard for a network of
-random weights, whose classes are nearly equal in many voxels; `fp32` says how many are equal where ours computes in fp32 too, so that what
-is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out where it would take long).
+Ours runs as `vesalius predict` runs it by torch (bf16 where it pays, channels last, freed memory kept, waiting threads asleep), the others
+as they run on a processor (fp32). Every turn is a fresh process on `--threads`, of which the pass is timed; peak memory is that of the
+whole process. With `--exported` ours runs without torch, as `vesalius predict` does on a processor. The check is the share of equal labels,
+hard for a network of random weights, whose classes are nearly equal in many voxels; `fp32` says how many are equal where ours computes in
+fp32 too, so that what is left is where the tiles lie and how they are weighed (`--no-fp32` leaves that out where it would take long).
 
 What bf16 and fewer tiles cost in Dice is measured with a trained network: `--run` answers the test cases of a run of `vesalius train` in
 each of these ways, one scorer for all, and says what validation cases had set.
@@ -223,7 +223,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--no-fp32", action="store_true", help="do not say how many labels are equal where ours computes in fp32")
     parser.add_argument("--run", type=Path, help="a run folder: what bf16 and fewer tiles cost in Dice")
-    parser.add_argument("--exported", action="store_true", help="ours without torch, as vesalius answer runs it")
+    parser.add_argument("--exported", action="store_true", help="ours without torch, as vesalius predict runs it on a processor")
     parser.add_argument("--written", type=Path, help=argparse.SUPPRESS)
     takes_a_side(parser, SIDES)
     parser.add_argument("--laptop", action="store_true", help="all sides as on a processor with AVX2 alone")

@@ -1,11 +1,11 @@
 """The whole command on a large scan: `vesalius predict` from NIfTI file to NIfTI file, its seconds and its peak resident memory.
 
-    python benchmarks/large_scan.py [--shape 512 512 400] [--classes 25] [--overlap 0.1] [--threads 1] [--exported] [--json]
+    python benchmarks/large_scan.py [--shape 512 512 400] [--classes 25] [--overlap 0.1] [--threads 1] [--torch] [--json]
 
 A CT-like scan (int16, .nii.gz) and a run with a U-Net of random weights (1.4 M parameters, bf16 where the processor has it) are
 written here; the command then runs in a process of its own. Beside it stands what the engine alone takes (benchmarks/export.py
-compares that with MONAI). With `--exported` the run is exported first and `vesalius answer` answers, without torch. Exit code 1 where the
-peak is not below --limit GiB.
+compares that with MONAI). The run holds what answering without torch takes, as `vesalius train` leaves it, unless `--torch` says
+otherwise. Exit code 1 where the peak is not below --limit GiB.
 """
 
 import argparse
@@ -19,6 +19,11 @@ from pathlib import Path
 
 GIB = 2**30
 SPACING = (0.8, 0.8, 1.0)
+KEEP = """import sys
+from vesalius.engine.progress import Listener
+from vesalius.engine.run import Run
+from vesalius.export.exporting import keep
+assert keep(Run.open(sys.argv[1]), Listener())"""
 
 
 def write_scan(path, shape):
@@ -74,21 +79,16 @@ def measure(work, options):
     """Seconds, processor seconds and peak bytes of the command; the answer must lie on the scan's grid."""
     import nibabel as nib
 
-    vesalius = [sys.executable, "-m", "vesalius"]
-    asked = ["predict", str(work / "run")]
-    if options.exported:
-        subprocess.run([*vesalius, "export", str(work / "run"), "-o", str(work / "model")], check=True, stdout=subprocess.DEVNULL)
-        asked = ["answer", str(work / "model")]
-    words = [*vesalius, *asked, str(work / "scan.nii.gz"), "-o", str(work / "out")]
+    words = [sys.executable, "-m", "vesalius", "predict", str(work / "run"), str(work / "scan.nii.gz"), "-o", str(work / "out")]
     since = time.perf_counter()
     process = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": str(options.threads)}, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - since
     if status:
-        raise SystemExit(f"vesalius {asked[0]} ended with {status}")
+        raise SystemExit(f"vesalius predict ended with {status}")
     scan, answer = nib.load(work / "scan.nii.gz"), nib.load(work / "out" / "scan.nii.gz")
     assert answer.shape == scan.shape and abs(answer.affine - scan.affine).max() < 1e-4
-    how = {word: getattr(options, word) for word in ("shape", "classes", "overlap", "threads", "exported")}
+    how = {word: getattr(options, word) for word in ("shape", "classes", "overlap", "threads", "torch")}
     peak = used.ru_maxrss * 1024 / GIB
     return {**how, "seconds": round(seconds, 1), "processor_seconds": round(used.ru_utime + used.ru_stime, 1), "peak_gib": round(peak, 2)}
 
@@ -101,13 +101,15 @@ def main():
     parser.add_argument("--overlap", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--limit", type=float, default=3.0, help="GiB")
-    parser.add_argument("--exported", action="store_true", help="by an exported model, without torch")
+    parser.add_argument("--torch", action="store_true", help="by torch, as where there is a GPU")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_scan(work / "scan.nii.gz", tuple(options.shape))
         write_run(work / "run", options)
+        if not options.torch:
+            subprocess.run([sys.executable, "-c", KEEP, str(work / "run")], check=True)
         found = measure(work, options)
     print(json.dumps(found) if options.json else ", ".join(f"{word} {value}" for word, value in found.items()))
     if found["peak_gib"] >= options.limit:

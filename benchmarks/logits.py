@@ -1,11 +1,12 @@
 """From class logits on the network's grid to labels on the scan's own grid: seconds and peak memory, beside nnU-Net's export and MONAI's
 Resize + argmax.
 
-    python benchmarks/logits.py [--grid 80 80 80] [--shape 120 120 120] [--classes 25 100] [--rounds 2] [--smooth] [--predict]
+    python benchmarks/logits.py [--grid 80 80 80] [--shape 120 120 120] [--classes 25 100] [--rounds 2] [--smooth] [--torch]
 
 Every turn is a fresh process on one thread, of which only the export is timed; peak memory is that of the whole process (interpreter,
 torch where it is needed, and logits, ours as much as theirs); the check also has it without that of a process that exports a tiny volume.
-Ours is what `vesalius answer` does with an exported model, without torch; with `--predict` what `vesalius predict` does. The others
+Ours is what `vesalius predict` does on a processor, and `vesalius answer` with an exported model: without torch. With `--torch` it is what
+`predict` does where there is a GPU or are no kernels. The others
 get all logits in memory, as their own inference leaves them (nnU-Net in half precision, MONAI in float32). Ours gets them tile by tile,
 because that is how it works: from a network that makes the logits of the tile it is asked for (of 64 voxels a side at most), and the making
 is timed with it. nnU-Net's export is its own function with the settings of its default plans (order 1). The check is the share of equal
@@ -87,7 +88,7 @@ def ours(options):
 
     net, source, shape = network(fields(options)), Places(options.grid), tuple(options.shape)
     tiling = Tiling(tuple(-(-side // -(-side // TILE)) for side in options.grid), overlap=0)  # every voxel once, as the others get it
-    if not options.predict:
+    if not options.torch:
         from vesalius.export.streaming import Wanted, stream
 
         return lambda: stream([net], source, Wanted(shape, exclusive=True), tiling=tiling)[0]
@@ -138,7 +139,7 @@ def compare(classes, options):
         whole = ("--grid", *options.grid, "--shape", *options.shape)
 
         def commands(size, *names):
-            words = ["--smooth"] * options.smooth + ["--predict"] * options.predict + ["--classes", classes, *size]
+            words = ["--smooth"] * options.smooth + ["--torch"] * options.torch + ["--classes", classes, *size]
             return {name: child(__file__, "--side", name, "--labels", paths[name], *words) for name in names}
 
         floors, turns = in_processes(commands(TINY, *SIDES), rounds=1), in_processes(commands(whole, *SIDES), rounds=options.rounds)
@@ -151,8 +152,8 @@ def compare(classes, options):
     check = {name: f"{equal[name]}; peak beyond that of 8 x 8 x 8 {own[OURS] / 2**20:,.0f} and {own[name] / 2**20:,.0f} MiB: "
                    f"{own[name] / own[OURS]:.1f} times" for name in SIDES}  # fmt: skip
     sides = " from ".join(" x ".join(map(str, of)) for of in (options.shape, options.grid))
-    kind = ", smooth" * options.smooth + ", by predict" * options.predict
-    return rows(f"{classes} classes, {sides}{kind}", turns, check=check, goal=5)
+    kind = ", smooth" * options.smooth + ", by torch" * options.torch
+    return rows(f"{classes} classes, {sides}{kind}", turns, check=check, goal=None if options.torch else 5)
 
 
 def main():
@@ -162,7 +163,7 @@ def main():
     parser.add_argument("--classes", type=int, nargs="+", default=[25, 100])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--smooth", action="store_true", help="logits like those of a trained network")
-    parser.add_argument("--predict", action="store_true", help="ours as vesalius predict does it, with torch")
+    parser.add_argument("--torch", action="store_true", help="ours as vesalius predict does it where there is a GPU")
     parser.add_argument("--full", action="store_true", help="nnU-Net gets its logits in full precision")
     takes_a_side(parser, SIDES)
     options = parser.parse_args()

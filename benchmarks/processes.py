@@ -1,5 +1,5 @@
-"""Several processes beside one, on one machine, one thread each: data-parallel training with the same joint batch, and with a batch of its own
-for each process; and answering scans in parts.
+"""Several processes beside one, on one machine, one thread each: data-parallel training with the same joint batch, and with a batch of its
+own for each process; and answering scans in parts.
 
     python benchmarks/processes.py [--processes 2] [--batch 4] [--seconds 20] [--rounds 3] [--json]
     python benchmarks/processes.py --run RUN --scans FOLDER [--processes 2] [--rounds 3]

@@ -17,7 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from _side_by_side import Turn, alone, keep
+
 GIB = 2**30
+TITLE = "A large scan from file to file"
 SPACING = (0.8, 0.8, 1.0)
 KEEP = """import sys
 from vesalius.engine.progress import Listener
@@ -89,8 +92,15 @@ def measure(work, options):
     scan, answer = nib.load(work / "scan.nii.gz"), nib.load(work / "out" / "scan.nii.gz")
     assert answer.shape == scan.shape and abs(answer.affine - scan.affine).max() < 1e-4
     how = {word: getattr(options, word) for word in ("shape", "classes", "overlap", "threads", "torch")}
-    peak = used.ru_maxrss * 1024 / GIB
-    return {**how, "seconds": round(seconds, 1), "processor_seconds": round(used.ru_utime + used.ru_stime, 1), "peak_gib": round(peak, 2)}
+    turn = Turn(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
+    keep("large_scan", [alone(work_of(options), [turn], check="on the scan's grid")], title=TITLE)
+    return {**how, "seconds": round(turn.wall, 1), "processor_seconds": round(turn.cpu, 1), "peak_gib": round(turn.peak / GIB, 2)}
+
+
+def work_of(options):
+    """The name of its row."""
+    sides = " x ".join(map(str, options.shape))
+    return f"vesalius predict, {sides}, {options.classes} classes, tiles overlapping by {options.overlap:g}" + ", by torch" * options.torch
 
 
 def main():

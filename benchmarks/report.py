@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = HERE / "results.md"
 USUAL = ("reading", "startup", "training", "metrics", "augment", "logits", "inference", "scaling")
-LONG = ("levers", "ceilings", "halves", "rbm_speed", "coreset", "export", "processes", "threads", "resume")  # run when named
+LONG = ("levers", "ceilings", "halves", "rbm_speed", "coreset", "export", "large_scan", "processes", "threads", "resume")  # run when named
 COMPARISONS = ("time_to_quality", *USUAL, *LONG)
 NOTES = {
     "rbm_speed": "Five times is reached beside scikit-learn's default batch of 10 with every batch of ours, and beside its batches of 100 "
@@ -53,6 +53,7 @@ NOTES = {
     "and where tiles lie elsewhere.",
     "export": "A whole volume, file reading left out: the network, which is ours on both sides, takes most of it; what is behind it "
     "alone is compared in the export of class logits. Measured beside other work, which lengthens wall time.",
+    "large_scan": "The command in a process of its own: start, reading a .nii.gz, network, labels, writing. One thread.",
     "processes": "Wall time is what counts here: seconds until the last process is done. Processes that learn meet at every step, where "
     "each waits for the slower one, and a share of 2 samples takes more than half of the time of 4.",
     "scaling": "A row of more cases or voxels is compared with the smallest of its own run. Of streaming that is a single tile, where all "

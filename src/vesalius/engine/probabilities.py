@@ -75,13 +75,12 @@ def _npy(path: Path) -> Path:
 def _restore(native: Path, out: Path, prepared: Prepared, *, exclusive: bool) -> None:
     """Class by class; what is read of one leaves the memory before the next."""
 
-    def of(number: int) -> Array:
-        return np.load(native, mmap_mode="r", allow_pickle=False)[number : number + 1]
+    def opened() -> Array:
+        return np.asarray(np.load(native, mmap_mode="r", allow_pickle=False))
 
-    classes = len(np.load(native, mmap_mode="r", allow_pickle=False))
-    file = Probabilities(out, (classes, *prepared.full.shape))
-    for number in range(classes):
-        values = prepared.restore(of(number))
+    file = Probabilities(out, (len(opened()), *prepared.full.shape))
+    for number in range(file.shape[0]):
+        values = prepared.restore(opened()[number : number + 1])
         if exclusive and number == 0:
             values[prepared.restore(np.ones((1, *prepared.native.shape), np.uint8)) == 0] = 1
         file.write(values, (slice(number, number + 1),))

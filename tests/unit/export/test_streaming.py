@@ -16,8 +16,9 @@ from vesalius.engine.stream import Kept, stream_labels
 from vesalius.engine.sums import LIMIT
 from vesalius.engine.tiles import Cut, Tiling, constant
 from vesalius.export import streaming
+from vesalius.export.deciding import coded
 from vesalius.export.numbers import halves, singles
-from vesalius.export.streaming import Wanted, coded, mean_of, stream
+from vesalius.export.streaming import Wanted, mean_of, stream
 
 KERNELS = cells.suit("float16", "cpu", 3)
 CHANNELS, CLASSES = 2, 5
@@ -348,5 +349,5 @@ def test_the_kernels_are_taken_where_they_can_be(monkeypatch):
     """Otherwise what stands above of kernels would be empty."""
     if not KERNELS:
         pytest.skip("the kernels are not built: python -m vesalius.core.kernels.build")
-    monkeypatch.setattr(streaming, "_Whole", None)
+    monkeypatch.setattr(streaming, "_Rows", None)
     stream([Mixing()], noise(CHANNELS, (20, 20)), Wanted((20, 20), True), tiling=Tiling((8, 8)))

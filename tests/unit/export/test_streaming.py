@@ -106,16 +106,6 @@ def assert_alike(here, there, values, *, exclusive=True):
     assert (values.max(0) - best).max() < near if exclusive else np.array_equal((values > 0)[gap > near], here[gap > near] == 1)
 
 
-@pytest.fixture(params=["kernels", "numpy"])
-def way(request, monkeypatch):
-    """With the kernels, or as where there are none, here and in torch."""
-    if request.param == "numpy":
-        monkeypatch.setattr(cells, "suit", lambda *sums: False)
-    elif not KERNELS:
-        pytest.skip("the kernels are not built: python -m vesalius.core.kernels.build")
-    return request.param
-
-
 @pytest.mark.parametrize(("count", "number"), [(1, "fp32"), (2, "bf16")])
 @pytest.mark.parametrize(("shape", "patch", "output"), CASES)
 def test_labels_are_those_of_torch(way, shape, patch, output, count, number):

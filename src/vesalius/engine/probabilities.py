@@ -17,6 +17,7 @@ from vesalius.data.prepare import Prepared
 
 T = TypeVar("T")
 TOGETHER = 2**24  # probabilities that are held at once on the way to their file
+LEAST = np.float32(2**-14)  # that half precision has all its bits for; below they are multiples of 2**-24
 
 
 class Probabilities:
@@ -38,8 +39,19 @@ class Probabilities:
         size = math.prod(self.shape) * 2
         with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
             array = np.ndarray(self.shape, np.float16, memory, offset=len(memory) - size)
-            array[place] = values
+            array[place] = halved(values) if values.dtype == np.float32 else values
             del array
+
+
+def halved(values: Array) -> Array:
+    """Probabilities (K, *S) as float16, as numpy rounds them. Of those for which it has few bits left, whole numbers are made: numpy takes a
+    third of a microsecond to tell of each."""
+    out = np.empty(values.shape, np.float16)
+    for half, value in zip(out, values, strict=True):
+        few = value < LEAST
+        half[...] = np.where(few, np.float32(0), value)
+        np.copyto(half.view(np.uint16), np.rint(np.minimum(value, LEAST) * 2**24).astype(np.uint16), where=few)
+    return out
 
 
 def filled(path: Path | None, work: Callable[[Path | None], T]) -> T:

@@ -14,13 +14,13 @@ def largest(values: Iterable[Singles], labels: Array, sure: Array | None) -> Non
     """Number of the largest of the classes, which come one after the other, into `labels` (1, *S); the first of equals. How certain it is,
     against all others together, into `sure`, where that is wanted."""
     items = iter(values)
-    best = next(items)
+    best = next(items).copy()
     number, others = np.zeros(best.shape, np.uint8), np.full(best.shape, -np.inf, np.float32) if sure is not None else None
     for k, value in zip(count(1), items, strict=False):
         if others is not None:
             others = np.logaddexp(others, np.minimum(best, value))
-        number[value > best] = k
-        best = np.maximum(best, value)
+        np.copyto(number, k, where=value > best)
+        np.maximum(best, value, out=best)
     labels[0] = number
     if sure is not None and others is not None:
         sure[0] = coded(best - others)

@@ -14,7 +14,7 @@ from vesalius.core.space import Space
 from vesalius.data.normalise import Normalise
 from vesalius.data.prepare import Preparation, prepare
 from vesalius.engine import probabilities
-from vesalius.engine.probabilities import Probabilities, filled, on_scan
+from vesalius.engine.probabilities import Probabilities, filled, halved, on_scan
 from vesalius.io.image import Image
 
 SHAPE, INSIDE = (9, 11, 7), (slice(2, 8), slice(1, 11), slice(0, 4))
@@ -125,3 +125,14 @@ def test_rows_may_come_in_any_order(tmp_path, axis, rows, monkeypatch):
         place = (*(slice(None),) * (1 + axis), slice(k, k + 1))
         file.write(given[place].astype(np.float32), place)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), given)
+
+
+def test_half_precision_is_that_of_numpy():
+    """Of every float16 from 0 to 1, what lies halfway to the next and the nearest on both sides of that, and of what is smaller still."""
+    every = np.arange(0x3C01, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = (every[1:] + every[:-1]) / 2  # exact
+    tiny = np.float32([1e-9, 1e-20, 1e-38, 1e-45])
+    values = np.concatenate([every, between, np.nextafter(between, np.float32(0)), np.nextafter(between, np.float32(1)), tiny])
+    found = halved(values[None])
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found[0].view(np.uint16), values.astype(np.float16).view(np.uint16))

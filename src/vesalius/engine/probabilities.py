@@ -44,8 +44,8 @@ class Probabilities:
 
 
 def halved(values: Array) -> Array:
-    """Probabilities (K, *S) as float16, as numpy rounds them. Of those for which it has few bits left, whole numbers are made: numpy takes a
-    third of a microsecond to tell of each."""
+    """Probabilities (K, *S) as float16, as numpy rounds them. Those for which it has few bits left are made of whole numbers: numpy takes a
+    fifth of a microsecond for each."""
     out = np.empty(values.shape, np.float16)
     for half, value in zip(out, values, strict=True):
         few = value < LEAST

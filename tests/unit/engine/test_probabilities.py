@@ -76,14 +76,16 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path, monkeypatch):
     made, path = prepared(), tmp_path / "a_probabilities.npy"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(VesaliusError, match=r"Cannot write .*/a_probabilities\.npy: No space left"), on_scan(path, made, exclusive=True) as to:
+    says = r"Cannot write .*/a_probabilities\.npy: No space left"
+    with pytest.raises(VesaliusError, match=says), on_scan(path, made, exclusive=True) as to:
         np.save(to, numbers(made.native.shape))
     assert path.read_bytes() == b"old" and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("name", ["p.nii", "p", "p.npz"])
 def test_another_kind_of_file_is_refused_before_the_work(tmp_path, name):
-    with pytest.raises(UsageError, match=rf"written as \.npy; got {tmp_path / name}\."), on_scan(tmp_path / name, prepared(), exclusive=True):
+    says = rf"written as \.npy; got {tmp_path / name}\."
+    with pytest.raises(UsageError, match=says), on_scan(tmp_path / name, prepared(), exclusive=True):
         pytest.fail("worked")
     with pytest.raises(UsageError, match=r"written as \.npy"):
         filled(tmp_path / name, lambda _: pytest.fail("worked"))

@@ -94,7 +94,7 @@ def kinds(tmp_path_factory):
         assert main(["export", str(folder / "run"), "-o", str(folder / "model"), "--json"]) == 0
         for seed in range(3):
             scan_of(folder / "in" / f"c{seed}{ending}", seed, int(kind[0]))
-        predict(folder / "run", folder / "in", folder / "predicted", options=Options(apart=True))
+        predict(folder / "run", folder / "in", folder / "predicted", options=Options(probabilities=True, apart=True))
     return made
 
 
@@ -111,11 +111,16 @@ def rows(folder, name="predictions.json"):
 
 
 def assert_alike(here, there):
-    """Answers and all that stands beside them: 999 of 1000 voxels, and volumes to a hundredth."""
+    """Answers and all that stands beside them: 999 of 1000 voxels, volumes to a hundredth, and probabilities as near as logits of bf16."""
     files = sorted(path.relative_to(there) for path in there.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(here) for path in here.rglob("*") if path.is_file())
     for file in files:
-        if file.suffix != ".json":
+        if file.suffix == ".npy":
+            one, two = np.load(here / file), np.load(there / file)
+            assert one.dtype == two.dtype == np.float16 and one.shape == two.shape
+            apart = np.abs(one.astype(np.float32) - two)
+            assert apart.max() < 0.05 and apart.mean() < 2e-3 and two.astype(np.float32).std() > 0.05
+        elif file.suffix != ".json":
             one, two = load(here / file), load(there / file)
             assert one.space.same_as(two.space) and one.array.dtype == two.array.dtype
             assert (one.array == two.array).mean() >= 0.999 and 0 < (two.array > 0).mean() < 0.5
@@ -129,7 +134,7 @@ def assert_alike(here, there):
 @pytest.mark.parametrize("kind", ["3D", "2D"])
 def test_answers_are_those_of_the_run(kinds, tmp_path, kind):
     folder = kinds[kind]
-    out, told = answer(folder / "model", folder / "in", "-o", tmp_path / "out", "--apart")
+    out, told = answer(folder / "model", folder / "in", "-o", tmp_path / "out", "--apart", "--probabilities")
     assert_alike(tmp_path / "out", folder / "predicted")
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["c0", "c1", "c2"] and "answering" in told
     named = Run.open(folder / "run").plan.labels.names
@@ -150,7 +155,7 @@ def test_the_run_itself_answers_without_torch(kinds, tmp_path, kind):
 
 
 def test_without_kernels_too(kinds, tmp_path):
-    answer(kinds["2D"] / "model", kinds["2D"] / "in", "-o", tmp_path / "out", "--apart", kernels="off")
+    answer(kinds["2D"] / "model", kinds["2D"] / "in", "-o", tmp_path / "out", "--apart", "--probabilities", kernels="off")
     assert_alike(tmp_path / "out", kinds["2D"] / "predicted")
     answer(kinds["3D"] / "model", kinds["3D"] / "in" / "c1.nii.gz", "-o", tmp_path / "solid", kernels="off")
     one, two = (load(folder / "c1.nii.gz").array for folder in (tmp_path / "solid", kinds["3D"] / "predicted"))
@@ -198,8 +203,25 @@ def test_what_is_answered_is_left_alone_unless_overwrite_says_otherwise(kinds, t
     answer(folder / "model", folder / "in", "-o", out)
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")} == before
     answer(folder / "model", folder / "in", "-o", out, "--overwrite")
-    shutil.copytree(folder / "predicted", tmp_path / "there", ignore=lambda at, names: [n for n in names if "." not in n])
+    shutil.copytree(folder / "predicted", tmp_path / "there",
+                    ignore=lambda at, names: [n for n in names if "." not in n or n.endswith(".npy")])  # fmt: skip
     assert_alike(out, tmp_path / "there")
+
+
+def test_probabilities_are_no_answer(kinds, tmp_path):
+    """Those of a process that was killed between them and its answer, and what it left of a file, are made again."""
+    folder, out = kinds["2D"], tmp_path / "out"
+    out.mkdir()
+    for name in ("c0_probabilities.npy", ".1.native.c1_probabilities.npy", ".1..1.native.c1_probabilities.npy"):
+        (out / name).write_bytes(b"left")
+    answer(folder / "model", folder / "in", "-o", out, "--probabilities")
+    assert len(list(out.glob("*.nrrd"))) == 3 and all(row["volumes"] for row in rows(out))
+    made = [np.load(out / f"c{k}_probabilities.npy") for k in range(3)]
+    answer(folder / "model", folder / "in", "-o", out)
+    assert [row["volumes"] for row in rows(out)] == [None] * 3
+    for k, one in enumerate(made):
+        said = load(out / f"c{k}.nrrd")
+        assert one.shape == (2, *said.space.shape) and 0 < (one[0] > 0.5).mean() < 0.5
 
 
 def test_parts_share_the_cases(kinds, tmp_path):

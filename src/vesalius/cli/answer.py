@@ -16,6 +16,7 @@ def answer(
     inputs: Annotated[Path | None, said(name="SCANS", help="A scan, a DICOM folder or zip, or a folder of them.")] = None,
     output: Annotated[Path, said("--output", "-o", name="PATH", help="Folder for the answers, one file per case.")] = Path("answers"),
     image: Annotated[list[str] | None, said("--image", name="CHANNEL=FILE", help="One case, channel by channel; repeat.")] = None,
+    probabilities: Annotated[bool, said("--probabilities", help="Keep the probabilities too (.npy beside each answer).")] = False,
     apart: Annotated[bool, said("--apart", help="A mask of 0 and 1 for each label too, in a folder for each case.")] = False,
     mirror: Annotated[bool, said("--mirror", help="Average over mirrored scans: slower, a little better.")] = False,
     num_parts: Annotated[int, said("--num-parts", name="N", help="Share the cases among N processes, each with its --part-id.")] = 1,
@@ -40,7 +41,7 @@ def answer(
     named = by_channel(image or [])
     if (inputs is None) == (not named):
         raise UsageError("Name the scans: vesalius answer MODEL SCANS, or --image CHANNEL=FILE for each channel of one case.")
-    options = Options(apart=apart, overwrite=overwrite, skip_bad=skip_bad, parts=num_parts, part=part_id)
+    options = Options(probabilities=probabilities, apart=apart, overwrite=overwrite, skip_bad=skip_bad, parts=num_parts, part=part_id)
     done = work(model, inputs or Path(), output, images=named, options=options, mirror=mirror, listener=Console())
     if json:
         answer_json({"cases": [{**row_of(one), "file": one.path, "problem": one.problem or None} for one in done]})

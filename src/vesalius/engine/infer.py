@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vesalius.core.files import write_beside
 from vesalius.core.space import Array
 from vesalius.data.prepare import Prepared
 from vesalius.data.primed import with_odds
 from vesalius.engine.extras import Extras
 from vesalius.engine.outlines import kept, largest
+from vesalius.engine.probabilities import on_scan
 from vesalius.engine.stream import NOTHING, Kept, stream_labels
 from vesalius.engine.tiles import Tiling, constant
 from vesalius.nets._prior import corrected, seen
@@ -84,26 +84,10 @@ def answer(
     """Classes of a prepared scan on the scan's own grid; `probabilities` names a .npy file for (K, *S) there."""
     image, shape = with_odds(prepared.image, extras.priors), prepared.native.shape
     sure = np.zeros((1 if plan.labels.exclusive else len(plan.labels.names), *shape), np.uint8) if extras.levels else None
-    said = classes(networks, image, shape, plan=plan, device=device, also=Kept(probabilities, sure))
+    with on_scan(probabilities, prepared, exclusive=plan.labels.exclusive) as file:
+        said = classes(networks, image, shape, plan=plan, device=device, also=Kept(file, sure))
     if sure is not None:
         said = kept(said, sure, extras.levels, labels=plan.labels)
     if extras.single:
         said = largest(said, extras.single, labels=plan.labels)
-    if probabilities:
-        _restore_file(probabilities, prepared, exclusive=plan.labels.exclusive)
     return prepared.restore(said)
-
-
-def _restore_file(path: Path, prepared: Prepared, *, exclusive: bool) -> None:
-    """Probabilities (K, *native) at `path` put on the scan's own grid, class by class; beyond the crop there is background."""
-    native = np.load(path, mmap_mode="r", allow_pickle=False)
-
-    def write(beside: Path) -> None:
-        kept = np.lib.format.open_memmap(beside, mode="w+", dtype=native.dtype, shape=(len(native), *prepared.full.shape))
-        for k in range(len(native)):
-            kept[k] = prepared.restore(native[k : k + 1])[0]
-        if exclusive:
-            kept[0] += prepared.restore(np.ones((1, *native.shape[1:]), np.uint8))[0] == 0
-        kept.flush()
-
-    write_beside(path, write)

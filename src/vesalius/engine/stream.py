@@ -10,8 +10,6 @@ buffer, (R, *plane) for R rows of one class.
 """
 
 import math
-import mmap
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,18 +19,17 @@ import torch
 from torch import Tensor
 
 from vesalius.core.errors import UsageError, VesaliusError
-from vesalius.core.files import write_beside
 from vesalius.core.space import Array
 from vesalius.engine import cells
 from vesalius.engine.candidates import Winners, pays
 from vesalius.engine.lines import line
 from vesalius.engine.parts import Parts
+from vesalius.engine.probabilities import Probabilities, filled
 from vesalius.engine.rolling import Grid, Rolling, argmax_with_odds, coded, laid_out, running_argmax
 from vesalius.engine.tiles import ArraySource, Cut, Index, Piece, Tiling, VolumeSource, ahead, buffer_bytes, pieces
 
 Network = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
-KEPT = 2**24  # probabilities that are held at once on the way to their file
 
 
 @dataclass(frozen=True)
@@ -71,17 +68,8 @@ def stream_labels(
         raise UsageError(f"The output grid {output_shape} does not suit a volume {cut.shape}: they need the same number of sides.")
     networks = [network] if callable(network) else list(network)
     predictor = _Predictor(networks, tiling.mirror, torch.device(device))
-    file, target = kept.probabilities, _Target(cut, output_shape, exclusive, certainty=kept.certainty)
-    if file is None:
-        return _run(predictor, source, target, progress=progress)
-    if file.suffix != ".npy":
-        raise UsageError(f"Probabilities are written as .npy; got {file}.")
-    labels: list[Array] = []
-    write_beside(
-        file,
-        lambda beside: labels.append(_run(predictor, source, replace(target, beside=beside), progress=progress)),
-    )
-    return labels[0]
+    target = _Target(cut, output_shape, exclusive, certainty=kept.certainty)
+    return filled(kept.probabilities, lambda beside: _run(predictor, source, replace(target, beside=beside), progress=progress))
 
 
 @dataclass(frozen=True)
@@ -190,14 +178,13 @@ class _Export:
         self.rolling = Rolling(self.cut, classes, exclusive=target.exclusive, device=home)
         self.grid = Grid(self.cut, target.shape, home)
         self.labels: Array = np.empty((1 if self.exclusive else classes, *target.shape), np.uint8)
-        self.file = _Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None
+        self.file = Probabilities(target.beside, (classes, *target.shape)) if target.beside is not None else None
         self.certainty = target.certainty
         self.done = 0  # output rows that are decided
         self.chunk = self.grid.chunk()
         self.winners = self._winners(home) if target.exclusive else None
         if self.file is not None:  # every class at once
-            plane = math.prod(target.shape) // target.shape[self.cut.axis]
-            self.chunk = max(1, min(self.chunk, KEPT // (plane * classes)))
+            self.chunk = min(self.chunk, self.file.rows(self.cut.axis))
 
     def _winners(self, home: torch.device) -> Winners | None:
         """Where labels alone are wanted, and on a finer grid: a GPU interpolates every class as fast as it picks some."""
@@ -230,7 +217,9 @@ class _Export:
             values: Iterable[Tensor] = (grid.resample(self.rolling, number, span) for number in range(self.classes))
             if self.file is not None:
                 values = torch.stack(list(values))
-                self.file.write(values.softmax(0) if self.exclusive else values.sigmoid(), self.cut.axis, span)
+                share = values.softmax(0) if self.exclusive else values.sigmoid()
+                place = (slice(None), *[slice(None)] * self.cut.axis, span)
+                self.file.write(share.movedim(1, 1 + self.cut.axis).half().cpu().numpy(), place)
             self._decide(values, span)
         self.done = max(self.done, stop)
         if final < self.cut.shape[self.cut.axis]:
@@ -253,26 +242,6 @@ class _Export:
             target[region].copy_((value > threshold).movedim(0, axis))
             if sure is not None:
                 sure[region].copy_(coded(value).movedim(0, axis))
-
-
-class _Probabilities:
-    """A .npy file (K, *S) of float16 that is filled in any order; pages leave the memory of the process as they are written."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path, self.shape = path, shape
-        np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape).flush()
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, not a signal in the middle of a mapped page
-            with open(path, "r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-
-    def write(self, values: Tensor, axis: int, span: slice) -> None:
-        """`values` (K, R, *plane) are the rows `span` along `axis`."""
-        size = math.prod(self.shape) * 2
-        with open(self.path, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-            array = np.ndarray(self.shape, np.float16, memory, offset=len(memory) - size)
-            place = (slice(None), *[slice(None)] * axis, span)
-            array[place] = values.movedim(1, 1 + axis).half().cpu().numpy()
-            del array
 
 
 def _thresholds(probabilities: tuple[float, ...], classes: int, exclusive: bool) -> list[float]:

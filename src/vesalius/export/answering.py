@@ -16,6 +16,7 @@ from vesalius.data.prepare import Prepared
 from vesalius.engine.answered import Answered, Options, name_of, no_clash, prediction_path, report, share, volumes, write_apart
 from vesalius.engine.inputs import cases_of
 from vesalius.engine.outlines import kept, largest
+from vesalius.engine.probabilities import on_scan
 from vesalius.engine.progress import Listener
 from vesalius.engine.reading import Read, read_ahead, taken
 from vesalius.export import within
@@ -51,14 +52,16 @@ class Answerer:
         threads = threads_wished()
         return cls(there.model, there.model.fitted(there.weights, run, threads=threads), there.mirror, threads)
 
-    def __call__(self, prepared: Prepared, *, progress: Progress | None = None) -> Array:
-        """Classes of a prepared scan on the scan's own grid, (1, *S) numbers or (K, *S) of 0 and 1."""
+    def __call__(self, prepared: Prepared, *, progress: Progress | None = None, probabilities: Path | None = None) -> Array:
+        """Classes of a prepared scan on the scan's own grid, (1, *S) numbers or (K, *S) of 0 and 1; `probabilities` names a .npy file
+        for those of all classes there, float16 (K, *S), which rules for outlines leave as they are."""
         labels, model = self.model.labels, self.model
         form = (1 if labels.exclusive else len(labels.names), *prepared.native.shape)
         sure = np.zeros(form, np.uint8) if model.levels else None
-        wanted = Wanted(prepared.native.shape, labels.exclusive, sure)
-        tiling = model.tiles.tiling(mirrored=self.mirror)
-        said = stream(self.networks, model.shown(prepared.image), wanted, tiling=tiling, threads=self.threads, progress=progress)
+        tiling, image = model.tiles.tiling(mirrored=self.mirror), model.shown(prepared.image)
+        with on_scan(probabilities, prepared, exclusive=labels.exclusive) as file:
+            wanted = Wanted(prepared.native.shape, labels.exclusive, sure, file)
+            said = stream(self.networks, image, wanted, tiling=tiling, threads=self.threads, progress=progress)
         if sure is not None:
             said = kept(said, sure, model.levels, labels=labels)
         if model.single:
@@ -79,7 +82,8 @@ def answer(
     """Answer every case behind `inputs` (see engine/inputs.py) by the model in `folder` into the folder `output`, one file each.
 
     Answers that are there already are left alone unless `options` say to overwrite them; a case that cannot be read stops the work, or is
-    listed and passed over where they say so. `mirror` averages over mirrored scans.
+    listed and passed over where they say so. `mirror` averages over mirrored scans. Probabilities, where `options` ask for them, lie beside
+    each answer.
     """
     return by(Answerer.load(folder, mirror=mirror), inputs, output, named=Path(folder), images=images, options=options, listener=listener)
 
@@ -117,7 +121,8 @@ def _one(ask: Answerer, case: Case, read: "Future[Read] | Path", *, folder: Path
     if isinstance(found, Answered):
         return found
     image, prepared = found
-    said = ask(prepared, progress=progress)
+    beside = folder / f"{case.name}_probabilities.npy" if options.probabilities else None
+    said = ask(prepared, progress=progress, probabilities=beside)
     path = prediction_path(folder, image, case)
     save(Image(labels.decode(said)[None], image.space, image.source), path)
     if options.apart:

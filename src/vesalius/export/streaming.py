@@ -1,21 +1,28 @@
 """From networks without torch and a volume to labels on the output grid; as `engine/stream.py` does it with torch, tile by tile.
 
 Where labels of exclusive classes are all that is wanted the kernels make them (`engine/parts.py`). Overlapping labels, how certain an
-answer is, and machines without kernels take sums of all classes on the networks' grid, and one class after the other from there.
+answer is, probabilities, and machines without kernels go from row to row of sums of all classes, which are one patch thick.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from math import prod
+from pathlib import Path
 
 import numpy as np
 
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.space import Array
 from vesalius.engine import cells
+from vesalius.engine.lines import line
 from vesalius.engine.parts import Parts
-from vesalius.engine.sums import AIR, CODES_PER_UNIT, EVEN, LIMIT, beyond
+from vesalius.engine.probabilities import TOGETHER, Probabilities, filled
+from vesalius.engine.sums import AIR, LIMIT, beyond
 from vesalius.engine.tiles import ArraySource, Cut, Index, Piece, Tiling, VolumeSource, ahead, pieces
+from vesalius.export.deciding import above, largest, sigmoid, softmax
 from vesalius.export.numbers import Singles, singles
+from vesalius.io.separable import Along, on_axes, stacked
 
 Network = Callable[[Singles], Array]
 Progress = Callable[[int, int], None]
@@ -25,11 +32,12 @@ MOST = 256  # exclusive classes that 8 bits can tell apart
 @dataclass(frozen=True)
 class Wanted:
     """What is to be made: labels on a grid of `shape` of classes that are `exclusive` or overlap; `certainty`, an array of the form of the
-    labels that is filled with how certain each is (log odds in 8 bits)."""
+    labels that is filled with how certain each is (log odds in 8 bits); `probabilities`, a .npy file for float16 (K, *shape)."""
 
     shape: tuple[int, ...]
     exclusive: bool
     certainty: Array | None = None
+    probabilities: Path | None = None
 
 
 def stream(networks: Sequence[Network], volume: VolumeSource | Array, wanted: Wanted, *, tiling: Tiling, threads: int = 1,
@@ -40,11 +48,17 @@ def stream(networks: Sequence[Network], volume: VolumeSource | Array, wanted: Wa
     cut = Cut(source.shape, tiling)
     if len(wanted.shape) != len(cut.shape) or min(wanted.shape) < 1:
         raise UsageError(f"The output grid {wanted.shape} does not suit a volume {cut.shape}: they need the same number of sides.")
-    target: _Swift | _Whole | None = None
+    return filled(wanted.probabilities, lambda beside: _run(networks, source, cut, wanted=replace(wanted, probabilities=beside),
+                                                            threads=threads, progress=progress))  # fmt: skip
+
+
+def _run(networks: Sequence[Network], source: VolumeSource, cut: Cut, *, wanted: Wanted, threads: int, progress: Progress | None) -> Array:
+    """The labels; probabilities go straight into their file."""
+    target: _Swift | _Rows | None = None
     done = 0
     for piece in ahead(pieces(source, cut)):
         if piece.images is not None:
-            logits = mean_of(networks, piece.images, tiling.mirror)
+            logits = mean_of(networks, piece.images, cut.tiling.mirror)
             target = target or _target(cut, logits.shape[1], wanted, threads=threads)
             _add(target, piece.tiles, logits)
             del logits  # the next call of a network needs its room
@@ -60,7 +74,7 @@ def stream(networks: Sequence[Network], volume: VolumeSource | Array, wanted: Wa
     return target.answer()
 
 
-def _add(target: "_Swift | _Whole", tiles: Sequence[Index], logits: Array) -> None:
+def _add(target: "_Swift | _Rows", tiles: Sequence[Index], logits: Array) -> None:
     """Add what came of `tiles`; no tile is held once this is over."""
     for index, tile in zip(tiles, logits, strict=True):
         target.add(index, tile)
@@ -90,12 +104,13 @@ def _logits(network: Network, images: Singles) -> Array:
     return logits
 
 
-def _target(cut: Cut, classes: int, wanted: Wanted, *, threads: int) -> "_Swift | _Whole":
+def _target(cut: Cut, classes: int, wanted: Wanted, *, threads: int) -> "_Swift | _Rows":
     if wanted.exclusive and not 2 <= classes <= MOST:
         raise VesaliusError(f"Exclusive labels in 8 bits need 2 to {MOST} classes; the network gives {classes}.")
-    if wanted.exclusive and wanted.certainty is None and cells.suit(cut.tiling.precision, "cpu", len(cut.shape)):
+    alone = wanted.certainty is None and wanted.probabilities is None
+    if wanted.exclusive and alone and cells.suit(cut.tiling.precision, "cpu", len(cut.shape)):
         return _Swift(cut, classes, wanted, threads=threads)
-    return _Whole(cut, classes, wanted)
+    return _Rows(cut, classes, wanted, threads=threads)
 
 
 class _Swift:
@@ -118,78 +133,101 @@ class _Swift:
         return self.labels
 
 
-class _Whole:
-    """By numpy, from sums (K, *S) float16 of the whole volume."""
+class _Rows:
+    """By numpy, from sums (K, *S) float16 of the rows that are not final along the streaming axis; the kernels add to them where there are
+    any. Rows that no later tile touches are decided, some at a time, and dropped."""
 
-    def __init__(self, cut: Cut, classes: int, wanted: Wanted) -> None:
-        self.cut, self.wanted = cut, wanted
-        self.sums: Array = np.zeros((classes, *cut.shape), np.float16)
+    def __init__(self, cut: Cut, classes: int, wanted: Wanted, *, threads: int) -> None:
+        self.cut, self.wanted, self.threads = cut, wanted, threads
+        self.swift = cells.suit(cut.tiling.precision, "cpu", len(cut.shape))
+        sides = [cut.thickness if axis == cut.axis else side for axis, side in enumerate(cut.shape)]
+        self.sums: Array = np.zeros((classes, *sides), np.float16)
+        self.labels: Array = np.empty((1 if wanted.exclusive else classes, *wanted.shape), np.uint8)
+        self.file = Probabilities(wanted.probabilities, (classes, *wanted.shape)) if wanted.probabilities else None
+        self.lines = [line(old, new, nearest=axis in cut.tiling.nearest)
+                      for axis, (old, new) in enumerate(zip(cut.shape, wanted.shape, strict=True))]  # fmt: skip
+        self.together = max(1, TOGETHER * wanted.shape[cut.axis] // prod(wanted.shape))
+        if self.file:  # every class at once
+            self.together = min(self.together, self.file.rows(cut.axis))
+        self.first = self.done = 0  # the row of the volume with which sums begin, and output rows that are decided
 
     def add(self, index: Index, logits: Array) -> None:
         if len(logits) != len(self.sums):
             raise VesaliusError(f"Expected logits of {len(self.sums)} classes of a tile, as of the first; got {len(logits)}.")
-        place, inside, weight = self._place(index)
+        sums, inside, weights = self._place(index)
+        exclusive = self.wanted.exclusive
+        if self.swift:
+            here = cells.laid(logits)[(slice(None), *inside)]
+            if not cells.add(sums, here, weights, exclusive=exclusive, limit=LIMIT, threads=self.threads):
+                raise beyond()
+            return
         values = singles(logits[(slice(None), *inside)])
-        if self.wanted.exclusive:  # the largest is 0: half precision is finest where classes compete (engine/rolling.py)
+        if exclusive:  # the largest is 0: half precision is finest where classes compete (engine/rolling.py)
             with np.errstate(invalid="ignore"):
                 values = values - values.max(0)
         if not np.abs(values).max(initial=0) <= LIMIT:
             raise beyond()
-        for sums, value in zip(self.sums, values, strict=True):
-            sums[place] += value * weight
+        weight = _product(weights)
+        for total, value in zip(sums, values, strict=True):
+            total += value * weight
 
     def add_air(self, index: Index) -> None:
-        place, _, weight = self._place(index)
-        for sums in self.sums[:1] if self.wanted.exclusive else self.sums:
-            sums[place] += np.float32(AIR if self.wanted.exclusive else -AIR) * weight
+        sums, _, weights = self._place(index)
+        sums[: 1 if self.wanted.exclusive else None] += np.float32(AIR if self.wanted.exclusive else -AIR) * _product(weights)
 
     def flush(self, piece: Piece) -> None:
-        """Nothing is decided before the end."""
+        """Decide every output row that the rows below the final one support, and let go what no later one needs."""
+        rows, axis = self.lines[self.cut.axis], self.cut.axis
+        stop = rows.ready(piece.final)
+        for first in range(self.done, stop, self.together):
+            self._decide(slice(first, min(first + self.together, stop)))
+        self.done = max(self.done, stop)
+        if 0 < piece.final < self.cut.shape[axis]:
+            self._release(min(piece.final, rows.needed(self.done)))
 
-    def _place(self, index: Index) -> tuple[tuple[slice, ...], tuple[slice, ...], Singles]:
-        """Where tile `index` lies in the volume, the same box within the tile, and how much it counts at each voxel there."""
+    def answer(self) -> Array:
+        return self.labels
+
+    def _place(self, index: Index) -> tuple[Array, tuple[slice, ...], list[Singles]]:
+        """The sums (K, *box) where tile `index` lies, the same box within the tile, and how much it counts there along each axis."""
         spans = [self.cut.rows(axis, number) for axis, number in enumerate(index)]
         starts = [self.cut.starts[axis][number] for axis, number in enumerate(index)]
         inside = tuple(slice(a - start, b - start) for (a, b), start in zip(spans, starts, strict=True))
-        weight = np.ones((), np.float32)
-        for share, number, box in zip(self.cut.shares, index, inside, strict=True):
-            weight = weight[..., None] * share[number, box]
-        return tuple(slice(*span) for span in spans), inside, weight
+        low, high = spans[self.cut.axis]
+        spans[self.cut.axis] = low - self.first, high - self.first
+        weights = [share[number, box] for share, number, box in zip(self.cut.shares, index, inside, strict=True)]
+        return self.sums[(slice(None), *(slice(*span) for span in spans))], inside, weights
 
-    def answer(self) -> Array:
-        """Labels, class by class; how certain they are beside them."""
-        sure = self.wanted.certainty
-        if not self.wanted.exclusive:
-            labels = np.empty((len(self.sums), *self.wanted.shape), np.uint8)
-            for region, value in enumerate(self._grown()):
-                labels[region] = value > 0
-                if sure is not None:
-                    sure[region] = coded(value)
-            return labels
-        items = self._grown()
-        best = next(items)
-        number, others = np.zeros(self.wanted.shape, np.uint8), np.full(best.shape, -np.inf, np.float32)
-        for k, value in enumerate(items, start=1):
-            if sure is not None:
-                others = np.logaddexp(others, np.minimum(best, value))
-            number[value > best] = k
-            best = np.maximum(best, value)
-        if sure is not None:
-            sure[0] = coded(best - others)
-        return number[None]
+    def _decide(self, span: slice) -> None:
+        """Labels of the output rows `span`, and what is wanted beside them."""
+        place, sure = (*(slice(None),) * (1 + self.cut.axis), span), self.wanted.certainty
+        values: Iterable[Singles] = self._grown(span)
+        if self.file:
+            values = stacked(values, len(self.sums))
+        decide = largest if self.wanted.exclusive else above
+        decide(values, self.labels[place], None if sure is None else sure[place])
+        if self.file:
+            self.file.write((softmax if self.wanted.exclusive else sigmoid)(np.asarray(values)), place)
 
-    def _grown(self) -> Iterator[Singles]:
-        """Each class on the output grid, interpolated linearly, edge to edge."""
-        from vesalius.io.separable import Along, on_axes
-
-        nearest = self.cut.tiling.nearest
-        places = [(np.arange(new) + 0.5) * old / new - 0.5 for old, new in zip(self.cut.shape, self.wanted.shape, strict=True)]
-        ends = [place.clip(0, old - 1) for place, old in zip(places, self.cut.shape, strict=True)]
-        axes = [Along(np.floor(end + 0.5) if axis in nearest else end) for axis, end in enumerate(ends)]
+    def _grown(self, span: slice) -> Iterator[Singles]:
+        """Each class at the output rows `span`, interpolated linearly, edge to edge."""
+        axis, rows = self.cut.axis, self.lines[self.cut.axis]
+        low, high = int(rows.cell[span.start]), int(rows.cell[span.stop - 1]) + rows.reach + 1
+        places = [np.asarray(one.cell + one.part if one.reach else one.cell, np.float64) for one in self.lines]
+        places[axis] = places[axis][span] - low
+        axes = [Along(place) for place in places]
         for sums in self.sums:
-            yield on_axes(np.asarray(sums[None], np.float32), axes, order=1)[0]
+            part = sums[(*(slice(None),) * axis, slice(low - self.first, high - self.first))]
+            yield on_axes(np.asarray(part[None], np.float32), axes, order=1)[0]
+
+    def _release(self, stop: int) -> None:
+        """Rows below `stop` are not needed any more."""
+        for sums in np.moveaxis(self.sums, 1 + self.cut.axis, 1):
+            left = sums[stop - self.first :].copy()
+            sums[: len(left)], sums[len(left) :] = left, 0
+        self.first = stop
 
 
-def coded(odds: Singles) -> Array:
-    """Log odds as uint8: 128 is even odds, an eighth of a unit a step, cut at about +-16."""
-    return np.clip(np.rint(odds * CODES_PER_UNIT + EVEN), 0, 255).astype(np.uint8)
+def _product(weights: Sequence[Singles]) -> Singles:
+    """What a tile counts at each voxel."""
+    return reduce(lambda a, b: a[..., None] * b, weights)

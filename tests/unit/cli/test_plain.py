@@ -200,7 +200,8 @@ def test_errors_of_the_command_itself(command, capsys, error, code):
         ([], 2, "required: MODEL"),
         (["nowhere", "scans"], 1, "nowhere is not an exported model"),
         (["model", "scans", "--num-parts", "two"], 2, "invalid int value"),
-        (["model", "scans", "--probabilities"], 2, "Unknown option '--probabilities'"),
+        (["model", "scans", "--probability"], 2, "Unknown option '--probability'. Did you mean --probabilities?"),
+        (["model", "scans", "--set", "predict.overlap=0"], 2, "Unknown option '--set'"),
     ],
 )
 def test_answer_says_what_is_wrong(capsys, words, code, says):

@@ -11,7 +11,7 @@ from vesalius.engine import cells
 from vesalius.engine.stream import stream_labels
 from vesalius.engine.tiles import Tiling
 
-FILES = ("answered", "cells", "inputs", "lines", "outlines", "parts", "reading", "sums", "tiles")
+FILES = ("answered", "cells", "inputs", "lines", "outlines", "parts", "probabilities", "reading", "sums", "tiles")
 BLOCKED = "import sys\nsys.modules['torch'] = None\n"
 STREAMED = """
 import numpy as np

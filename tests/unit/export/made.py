@@ -11,6 +11,7 @@ from vesalius.export.model import Model, Tiles, print_of
 from vesalius.export.written import written
 
 LABELS = Labels(names=("left", "right"), values=((1,), (2,)))
+BITS = Labels(names=("a", "b", "c"), values=((1,), (2,), (4,)), kind="bits")
 SIDE = 16
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.unit.export.made import SIDE, model_of, noise, saved
+from tests.unit.export.made import BITS, SIDE, model_of, noise, saved
 from vesalius.core import files
 from vesalius.core.errors import VesaliusError
 from vesalius.data.labels import Labels
@@ -424,7 +424,6 @@ def computed(folder):
         labels.decode(said)
 
 
-BITS = Labels(names=("a", "b", "c"), values=((1,), (2,), (4,)), kind="bits")
 WHOLE = {
     "3D": (("3D",), {}),
     "residual": (("residual",), {}),

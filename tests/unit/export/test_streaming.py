@@ -16,8 +16,9 @@ from vesalius.engine.stream import Kept, stream_labels
 from vesalius.engine.sums import LIMIT
 from vesalius.engine.tiles import Cut, Tiling, constant
 from vesalius.export import streaming
+from vesalius.export.deciding import coded
 from vesalius.export.numbers import halves, singles
-from vesalius.export.streaming import Wanted, coded, mean_of, stream
+from vesalius.export.streaming import Wanted, mean_of, stream
 
 KERNELS = cells.suit("float16", "cpu", 3)
 CHANNELS, CLASSES = 2, 5
@@ -103,16 +104,6 @@ def assert_alike(here, there, values, *, exclusive=True):
     assert wrong.sum() <= max(1, wrong.size // 1000)
     best = np.take_along_axis(values, here.astype(int), 0) if exclusive else None
     assert (values.max(0) - best).max() < near if exclusive else np.array_equal((values > 0)[gap > near], here[gap > near] == 1)
-
-
-@pytest.fixture(params=["kernels", "numpy"])
-def way(request, monkeypatch):
-    """With the kernels, or as where there are none, here and in torch."""
-    if request.param == "numpy":
-        monkeypatch.setattr(cells, "suit", lambda *sums: False)
-    elif not KERNELS:
-        pytest.skip("the kernels are not built: python -m vesalius.core.kernels.build")
-    return request.param
 
 
 @pytest.mark.parametrize(("count", "number"), [(1, "fp32"), (2, "bf16")])
@@ -348,5 +339,5 @@ def test_the_kernels_are_taken_where_they_can_be(monkeypatch):
     """Otherwise what stands above of kernels would be empty."""
     if not KERNELS:
         pytest.skip("the kernels are not built: python -m vesalius.core.kernels.build")
-    monkeypatch.setattr(streaming, "_Whole", None)
+    monkeypatch.setattr(streaming, "_Rows", None)
     stream([Mixing()], noise(CHANNELS, (20, 20)), Wanted((20, 20), True), tiling=Tiling((8, 8)))

@@ -149,7 +149,7 @@ def test_the_run_itself_answers_without_torch(kinds, tmp_path, kind):
     _, told = answer(tmp_path / "run", kinds[kind] / "in", "-o", tmp_path / "out", code=1, command="predict")
     assert "vesalius predict needs torch, which this installation lacks" in told
     assert keep(Run.open(tmp_path / "run"), Listener())
-    answer(tmp_path / "run", kinds[kind] / "in", "-o", tmp_path / "out", "--apart", command="predict")
+    answer(tmp_path / "run", kinds[kind] / "in", "-o", tmp_path / "out", "--apart", "--probabilities", command="predict")
     assert_alike(tmp_path / "out", kinds[kind] / "predicted")
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["model"] == str(tmp_path / "run")
 

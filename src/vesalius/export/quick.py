@@ -22,7 +22,7 @@ KINDS: dict[Number, type] = {"bf16": np.uint16, "fp32": np.float32}
 FILTER = {"bf16": ("winograd_weights", "winograd"), "fp32": ("winograd_full_weights", "winograd_full")}
 NORMALISE = {"bf16": "normalise_forward", "fp32": "normalise_single_forward"}
 TILE, BLOCK, MORE = 64, 128, 11  # of normalise.c: numbers in a tile, tiles in a block, and lanes of room beside the blocks
-FEW = 2  # channels of an image, up to which first.c takes it
+FEW = 15  # channels of an image, up to which first.c takes it
 BORDER, BEHIND = 4, 64  # of first.c: zeros in a row of the image that is kept, and behind it
 
 
@@ -95,7 +95,7 @@ def extent(lattice: Lattice, *, batch: int, sides: Sides) -> Words:
 
 
 def begins(image: Singles, weight: Singles, *, step: Sides, pad: Sides) -> bool:
-    """Whether a convolution of an image in float32 to a map in bf16 is for first.c."""
+    """Whether a convolution of an image in float32 to a map in bf16 is for first.c, which fills up no channels."""
     sides = weight.shape[2:]
     same = sides in SIDES and set(step) == {1} and pad == tuple(side // 2 for side in sides)
     there = all((kernel("first_keep", "ppppi"), kernel("first_weights", "pppp"), kernel("first_forward", "pppppip")))

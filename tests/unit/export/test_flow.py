@@ -198,6 +198,28 @@ def test_a_first_convolution_is_exact_and_fills_up_no_channels(channels, sides):
     np.testing.assert_array_equal(found, singles(halves(expected)))
 
 
+@pytest.mark.skipif("bf16" not in BOTH, reason="no kernels for bf16 here: not built, VESALIUS_KERNELS, or another processor")
+@pytest.mark.parametrize("classes", [1, 2, 4, 7, 8, 9, 25])
+@pytest.mark.parametrize(("channels", "sides"), [(16, (3, 5, 9)), (48, (4, 16)), (16, (1, 1)), (32, (2, 20, 13))])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_last_convolution_is_exact(classes, channels, sides, biased):
+    """In whole numbers, of which none need be rounded, as by numpy in float32; what lies beside is left alone."""
+    random, ones, none = np.random.default_rng(0), (1,) * len(sides), (0,) * len(sides)
+    x = np.asarray(random.integers(-3, 4, (2, *sides, channels)), np.float32)
+    weight, bias = (np.asarray(random.integers(-2, 3, shape), np.float32) for shape in ((classes, channels, *ones), (classes,)))
+    assert quick.ends(halves(x), weight, step=ones, pad=none) and not quick.ends(x, weight, step=ones, pad=none)
+    found = quick.ended(halves(x), halves(weight.reshape(classes, -1)), bias if biased else None, threads=2)
+    expected = arithmetic.convolution(x, weight, bias if biased else None, step=ones, pad=none)
+    np.testing.assert_array_equal(singles(found), singles(halves(expected)))
+
+
+@pytest.mark.parametrize(("channels", "classes", "side", "step", "pad"), [(16, 16, 1, 1, 0), (12, 3, 1, 1, 0), (16, 3, 3, 1, 1),
+                                                                          (16, 3, 1, 2, 0), (528, 3, 1, 1, 0), (16, 3, 1, 1, 1)])  # fmt: skip
+def test_what_is_no_last_convolution(channels, classes, side, step, pad):
+    weight = np.zeros((classes, channels, side, side), np.float32)
+    assert not quick.ends(np.zeros((1, 4, 4, channels), np.uint16), weight, step=(step, step), pad=(pad, pad))
+
+
 @pytest.mark.parametrize("more", ["more", ""])
 def test_weights_that_no_step_takes_are_named(more):
     with pytest.raises(VesaliusError, match="has no step for the weights"):

@@ -213,8 +213,10 @@ def test_a_last_convolution_is_exact(classes, channels, sides, biased):
     np.testing.assert_array_equal(singles(found), singles(halves(expected)))
 
 
-@pytest.mark.parametrize(("channels", "classes", "side", "step", "pad"), [(16, 16, 1, 1, 0), (12, 3, 1, 1, 0), (16, 3, 3, 1, 1),
-                                                                          (16, 3, 1, 2, 0), (528, 3, 1, 1, 0), (16, 3, 1, 1, 1)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("channels", "classes", "side", "step", "pad"),
+    [(16, 16, 1, 1, 0), (12, 3, 1, 1, 0), (16, 3, 3, 1, 1), (16, 3, 1, 2, 0), (528, 3, 1, 1, 0), (16, 3, 1, 1, 1)],
+)
 def test_what_is_no_last_convolution(channels, classes, side, step, pad):
     weight = np.zeros((classes, channels, side, side), np.float32)
     assert not quick.ends(np.zeros((1, 4, 4, channels), np.uint16), weight, step=(step, step), pad=(pad, pad))

@@ -72,6 +72,9 @@ def _convolution(layer: Layer, maps: Maps, own: bool) -> Array:
     if quick.filters(maps, weight, step=step, pad=pad):
         given = layer.once("points", lambda: quick.points(weight, layer.number))
         return quick.filtered(maps, given, layer.bias, shape=weight.shape, threads=layer.threads)
+    if len(maps) == 1 and quick.ends(maps[0], weight, step=step, pad=pad):
+        given = layer.once("halves", lambda: halves(weight.reshape(weight.shape[:2])))
+        return quick.ended(maps[0], given, layer.bias, threads=layer.threads)
     if quick.directly(weight, step=step, number=layer.number):
         return _moved(layer, joined(maps), weight, rising=False)
     return alike(arithmetic.convolution(singles(joined(maps)), weight, layer.bias, step=step, pad=pad), maps[0])

@@ -22,7 +22,8 @@ KINDS: dict[Number, type] = {"bf16": np.uint16, "fp32": np.float32}
 FILTER = {"bf16": ("winograd_weights", "winograd"), "fp32": ("winograd_full_weights", "winograd_full")}
 NORMALISE = {"bf16": "normalise_forward", "fp32": "normalise_single_forward"}
 TILE, BLOCK, MORE = 64, 128, 11  # of normalise.c: numbers in a tile, tiles in a block, and lanes of room beside the blocks
-FEW = 2  # channels of an image, up to which first.c takes it
+FEW = 15  # channels of an image, up to which first.c takes it
+DEEPEST = 512  # channels of a map that last.c takes
 BORDER, BEHIND = 4, 64  # of first.c: zeros in a row of the image that is kept, and behind it
 
 
@@ -95,7 +96,7 @@ def extent(lattice: Lattice, *, batch: int, sides: Sides) -> Words:
 
 
 def begins(image: Singles, weight: Singles, *, step: Sides, pad: Sides) -> bool:
-    """Whether a convolution of an image in float32 to a map in bf16 is for first.c."""
+    """Whether a convolution of an image in float32 to a map in bf16 is for first.c, which fills up no channels."""
     sides = weight.shape[2:]
     same = sides in SIDES and set(step) == {1} and pad == tuple(side // 2 for side in sides)
     there = all((kernel("first_keep", "ppppi"), kernel("first_weights", "pppp"), kernel("first_forward", "pppppip")))
@@ -118,6 +119,22 @@ def begun(image: Singles, weight: Singles, bias: Singles | None, *, threads: int
     out = room((*image.shape[:-1], made), np.uint16)
     run(call, kept.ctypes.data, order.ctypes.data, address(bias), out.ctypes.data, of.ctypes.data, threads)
     return out
+
+
+def ends(x: Array, weight: Singles, *, step: Sides, pad: Sides) -> bool:
+    """Whether a convolution of a map in bf16 is for last.c: of every voxel by itself, to classes that fill no block of channels."""
+    alone = {*weight.shape[2:], *step} == {1} and not any(pad) and len(weight) % LANES != 0
+    deep = x.shape[-1] % LANES == 0 and x.shape[-1] <= DEEPEST
+    return x.dtype == np.uint16 and alone and deep and kernel("last_forward", "ppppiiiii") is not None
+
+
+def ended(x: Array, weight: Array, bias: Singles | None, *, threads: int) -> Array:
+    """The last convolution, of a map (B, *S, C) by a `weight` (K, C) in bf16: a map whose channels lie apart, as they are taken next."""
+    call, few = kernel("last_forward", "ppppiiiii"), len(weight)
+    assert call is not None
+    out = room((len(x), few, *x.shape[1:-1]), np.uint16)
+    call(x.ctypes.data, weight.ctypes.data, address(bias), out.ctypes.data, len(x), prod(x.shape[1:-1]), x.shape[-1], few, threads)
+    return np.moveaxis(out, 1, -1)
 
 
 def normalised(x: Array, weight: Singles | None, bias: Singles | None, *, added: float, slope: float, own: bool,

@@ -8,11 +8,11 @@ import pytest
 from tests.unit.export.made import noise, weights_of
 from tests.unit.export.test_written import KINDS
 from vesalius.core.errors import VesaliusError
-from vesalius.export import arithmetic
+from vesalius.export import arithmetic, quick
 from vesalius.export.flow import LARGEST, channels_of, check_sides
 from vesalius.export.layers import Layer
 from vesalius.export.network import Network, able
-from vesalius.export.numbers import singles
+from vesalius.export.numbers import halves, singles
 from vesalius.export.steps import LONGEST, Steps
 
 BOTH = [number for number in ("fp32", "bf16") if able(number) == number]
@@ -181,6 +181,45 @@ def test_the_image_meets_maps_in_one_kind_of_number(kind, number):
     }[kind]()
     found = singles(Network(steps_of(first, *ends[kind], channels=channels), weights, number=number)(x))
     np.testing.assert_allclose(np.moveaxis(found, 1, -1), expected, atol=0.06 if number == "bf16" else 1e-4)
+
+
+@pytest.mark.skipif("bf16" not in BOTH, reason="no kernels for bf16 here: not built, VESALIUS_KERNELS, or another processor")
+@pytest.mark.parametrize("channels", [1, 3, 4, 15])
+@pytest.mark.parametrize("sides", [(3, 4, 57), (5, 33), (4, 16)])
+def test_a_first_convolution_is_exact_and_fills_up_no_channels(channels, sides):
+    """In whole numbers, of which none need be rounded, as by numpy in float32."""
+    random = np.random.default_rng(0)
+    x = np.asarray(random.integers(-2, 3, (2, channels, *sides)), np.float32)
+    weight, bias = (np.asarray(random.integers(-1, 2, shape), np.float32) for shape in ((16, channels, *(3,) * len(sides)), (16,)))
+    ones, lying = (1,) * len(sides), np.moveaxis(x, 1, -1)
+    assert quick.begins(lying, weight, step=ones, pad=ones)
+    found = singles(quick.begun(lying, weight, bias, threads=2))
+    expected = arithmetic.convolution(lying, weight, bias, step=ones, pad=ones)
+    np.testing.assert_array_equal(found, singles(halves(expected)))
+
+
+@pytest.mark.skipif("bf16" not in BOTH, reason="no kernels for bf16 here: not built, VESALIUS_KERNELS, or another processor")
+@pytest.mark.parametrize("classes", [1, 2, 4, 7, 8, 9, 25])
+@pytest.mark.parametrize(("channels", "sides"), [(16, (3, 5, 9)), (48, (4, 16)), (16, (1, 1)), (32, (2, 20, 13))])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_last_convolution_is_exact(classes, channels, sides, biased):
+    """In whole numbers, of which none need be rounded, as by numpy in float32; what lies beside is left alone."""
+    random, ones, none = np.random.default_rng(0), (1,) * len(sides), (0,) * len(sides)
+    x = np.asarray(random.integers(-3, 4, (2, *sides, channels)), np.float32)
+    weight, bias = (np.asarray(random.integers(-2, 3, shape), np.float32) for shape in ((classes, channels, *ones), (classes,)))
+    assert quick.ends(halves(x), weight, step=ones, pad=none) and not quick.ends(x, weight, step=ones, pad=none)
+    found = quick.ended(halves(x), halves(weight.reshape(classes, -1)), bias if biased else None, threads=2)
+    expected = arithmetic.convolution(x, weight, bias if biased else None, step=ones, pad=none)
+    np.testing.assert_array_equal(singles(found), singles(halves(expected)))
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes", "side", "step", "pad"),
+    [(16, 16, 1, 1, 0), (12, 3, 1, 1, 0), (16, 3, 3, 1, 1), (16, 3, 1, 2, 0), (528, 3, 1, 1, 0), (16, 3, 1, 1, 1)],
+)
+def test_what_is_no_last_convolution(channels, classes, side, step, pad):
+    weight = np.zeros((classes, channels, side, side), np.float32)
+    assert not quick.ends(np.zeros((1, 4, 4, channels), np.uint16), weight, step=(step, step), pad=(pad, pad))
 
 
 @pytest.mark.parametrize("more", ["more", ""])

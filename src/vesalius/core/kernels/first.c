@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 enum { BORDER = 4, GROUPS = 16, SEEN = 27, SUMS = SEEN + 1 }; /* zeros in a row; shares with sums of their own; places of a kernel */
+enum { FEW = 16 }; /* voxels at once: of more than 18 what three places share leaves the registers */
 
 typedef struct {
     const void *from;
@@ -84,17 +85,17 @@ void first_weights(const float *weights, const int64_t *strides, uint16_t *to, c
 /* 16 channels of `count` voxels in a row by all pairs of rows (pairs, apart, 2) at `v`. */
 static inline __attribute__((always_inline)) void some(const uint16_t *v, int64_t apart, const uint16_t *u, int64_t pairs, __m512 bias,
                                                        uint16_t *to, int64_t step, int count) {
-    __m512 sums[MOST];
-#pragma GCC unroll 28
+    __m512 sums[FEW];
+#pragma GCC unroll 16
     for (int t = 0; t < count; t++) sums[t] = bias;
     for (int64_t p = 0; p < pairs; p++, v += 2 * apart)
 #pragma GCC unroll 3
         for (int x = 0; x < 3; x++, u += 2 * LANES) {
             __m512bh weights = (__m512bh)_mm512_load_si512(u);
-#pragma GCC unroll 28
+#pragma GCC unroll 16
             for (int t = 0; t < count; t++) sums[t] = _mm512_dpbf16_ps(sums[t], weights, everywhere(v + 2 * (t + x)));
         }
-#pragma GCC unroll 28
+#pragma GCC unroll 16
     for (int t = 0; t < count; t++) _mm256_storeu_si256((__m256i *)(to + t * step), (__m256i)_mm512_cvtneps_pbh(sums[t]));
 }
 
@@ -102,7 +103,7 @@ static void voxels(const uint16_t *v, int64_t apart, const uint16_t *u, int64_t 
     switch (count) {
 #define CASE(n) case n: some(v, apart, u, pairs, bias, to, step, n); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-        CASE(15) CASE(16) CASE(17) CASE(18) CASE(19) CASE(20) CASE(21) CASE(22) CASE(23) CASE(24) CASE(25) CASE(26) CASE(27) CASE(28)
+        CASE(15) CASE(16)
 #undef CASE
     }
 }
@@ -126,7 +127,7 @@ static void in_pairs(const Map *map, const uint16_t *first, int64_t apart, const
 
 static void share_forward(void *of, int64_t first, int64_t end) {
     Map *map = of;
-    int64_t apart = (map->width + 2 + LANES - 1) / LANES * LANES, across = (map->width + MOST - 1) / MOST, step = map->made * LANES;
+    int64_t apart = (map->width + 2 + LANES - 1) / LANES * LANES, across = (map->width + FEW - 1) / FEW, step = map->made * LANES;
     uint16_t *pairs = aligned_alloc(64, map->pairs * apart * 2 * sizeof *pairs), *none = calloc(apart, sizeof *none);
     if (!pairs || !none) __atomic_store_n(&map->lacking, 1, __ATOMIC_RELAXED);
     for (int64_t k = first; k < end && pairs && none; k++) { /* rows */

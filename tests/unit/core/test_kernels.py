@@ -19,7 +19,7 @@ compiled = pytest.mark.skipif(COMPILER is None or sys.platform != "linux", reaso
 FULL = {"winograd_full_weights", "winograd_full", "winograd_full_gradient"}
 LANES = {"add_tile", "largest_of_classes"} | FULL  # kernels that are not in plain
 BF16 = {"winograd_weights", "winograd", "winograd_gradient", "direct_weights", "direct_down", "direct_up", "direct_gradient",
-        "first_keep", "first_weights", "first_forward", "first_gradient"}  # fmt: skip
+        "first_keep", "first_weights", "first_forward", "first_gradient", "last_forward"}  # fmt: skip
 SHARE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 

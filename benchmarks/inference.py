@@ -167,7 +167,8 @@ def compare(options):
 BF16 = "train.precision=bf16"
 WAYS = {"fp32": ("train.precision=fp32", "predict.overlap=0.5"), "bf16": (BF16, "predict.overlap=0.5"),
         **{f"bf16, tiles overlapping by {share}": (BF16, f"predict.overlap={share}") for share in (0.25, 0.125)}}  # fmt: skip
-PAIRS = (("bf16", "fp32"), *((name, "bf16") for name in WAYS if "tiles" in name))
+LIGHT = "bf16 without torch"  # as predict answers on a processor, where the run holds what that takes
+PAIRS = (("bf16", "fp32"), (LIGHT, "fp32"), *((name, "bf16") for name in WAYS if "tiles" in name))
 
 
 def quality(options):
@@ -175,15 +176,19 @@ def quality(options):
     from vesalius import Run, predict
     from vesalius.core.memory import keep_freed_memory
     from vesalius.engine.answered import Options
+    from vesalius.export.answering import Answerer
 
     keep_freed_memory()
-    run, found = Run.open(options.run), {}
+    run, found, ways = Run.open(options.run), {}, dict(WAYS)
     cases = [case for case in run.dataset.cases if case.name in run.splits["test"]]
-    for name, settings in WAYS.items():
+    if Answerer.of_run(run.path):
+        ways[LIGHT] = ("predict.overlap=0.5",)
+    for name, settings in ways.items():
         with tempfile.TemporaryDirectory() as folder:
             turn, _ = timed(lambda to=folder, how=settings: predict(run, cases, to, options=Options(settings=how)))
             found[name] = turn, scored(run, Path(folder))
-    return [row for ours_, theirs in PAIRS for row in beside(run, len(cases), (ours_, *found[ours_]), (theirs, *found[theirs]))]
+    pairs = [pair for pair in PAIRS if pair[0] in found]
+    return [row for ours_, theirs in pairs for row in beside(run, len(cases), (ours_, *found[ours_]), (theirs, *found[theirs]))]
 
 
 def beside(run, count, one, other):

@@ -172,19 +172,22 @@ def fresh(options):
                 turns[who].append(installed(who, wheel, told, installer=INSTALLERS[options.installer], place=Path(name) / "environment"))
         if options.runs:
             checked(options.scan, {who: Path(name) / who for who in last})
-    return rows(work, turns, check=CHECKS if options.runs else "exit code 0, no answer yet", goal=10 if options.runs else None)
+    if not options.runs:
+        return rows(work, {who: [whole for whole, _ in found] for who, found in turns.items()}, check="exit code 0, no answer yet")
+    return [row for k, what in enumerate((work, f"{machine}: the first answer alone"))
+            for row in rows(what, {who: [parts[k] for parts in found] for who, found in turns.items()}, check=CHECKS, goal=10)]  # fmt: skip
 
 
 def installed(who, wheel, told, *, installer, place):
-    """The seconds of one installation and of the command that is `told` the place of its scripts."""
+    """The seconds of one installation with the command that is `told` the place of its scripts, and of that command alone."""
     process(who, [sys.executable, "-m", "venv", str(place)])
     what = [str(wheel)] if who == OURS else [TORCH, READS[who]]
     constraints = str(SOURCES.parent / "constraints" / "py311.txt")
     install = [*installer(place / "bin" / "python"), "--constraint", constraints, *what]
-    parts = [process(who, words) for words in (install, told(place / "bin"))]
-    sys.stderr.write(f"{who}: {parts[0].cpu:.2f} processor seconds to install, {parts[1].cpu:.2f} from there on\n")
+    first, then = (process(who, words) for words in (install, told(place / "bin")))
+    sys.stderr.write(f"{who}: {first.cpu:.2f} processor seconds to install, {then.cpu:.2f} from there on\n")
     shutil.rmtree(place)
-    return Turn(sum(part.wall for part in parts), sum(part.cpu for part in parts))
+    return Turn(first.wall + then.wall, first.cpu + then.cpu), then
 
 
 def by_pip(python):

@@ -40,8 +40,8 @@ NOTES = {
     "torch alone, as the command spares the interpreter its search for garbage while torch is imported and at the end. MONAI and "
     "TorchIO have no command that answers a scan; their shortest scripts (`_first.py`) see it once, without mirrors. MONAI imports what it "
     "finds, here also what the others brought; alone in its environment (the first answer of a fresh machine) it takes less. Of a fresh "
-    "machine's seconds, ours by pip, a third is numpy unpacked and compiled, a third pip's reading of index pages, an eighth ourselves; uv, "
-    "of an empty cache, compiles nothing, so that the first answer does (docs/explanation/speed.md).",
+    "machine's seconds, ours by pip, a third is numpy unpacked and compiled, a third pip's reading of index pages, an eighth ourselves; "
+    "uv, of an empty cache, compiles nothing, so that the first answer does (docs/explanation/speed.md).",
     "logits": "Ours is an exported model (`vesalius answer`), without torch, unless a row says predict: there, and in all of theirs, some "
     "220 MiB of the peak are interpreter and torch; beyond what a process needs that exports a tiny volume, the check has both. nnU-Net "
     "keeps its logits in half precision, which is where its labels differ; MONAI keeps them in float32. Logits that are not smooth have "

@@ -37,8 +37,11 @@ NOTES = {
     "users need to read and write files comes on top. Ours answers scans by an exported model, without torch (docs/howto/export.md). A "
     "training needs torch, scipy (143 MB), numpy (71), gdcm for compressed DICOM (45) and less; why not 10 for that: see torch alone, a "
     "row of its own, and docs/explanation/scale.md, what a start costs. By the run itself, with torch, the first result takes less than "
-    "torch alone, as the command spares the interpreter its search for garbage while torch is imported and at the end. Of a fresh machine "
-    "most of our seconds are pip's own work on numpy; MONAI and TorchIO have no command that answers a scan.",
+    "torch alone, as the command spares the interpreter its search for garbage while torch is imported and at the end. MONAI and "
+    "TorchIO have no command that answers a scan; their shortest scripts (`_first.py`) see it once, without mirrors. MONAI imports what it "
+    "finds, here also what the others brought; alone in its environment (the first answer of a fresh machine) it takes less. Of a fresh "
+    "machine's seconds, ours by pip, a third is numpy unpacked and compiled, a third pip's reading of index pages, an eighth ourselves; "
+    "uv, of an empty cache, compiles nothing, so that the first answer does (docs/explanation/speed.md).",
     "logits": "Ours is without torch, as `vesalius predict` and `vesalius answer` are on a processor, unless a row says torch, as where "
     "there is a GPU: there, and in all of theirs, some 220 MiB of the peak are interpreter and torch, so that small volumes take less "
     "than ten times less; beyond what a process needs that exports a tiny volume, the check has both. nnU-Net "

@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -56,6 +57,38 @@ def test_a_process_is_measured_and_one_that_fails_is_told(bench):
     assert (own.wall, own.cpu, own.more) == (7, 5, {"labels": 3})
     with pytest.raises(SystemExit, match="no luck"):
         side.process("bad", [sys.executable, "-c", "raise ValueError('no luck')"])
+
+
+def test_uv_looks_where_pip_does(bench, tmp_path, monkeypatch):
+    (tmp_path / "uv").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for name, said in {"EXTRA_INDEX_URL": "file:///near file:///far", "FIND_LINKS": "/wheels", "INDEX_URL": "file:///all"}.items():
+        monkeypatch.setenv(f"PIP_{name}", said)
+    monkeypatch.setenv("SSL_CERT_FILE", "")  # which it sets: put back afterwards
+    words = bench("startup").by_uv(tmp_path / "python")
+    assert words[0] == str(tmp_path / "uv") and words[-2:] == ["--python", str(tmp_path / "python")]
+    told = {f"--extra-index-url=file:///{place}" for place in ("near", "far")} | {"--find-links=/wheels", "--index-url=file:///all"}
+    assert told <= {*words} and "--no-cache" in words
+
+
+def test_a_first_result_is_one_volume_as_large_as_the_scan(bench, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    for name, sides in (("scan", (4, 5, 6)), ("good/scan", (4, 5, 6)), ("bad/scan", (4, 5, 7))):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(sides, np.uint8), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    startup, scan = bench("startup"), tmp_path / "scan.nii.gz"
+    startup.checked(scan, {"good": tmp_path / "good"})
+    for wrong in ("bad", "none"):
+        with pytest.raises(SystemExit, match=f"{wrong} did not answer"):
+            startup.checked(scan, {wrong: tmp_path / wrong})
+
+
+def test_the_scripts_of_others_are_of_networks_as_large_as_they_say(bench):
+    pytest.importorskip("monai")
+    first = bench("_first")
+    said = {"monai": 1.18, "torchio": 1.40}
+    assert {name: round(sum(p.numel() for p in make().parameters()) / 1e6, 2) for name, make in first.NETWORKS.items()} == said
+    assert all(f"{millions:.2f} million" in first.__doc__ for millions in said.values())
 
 
 def test_shallow_baselines_are_measured_without_a_network(bench, tmp_path, monkeypatch):

@@ -154,6 +154,14 @@ def test_the_run_itself_answers_without_torch(kinds, tmp_path, kind):
     assert json.loads((tmp_path / "out" / "predictions.json").read_text())["model"] == str(tmp_path / "run")
 
 
+def test_a_model_in_place_of_a_run_is_told_without_torch_too(kinds, tmp_path):
+    model = kinds["3D"] / "model"
+    _, told = answer(model, kinds["3D"] / "in", "-o", tmp_path / "out", code=1, command="predict")
+    assert f"{model} is an exported model, which answers scans: vesalius answer {model} SCANS" in told
+    _, told = answer(tmp_path, kinds["3D"] / "in", "-o", tmp_path / "out", code=1, command="predict")
+    assert f"{tmp_path} is not a run: it has no plan.json" in told
+
+
 def test_without_kernels_too(kinds, tmp_path):
     answer(kinds["2D"] / "model", kinds["2D"] / "in", "-o", tmp_path / "out", "--apart", "--probabilities", kernels="off")
     assert_alike(tmp_path / "out", kinds["2D"] / "predicted")

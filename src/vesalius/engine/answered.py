@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vesalius.core.errors import DataError, UsageError
+from vesalius.core.errors import DataError, UsageError, VesaliusError
 from vesalius.core.record import record
 from vesalius.core.space import Array
 from vesalius.data.case import Case
@@ -49,6 +49,22 @@ class Answered:
     probabilities: dict[str, float] | None = None
     trust: dict[str, Any] = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
+
+
+def run_at(path: Path | str) -> Path:
+    """The folder of a run; an error where there is none."""
+    folder = Path(path)
+    if not (folder / "plan.json").is_file():
+        not_exported(folder)
+        raise VesaliusError(f"{folder} is not a run: it has no plan.json. Make one with: vesalius train DATA -o {folder}")
+    return folder
+
+
+def not_exported(folder: Path) -> None:
+    """An error where `folder`, which is no run, is a model that one was exported to."""
+    if (folder / "model.json").is_file():
+        raise VesaliusError(f"{folder} is an exported model, which answers scans: vesalius answer {folder} SCANS. For anything else name "
+                            "the run that it was made of.")  # fmt: skip
 
 
 def name_of(options: Options) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json
 from vesalius.data.dataset import Dataset
+from vesalius.engine.answered import run_at
 from vesalius.engine.state import fill, load_weights
 from vesalius.methods._unlabelled import Unlabelled
 from vesalius.plan import Plan, build
@@ -31,11 +32,7 @@ class Run:
     @classmethod
     def open(cls, path: Path | str) -> "Run":
         """The run at `path`; an error where there is none."""
-        folder = Path(path)
-        if not (folder / "plan.json").is_file():
-            not_exported(folder)
-            raise VesaliusError(f"{folder} is not a run: it has no plan.json. Make one with: vesalius train DATA -o {folder}")
-        return cls(folder)
+        return cls(run_at(path))
 
     @cached_property
     def plan(self) -> Plan:
@@ -131,13 +128,6 @@ class Run:
         if not made:
             raise VesaliusError(f"{self.path} has no weights yet. Resume it: vesalius train {self.dataset.root} -o {self.path}")
         return made
-
-
-def not_exported(folder: Path) -> None:
-    """An error where `folder`, which is no run, is a model that one was exported to."""
-    if (folder / "model.json").is_file():
-        raise VesaliusError(f"{folder} is an exported model, which answers scans: vesalius answer {folder} SCANS. For anything else name "
-                            "the run that it was made of.")  # fmt: skip
 
 
 def _is_final(member: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vesalius.data.case import Case
-from vesalius.engine.answered import Answered, Options
+from vesalius.engine.answered import Answered, Options, run_at
 from vesalius.engine.progress import Listener
 from vesalius.export.answering import Answerer, by
 
@@ -27,7 +27,7 @@ def predict(
     Answers that are there already are left alone (a killed job goes on where it stopped) unless `overwrite`. A case that
     cannot be read stops the work, or with `skip_bad` is listed and passed over. All folds of the run answer together.
     """
-    options, folder = options or Options(), Path(run) if isinstance(run, Path | str) else run.path
+    options, folder = options or Options(), run_at(run) if isinstance(run, Path | str) else run.path
     if (ask := Answerer.of_run(folder, options.settings)) is not None:
         return by(ask, inputs, output, named=folder, images=images, options=options, listener=listener)
     from vesalius.engine.predict import predict as by_torch

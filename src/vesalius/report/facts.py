@@ -110,7 +110,7 @@ def gather(folder: Path, *, live: bool = False) -> Facts:
     folder = Path(folder)
     logs = tuple(_logs(folder))
     if not logs and not any((folder / name).is_file() for name in FILES):
-        from vesalius.engine.run import not_exported
+        from vesalius.engine.answered import not_exported
 
         not_exported(folder)
         raise VesaliusError(f"{folder} is not a run folder: it holds none of {', '.join(FILES)}. Give the folder named by `train -o`.")

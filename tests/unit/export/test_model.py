@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -180,7 +181,7 @@ def test_weights_of_another_export_are_refused(tmp_path):
     saved(tmp_path / "one", "original")
     model, weights = model_of("original")
     others = {name: one + 1 for name, one in weights.items()}
-    model.model_copy(update={"print": print_of(others)}).save(tmp_path / "two", others)
+    replace(model, print=print_of(others)).save(tmp_path / "two", others)
     (tmp_path / "two" / WEIGHTS).replace(tmp_path / "one" / WEIGHTS)
     with pytest.raises(VesaliusError, match=rf"of another export than {FILE} beside it.*--overwrite"):
         opened(tmp_path / "one")

@@ -6,10 +6,9 @@ What answers scans goes by these and needs no pydantic. Within settings (core/se
 import json
 from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, Literal, NoReturn, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Self, get_args, get_origin
 
 from vesalius.core.errors import UsageError, suggest
 
@@ -58,15 +57,12 @@ class Values:
         return {word: _plain(value, short=short) for word, value in words.items() if word not in usual or value != usual[word]}
 
 
-@cache
-def types_of(kind: Any) -> dict[str, Any]:
-    """The type of each value of such a group by its name."""
-    hints = get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+def types_of(kind: type[Values]) -> dict[str, Any]:
+    """The type of each value by its name."""
+    return {field.name: field.type for field in fields(kind)}
 
 
-@cache
-def defaults(kind: Any) -> dict[str, Any]:
+def defaults(kind: type[Values]) -> dict[str, Any]:
     """What each value is where nothing is said, by name; without those that have to be said."""
     found = {field.name: field.default_factory() if field.default_factory is not MISSING else field.default for field in fields(kind)}
     return {word: value for word, value in found.items() if value is not MISSING}
@@ -121,8 +117,9 @@ def _words(kind: type[Values], value: Any) -> dict[str, Any]:
     """`value`, which says what has to be said, and nothing else."""
     if not isinstance(value, dict):
         _refuse(f"{kind.__name__} by words: {', '.join(types_of(kind))}", value)
-    missing = [((word,), "is missing") for word in types_of(kind) if word not in value and word not in defaults(kind)]
-    unknown = [((str(word),), suggest(str(word), types_of(kind), "setting")) for word in value if word not in types_of(kind)]
+    known, usual = types_of(kind), defaults(kind)
+    missing = [((word,), "is missing") for word in known if word not in value and word not in usual]
+    unknown = [((str(word),), suggest(str(word), known, "setting")) for word in value if word not in known]
     if missing or unknown:
         raise Wrong(*missing, *unknown)
     return dict(value)

@@ -88,7 +88,7 @@ def test_more_than_one_channel_and_other_kinds_of_labels(tmp_path):
         ('{"version": 1.5}', "says version 1.5"),
         ('{"version": 0}', "says version 0"),
         ('{"version": 2}', "is of version 2; this vesalius knows up to 1. Install a later one"),
-        ('{"version": 1}', "labels: Field required"),
+        ('{"version": 1}', "labels: is missing"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path, text, says):

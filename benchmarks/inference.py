@@ -18,6 +18,7 @@ each of these ways, one scorer for all, and says what validation cases had set.
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,7 +80,7 @@ def written(options):
 
     net = network(options)
     steps, weights = noted(net, options.channels, ndim=3, pooling=net.pooling)
-    (options.written / "steps.json").write_text(steps.model_dump_json())
+    (options.written / "steps.json").write_text(json.dumps(steps.dumped()))
     save_file(weights, options.written / "weights.safetensors")
     return lambda: np.zeros(0)
 
@@ -93,7 +94,7 @@ def exported(options):
     from vesalius.export.steps import Steps
     from vesalius.export.streaming import Wanted, stream
 
-    steps = Steps.model_validate_json((options.written / "steps.json").read_text())
+    steps = Steps.checked(json.loads((options.written / "steps.json").read_text()))
     net = Network(steps, load_file(options.written / "weights.safetensors"), number=able("bf16"), threads=options.threads)
     pixels, tiling = volume(options), Tiling(tuple(options.patch), overlap=overlap(options, OURS))
     keep_freed_memory()

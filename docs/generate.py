@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, get_args
 
-from pydantic import BaseModel
-
 import vesalius
 from vesalius.cli.main import commands, main, overview
+from vesalius.core.settings import words_of
 from vesalius.core.shelf import SHELVES, Shelf
+from vesalius.core.values import defaults
 
 MEMBERS = (FunctionType, classmethod, property, cached_property)
 NOTE = "<!-- Written by docs/generate.py: edit the source that it reads, not this page. -->\n"
@@ -49,21 +49,23 @@ def settings_page() -> str:
     from vesalius.plan.plan import Plan
 
     parts = ["# Settings of a plan", "Change one with `--set group.name=value`; see [how a plan is made](../explanation/plan.md)."]
-    for name, field in Plan.model_fields.items():
-        group = group_of(field.annotation)
-        if group is None:
+    for name, group in words_of(Plan).items():
+        leaves, usual = words_of(group), usual_of(group)
+        if not leaves:
             continue
         lines = ["| setting | type | default |", "|---|---|---|"]
-        for leaf, inner in group.model_fields.items():
-            default = "planned" if inner.is_required() else f"`{inner.get_default(call_default_factory=True)!r}`"
-            lines.append(f"| `{name}.{leaf}` | {cell(type_words(inner.annotation))} | {cell(default)} |")
+        for leaf, kind in leaves.items():
+            default = f"`{usual[leaf]!r}`" if leaf in usual else "planned"
+            lines.append(f"| `{name}.{leaf}` | {cell(type_words(kind))} | {cell(default)} |")
         parts += [f"## {name}", told(group), "\n".join(lines)]
     return "\n\n".join(parts)
 
 
-def group_of(annotation: Any) -> type[BaseModel] | None:
-    """The settings class that `annotation` names; None for a single value."""
-    return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
+def usual_of(group: Any) -> dict[str, Any]:
+    """The defaults of a group of settings, or of values, by name; of a single value none."""
+    if hasattr(group, "model_fields"):
+        return {leaf: one.get_default(call_default_factory=True) for leaf, one in group.model_fields.items() if not one.is_required()}
+    return defaults(group) if words_of(group) else {}
 
 
 def type_words(annotation: Any) -> str:

@@ -29,7 +29,8 @@ from vesalius.io import load, save
 from vesalius.io.image import Image
 from vesalius.plan.search import build
 
-BLOCKED = ("torch", "scipy", "typer", "rich", "click", "nibabel", "pydicom", "PIL", "jinja2", "pylibjpeg", "gdcm", "contourpy")
+BLOCKED = ("torch", "scipy", "typer", "rich", "click", "nibabel", "pydicom", "PIL", "jinja2", "pylibjpeg", "gdcm", "contourpy", "pydantic",
+           "pydantic_core")  # fmt: skip
 CODE = f"import sys\nsys.modules.update(dict.fromkeys({BLOCKED!r}))\nfrom vesalius.cli.main import main\nsys.exit(main(sys.argv[1:]))"
 SIDE, PATCH = 22, 16
 REGIONS = Labels(names=("whole", "core"), values=((1, 2), (2,)), kind="regions")

@@ -18,6 +18,7 @@ from vesalius.audit.probes import directions
 from vesalius.core.errors import DataError, UsageError
 from vesalius.core.files import write_beside
 from vesalius.core.record import digest
+from vesalius.core.settings import text_of
 from vesalius.data.case import Case
 from vesalius.data.dataset import Dataset
 from vesalius.engine.inputs import cases_of
@@ -96,7 +97,7 @@ def _key(run: Run, cases: Sequence[Case]) -> str:
     files = {str(path).partition("#")[0] for case in cases for path in case.images.values()}
     stats = [f"{name}|{Path(name).stat().st_size}|{Path(name).stat().st_mtime_ns}" for name in sorted(files) if Path(name).exists()]
     places = [f"{case.name}|{case.patient}|{path}" for case in cases for path in case.images.values()]
-    return digest(run.plan.preparation.model_dump_json(), str(run.plan.patch.size), *weights, *stats, *places)
+    return digest(text_of(run.plan.preparation), str(run.plan.patch.size), *weights, *stats, *places)
 
 
 def searched(run: Run, data: Path | None) -> tuple[Dataset, list[Case]]:

@@ -55,7 +55,7 @@ def _pretrain(audit: "Audit", job: Job, folder: Path, *, listener: Listener) -> 
     validates = audit.subset(job.seed).validates
     sides = [[case for case in audit.pool if (case.patient in validates) == side] for side in (False, True)]
     data = replace(sides_of(audit.dataset, *sides), alone=False)
-    rules = [rule.model_dump(mode="json") for rule in audit.plan.preparation.normalise]
+    rules = [rule.dumped() for rule in audit.plan.preparation.normalise]
     settings = (f"train.method={job.rival}", f"train.arguments={json.dumps({'trunk': trunk(audit.plan)})}",
                 f"patch.size={json.dumps(audit.plan.patch.size)}", f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
     budget, steps = _time(audit)

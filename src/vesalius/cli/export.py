@@ -19,7 +19,7 @@ def export(
 ) -> None:
     """Write a model that answers scans where there is no torch: a folder to copy.
 
-    Where scans are to be answered, the plain installation does (pip install vesalius, about 95 MB): numpy and kernels in C take the place
+    Where scans are to be answered, the plain installation does (pip install vesalius, about 85 MB): numpy and kernels in C take the place
     of torch. The model is compared with the run on the spot, and what was found is said and kept. Models that answer voxel by
     voxel can be exported, all folds and seeds together.
 

@@ -42,7 +42,7 @@ def built(name: str, assignments: list[str]) -> "Phantom":
     import inspect
 
     from vesalius.core.errors import UsageError, suggest
-    from vesalius.core.settings import parse_value
+    from vesalius.core.values import parse_value
     from vesalius.phantoms import PHANTOMS
 
     entry, options = PHANTOMS[name], {}

@@ -1,7 +1,7 @@
 """Packages that the plain installation does without, and the extra that brings each."""
 
 FILES = ("nibabel", "pydicom", "pylibjpeg", "openjpeg", "rle", "gdcm", "PIL")
-TRAINING = ("torch", "scipy", "typer", "rich", "jinja2", "contourpy")
+TRAINING = ("torch", "scipy", "typer", "rich", "jinja2", "contourpy", "pydantic")
 
 
 def known(module: str | None) -> bool:

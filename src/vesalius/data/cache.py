@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vesalius.core.errors import DataError
 from vesalius.core.files import remove_halves, write_beside
 from vesalius.core.record import digest
+from vesalius.core.settings import text_of
 from vesalius.core.space import Array, Space
 from vesalius.core.threads import answers
 from vesalius.data.case import Case, files_of
@@ -44,7 +45,7 @@ class Cache:
 
     def __init__(self, folder: Path, how: Preparation, labels: Labels, *, size: tuple[int, ...] = ()) -> None:
         self.folder, self.how, self.labels, self.size = folder, how, labels, size
-        self._scheme = digest(how.model_dump_json(), labels.model_dump_json(), "1")
+        self._scheme = digest(text_of(how), text_of(labels), "1")
 
     def key(self, case: Case) -> str:
         """Content key: scheme, paths, sizes and times of the source files."""
@@ -86,7 +87,7 @@ class Cache:
         sources = {path: str(path).partition("#")[0] for case in cases for path in case.images.values()}
         stats = {place: [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in _files(Path(place))] for place in set(sources.values())}
         parts = [f"{case.name}|{channel}|{path}|{stats[sources[path]]}" for case in cases for channel, path in case.images.items()]
-        return digest(self.how.model_dump_json(), str(self.size), "1", *parts)
+        return digest(text_of(self.how), str(self.size), "1", *parts)
 
     def _pack(self, beside: Path, cases: Sequence[Case], progress: Callable[[int, int], None] | None) -> None:
         shape = (len(cases), self.how.in_channels, *self.size)

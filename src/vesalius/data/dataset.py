@@ -86,7 +86,7 @@ class Dataset:
         """As plain JSON; `alone` is named where it is so."""
         found = {
             "name": self.name, "root": str(self.root), "task": self.task, "layout": self.layout, "modality": self.modality,
-            "channels": list(self.channels), "labels": self.labels.model_dump(mode="json"), "notes": list(self.notes),
+            "channels": list(self.channels), "labels": self.labels.dumped(), "notes": list(self.notes),
             "metadata": self.metadata, "cases": [case.to_json() for case in self.cases],
         }  # fmt: skip
         return {**found, "alone": True} if self.alone else found

@@ -1,6 +1,7 @@
 """What the values of a mask mean, and masks as the classes that a network learns; or the classes of whole cases."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -8,8 +9,8 @@ from numpy.typing import NDArray
 
 from vesalius.core.errors import DataError
 from vesalius.core.order import TILE, fill, slabs
-from vesalius.core.settings import Settings
 from vesalius.core.space import Array
+from vesalius.core.values import Values
 
 IGNORE = 255
 SLAB = 1 << 18  # voxels encoded at a time, which takes 30 bytes of each
@@ -17,7 +18,8 @@ LOOKED_UP = 1 << 16  # values that a mask may go over to be encoded by a table
 WHOLE = ("classes", "findings", "grades")  # kinds whose target is that of the whole case
 
 
-class Labels(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Labels(Values):
     """`names` are the foreground classes in order; `values[k]` the raw mask values that make class k.
 
     Of whole cases `names` are all classes (there is no background) and `values[k]` the number that stood for class k, if one did.
@@ -37,7 +39,7 @@ class Labels(Settings):
     values: tuple[tuple[int, ...], ...]
     kind: Literal["exclusive", "regions", "bits", "classes", "findings", "grades"] = "exclusive"
     ignore: int | None = None
-    colours: dict[int, tuple[int, int, int]] = {}
+    colours: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     background: tuple[int, ...] = (0,)
 
     @property

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.order import TILE, fill, slabs
-from vesalius.core.settings import Settings
 from vesalius.core.space import Array
+from vesalius.core.values import Values
 
 SLAB = 1 << 22  # voxels normalised in one go
 LOOKED_AT = 1 << 18  # voxels looked at in one go, in double precision
 COUNTED = ("uint8", "int8", "uint16", "int16")  # kinds of whole numbers
 
 
-class Normalise(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Normalise(Values):
     """How one input channel is brought to mean 0 and standard deviation 1, or to 0..1.
 
     "window"   clip to [low, high], then the data set's `mean` and `std`: for values with a meaning (HU, SUV)

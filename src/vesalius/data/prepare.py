@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vesalius.core.order import contiguous, slabs
-from vesalius.core.settings import Settings
 from vesalius.core.space import Array, Space, Turn
+from vesalius.core.values import Values
 from vesalius.data.normalise import Normalise
 from vesalius.io.image import Image
 from vesalius.io.resample import resample
@@ -19,7 +19,8 @@ SLAB = 1 << 20  # voxels looked at in one go
 REDUCED = 1.4  # times fewer voxels along an axis from which on it is blurred first
 
 
-class Preparation(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Preparation(Values):
     """What is done to every scan before a network sees it: turn to RAS+, crop zeros, resample, normalise.
 
     `channels`   file channel -> number of components

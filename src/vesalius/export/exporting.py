@@ -1,5 +1,6 @@
 """From a run to a model that answers without torch (`model.py`): every network is written down, and what both say is compared."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import cast
@@ -78,7 +79,7 @@ def made_of(run: Run, listener: Listener) -> tuple[Model, dict[str, Array]]:
                   number=plan.train.precision, networks=tuple(steps), single=tuple(single_of(run)), levels=levels_of(run),
                   priors=tuple(prior.to_json() if prior else None for prior in priors) if any(priors) else (),
                   record={**record(), "run": run.path.name})  # fmt: skip
-    return model.model_copy(update={"compared": compared(run, nets, model, weights=weights)}), weights
+    return replace(model, compared=compared(run, nets, model, weights=weights)), weights
 
 
 def priors_of(run: Run) -> list[VoxelOdds | None]:

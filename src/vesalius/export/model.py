@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +18,8 @@ from vesalius.core.errors import DataError, UsageError, VesaliusError
 from vesalius.core.files import read_json, write_beside, write_json
 from vesalius.core.kernels.filtering import Number
 from vesalius.core.record import digest
-from vesalius.core.settings import Settings
 from vesalius.core.space import Array
+from vesalius.core.values import Values
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 from vesalius.data.primed import with_odds
@@ -32,7 +33,8 @@ FILE, WEIGHTS = "model.json", "weights.safetensors"
 VERSION = 1
 
 
-class Tiles(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Tiles(Values):
     """How a scan is cut for the networks; `mirror` are the combinations of axes that may be mirrored (of a tile, from 0) where that is
     wished for, which takes as many times as long."""
 
@@ -48,7 +50,8 @@ class Tiles(Settings):
                       skip=constant if self.skip_air else None)  # fmt: skip
 
 
-class Model(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Model(Values):
     """What model.json holds. `print`: of the weights, which tells whether both files belong together. `number`: in which kind of numbers
     the run computed; a processor that cannot multiply bf16 takes float32. `priors`: for each network the baseline that it corrects
     (data/voxel_odds.py), or none; empty where none corrects one. `single`: labels of which only the largest outline is kept;
@@ -64,9 +67,9 @@ class Model(Settings):
     networks: tuple[Steps, ...]
     priors: tuple[dict[str, Any] | None, ...] = ()
     single: tuple[str, ...] = ()
-    levels: dict[str, int] = {}
-    compared: dict[str, float] = {}
-    record: dict[str, Any] = {}
+    levels: dict[str, int] = field(default_factory=dict)
+    compared: dict[str, float] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ndim(self) -> int:
@@ -99,7 +102,7 @@ class Model(Settings):
                 raise OSError(str(problem)) from problem
 
         write_beside(folder / WEIGHTS, write)
-        write_json(folder / FILE, {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)})
+        write_json(folder / FILE, {"version": self.version, **self.dumped(short=True)})
 
     @classmethod
     def load(cls, folder: Path) -> "Model":

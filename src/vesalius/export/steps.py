@@ -12,12 +12,11 @@ by name. What can be done:
 `mean_pool`, `max_pool`  over blocks of `step` voxels
 """
 
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
-from pydantic import model_validator
-
-from vesalius.core.settings import Settings
+from vesalius.core.values import Values, defaults
 
 Sides = tuple[int, ...]
 KINDS = ("convolution", "transposed", "normalisation", "leaky", "joined", "sum", "mean_pool", "max_pool")
@@ -36,7 +35,8 @@ IMAGE = "image"
 LONGEST = 2**16  # side of a map, and step along it
 
 
-class Step(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Step(Values):
     """One step; numbers that its kind does not need keep their defaults."""
 
     kind: Literal["convolution", "transposed", "normalisation", "leaky", "joined", "sum", "mean_pool", "max_pool"]
@@ -49,21 +49,19 @@ class Step(Settings):
     added: float = 0.0
     slope: float = 1.0
 
-    @model_validator(mode="after")
-    def _own(self) -> "Step":
+    def check(self) -> None:
         """Only what its kind goes by is said, and that is numbers."""
-        kinds = {name: field.default for name, field in type(self).model_fields.items() if not field.is_required()}
-        surplus = {name for name, default in kinds.items() if name not in USES[self.kind] and getattr(self, name) != default}
+        surplus = {name for name, default in defaults(type(self)).items() if name not in USES[self.kind] and getattr(self, name) != default}
         if surplus:
             raise ValueError(f"a step of the kind {self.kind} has no {' and no '.join(sorted(surplus))}")
         if not (isfinite(self.slope) and isfinite(self.added) and self.added >= 0):
             raise ValueError(f"slope and what is added are finite, and that is not below 0; got {self.slope} and {self.added}")
         if self.kind in ("convolution", "transposed") and not self.weight:
             raise ValueError(f"a step of the kind {self.kind} needs weights")
-        return self
 
 
-class Steps(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Steps(Values):
     """All steps of a network in their order. It is given the map "image" with `channels`, whose `ndim` sides are multiples of `pooling`,
     and what it answers with is the map that the last step makes."""
 
@@ -72,8 +70,7 @@ class Steps(Settings):
     pooling: Sides
     steps: tuple[Step, ...]
 
-    @model_validator(mode="after")
-    def _whole(self) -> "Steps":
+    def check(self) -> None:
         """Every map is made once, before it is taken, and numbers suit the axes."""
         known = {IMAGE}
         for step in self.steps:
@@ -87,7 +84,6 @@ class Steps(Settings):
         whole = len(self.pooling) == self.ndim and 1 <= min(self.pooling) <= max(self.pooling) <= LONGEST
         if not self.steps or self.channels < 1 or not whole:
             raise ValueError("a network has steps, channels and a pooling along each axis")
-        return self
 
     @property
     def weights(self) -> set[str]:
@@ -116,8 +112,8 @@ def fused(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         elif step.kind in ("normalisation", "sum") and behind and behind.kind == "leaky" and step.slope == 1:
             gone[step.makes] = step
         elif step.kind == "leaky" and step.takes[0] in gone:
-            made.append(gone[step.takes[0]].model_copy(update={"makes": step.makes, "slope": step.slope}))
+            made.append(replace(gone[step.takes[0]], makes=step.makes, slope=step.slope))
         else:
             takes = [name for taken in step.takes for name in (gone[taken].takes if taken in gone else (taken,))]
-            made.append(step.model_copy(update={"takes": tuple(takes)}))
+            made.append(replace(step, takes=tuple(takes)))
     return tuple(made)

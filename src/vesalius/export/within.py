@@ -7,19 +7,17 @@ torch answers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-
-from pydantic import Field
 
 from vesalius.core.environment import gpu_likely
 from vesalius.core.errors import VesaliusError
 from vesalius.core.files import read_json, write_json
 from vesalius.core.kernels import in_use
 from vesalius.core.record import digest
-from vesalius.core.settings import Settings
 from vesalius.core.space import Array
+from vesalius.core.values import Values, Wrong
 from vesalius.export.model import VERSION, WEIGHTS, Model, Tiles, print_of, read_weights
 
 FILE = "answering.json"
@@ -28,16 +26,24 @@ CUTTING = ("predict.overlap", "predict.batch", "predict.skip_air", "predict.mirr
 SWIFT = ("avx2", "avx512", "avx512bf16")  # kernels with which it is no slower than torch
 
 
-class Cutting(Settings):
+@dataclass(frozen=True, kw_only=True)
+class Cutting(Values):
     """What settings may change: as the plan's part `predict` (plan/plan.py)."""
 
-    overlap: float = Field(ge=0, lt=1)
-    batch: int = Field(ge=1)
+    overlap: float
+    batch: int
     skip_air: bool
     mirror: bool
 
+    def check(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise Wrong((("overlap",), f"expected a number from 0 to below 1 (got {self.overlap})"))
+        if self.batch < 1:
+            raise Wrong((("batch",), f"expected 1 or more (got {self.batch})"))
 
-class Planned(Settings):
+
+@dataclass(frozen=True, kw_only=True)
+class Planned(Values):
     """The part of the plan that holds it."""
 
     predict: Cutting
@@ -45,7 +51,7 @@ class Planned(Settings):
 
 def save(model: Model, run: Path, voices: Sequence[Path], *, mirror: bool) -> None:
     """Leave `model` in `run`; `voices` are the folders of its networks inside the run, in their order; `mirror`: as the plan has it."""
-    tree = model.model_dump(mode="json", exclude_defaults=True)
+    tree = model.dumped(short=True)
     write_json(run / FILE, {"version": model.version, "made_of": _state(run), "voices": [voice.as_posix() for voice in voices],
                             "mirror": mirror, "model": tree})  # fmt: skip
 
@@ -89,11 +95,11 @@ def found(run: Path, settings: Sequence[str] = ()) -> Within | None:
     except (KeyError, IndexError, TypeError, OSError, VesaliusError):
         return None
     tiles, mirror = _cut(model.tiles, mirror, settings)
-    return Within(model.model_copy(update={"tiles": tiles}), weights, mirror and bool(tiles.mirror))
+    return Within(replace(model, tiles=tiles), weights, mirror and bool(tiles.mirror))
 
 
 def _cut(tiles: Tiles, mirror: bool, settings: Sequence[str]) -> tuple[Tiles, bool]:
     """`tiles` and `mirror` as the settings of the plan's part `predict` have them."""
     own = Cutting(overlap=tiles.overlap, batch=tiles.batch, skip_air=tiles.skip_air, mirror=mirror)
     said = Planned(predict=own).changed(list(settings)).predict
-    return tiles.model_copy(update=said.model_dump(exclude={"mirror"})), said.mirror
+    return replace(tiles, overlap=said.overlap, batch=said.batch, skip_air=said.skip_air), said.mirror

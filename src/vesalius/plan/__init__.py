@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError, UsageError, suggest
-from vesalius.core.settings import Settings, parse_value
+from vesalius.core.settings import Settings
+from vesalius.core.values import parse_value
 from vesalius.data.dataset import Dataset
 from vesalius.data.fingerprint import fingerprint
 from vesalius.data.normalise import choose
@@ -195,7 +196,7 @@ def plan_voxels(dataset: Dataset, asked: tuple[Task, "Request", dict[str, Any]])
     scan = Scan(shape, preparation.spacing, facts["cases"], facts.get("detail"), prior)
     chosen = search(scan, limits, ends=ends, net=task.nets[0])
     if chosen.why_spacing:
-        preparation = preparation.model_copy(update={"spacing": chosen.spacing})
+        preparation = replace(preparation, spacing=chosen.spacing)
         reasons["preparation__spacing"] = chosen.why_spacing
     augment, why = augment_rules(dataset, (chosen.size, preparation.spacing), facts)
     shares = [found["share"] for found in facts["classes"].values()]

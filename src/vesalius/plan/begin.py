@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vesalius.core.errors import UsageError
-from vesalius.core.settings import parse_value
+from vesalius.core.values import parse_value
 from vesalius.nets import NETS
 from vesalius.plan.borrowed import network_of
 from vesalius.plan.classifiers import takes as net_takes
@@ -124,7 +124,7 @@ def _as_features(before: Plan, settings: Sequence[str], *, ndim: int, path: Path
     trunk = before.train.arguments.get("trunk") or {"name": before.net.name, **before.net.arguments, **_stages_of(before)}
     mine = [parse_value(text.partition("=")[2].strip()) for text in settings if named(text) == "train.arguments"]
     words = {"widths": trunk, **(dict(mine[-1]) if mine else {})}
-    rules = [rule.model_dump(mode="json") for rule in before.preparation.normalise]
+    rules = [rule.dumped() for rule in before.preparation.normalise]
     rest = [text for text in settings if named(text) != "train.arguments"]
     first = [f"patch.size={json.dumps(list(before.patch.size))}"] * (TASKS[before.task].grain != "voxel")
     return (*first, f"preparation.normalise={json.dumps(rules)}", *rest, f"train.arguments={json.dumps(words)}")
@@ -164,7 +164,7 @@ def _as_perceptron(before: Plan, *, ndim: int, path: Path) -> tuple[str, ...]:
         raise UsageError(f"{path} learned from images of {len(before.patch.size)} axes; these have {ndim}. Begin from another run.")
     units = before.train.arguments.get("hidden") or takes(before.train.method)["hidden"]
     words = {"sides": list(before.patch.size), "units": [units] if isinstance(units, int) else list(units)}
-    rules = [rule.model_dump(mode="json") for rule in before.preparation.normalise]
+    rules = [rule.dumped() for rule in before.preparation.normalise]
     return ("net.name=perceptron", f"net.arguments={json.dumps(words)}", f"patch.size={json.dumps(list(before.patch.size))}",
             f"preparation.normalise={json.dumps(rules)}")  # fmt: skip
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from vesalius.core.errors import UsageError, suggest
-from vesalius.core.settings import Settings, parse_value
+from vesalius.core.settings import Settings
+from vesalius.core.values import parse_value
 from vesalius.nets import NETS
 from vesalius.tasks import Task
 

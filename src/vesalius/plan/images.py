@@ -7,7 +7,7 @@ import inspect
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from vesalius.augment import Augment
 from vesalius.core.errors import DataError, UsageError, VesaliusError, suggest
-from vesalius.core.settings import parse_value
+from vesalius.core.values import parse_value
 from vesalius.data.batch import Batch, Kind
 from vesalius.data.dataset import Dataset
 from vesalius.data.normalise import unit
@@ -291,7 +291,7 @@ def preparation_rule(facts: dict[str, Any], size: tuple[int, ...], own: Own) -> 
     if gaussian or "trunk" in takes(own.method) or begin.borrowed(own.arguments):
         return made, why
     pairs = [unit(name, stats) for name, stats in facts["intensities"].items()]
-    made = made.model_copy(update={"normalise": tuple(rule for rule, _ in pairs)})
+    made = replace(made, normalise=tuple(rule for rule, _ in pairs))
     return made, {**why, "preparation__normalise": "; ".join(words for _, words in pairs)}
 
 
@@ -301,7 +301,7 @@ def compared_rule(facts: dict[str, Any]) -> tuple[Preparation, tuple[int, ...]]:
     sizes = grids(facts)
     size = next((size for size in sizes if max(size) <= COMPARED[len(size)]), sizes[-1])
     made, _ = whole.preparation_rule(facts, size)
-    return made.model_copy(update={"normalise": tuple(unit(name, stats)[0] for name, stats in facts["intensities"].items())}), size
+    return replace(made, normalise=tuple(unit(name, stats)[0] for name, stats in facts["intensities"].items())), size
 
 
 def _reasons(chosen: Candidate, facts: dict[str, Any], wanted: int, *, own: Own) -> dict[str, str]:

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 from vesalius.augment import Augment
 from vesalius.core.errors import UsageError, VesaliusError, suggest
 from vesalius.core.files import read_json, write_json
-from vesalius.core.settings import Settings, parse_value
+from vesalius.core.settings import Settings, words_of
+from vesalius.core.values import parse_value
 from vesalius.data.labels import Labels
 from vesalius.data.prepare import Preparation
 
@@ -235,11 +236,12 @@ def check_name(assignment: str) -> None:
     group: Any = Plan
     words = name.strip().split(".")
     for depth, word in enumerate(words):
-        if word not in group.model_fields:
-            raise UsageError(suggest(word, group.model_fields, f"setting in {'.'.join(words[:depth]) or 'the plan'}"))
-        group = group.model_fields[word].annotation
-        if not (isinstance(group, type) and issubclass(group, Settings)):
+        known = words_of(group)
+        if not known:
             return
+        if word not in known:
+            raise UsageError(suggest(word, known, f"setting in {'.'.join(words[:depth]) or 'the plan'}"))
+        group = known[word]
 
 
 def _within(asked: dict[str, Any], kept: dict[str, Any]) -> bool:

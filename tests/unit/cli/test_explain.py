@@ -1,6 +1,7 @@
 """`vesalius explain`: which case is meant, by file, by name in a table, or channel by channel."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image as Picture
@@ -17,7 +18,7 @@ def run(tmp_path):
     """A network of two views, with the weights that it was drawn with, and a table of three cases that says nothing of their class."""
     plan = plan_of()
     rule = plan.preparation.normalise[0]
-    two = plan.preparation.model_copy(update={"channels": {"front": 1, "side": 1}, "normalise": (rule, rule)})
+    two = replace(plan.preparation, channels={"front": 1, "side": 1}, normalise=(rule, rule))
     plan = plan.model_copy(update={"preparation": two})
     made = write_run(tmp_path / "run", cohort(tmp_path / "pictures", 6), plan)
     save_weights(made.path / "weights.safetensors", build(plan.net, 2, 2, seed=0).state_dict(), {"final": True})

@@ -213,7 +213,7 @@ def test_it_stands_on_python_alone():
     """Help and complaints of a plain command without anything that is installed."""
     code = """
 import sys
-for name in ("typer", "rich", "click", "numpy", "pydantic", "torch"):
+for name in ("typer", "rich", "click", "numpy", "pydantic", "pydantic_core", "torch"):
     sys.modules[name] = None
 from vesalius.cli.main import main
 assert main(["answer", "--help"]) == 0

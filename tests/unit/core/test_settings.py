@@ -5,7 +5,8 @@ import pytest
 from pydantic import ValidationError
 
 from vesalius.core.errors import UsageError
-from vesalius.core.settings import Settings, parse_value
+from vesalius.core.settings import Settings
+from vesalius.core.values import parse_value
 
 
 class Train(Settings):

@@ -1,6 +1,7 @@
 """Prepared cases on disk: what they were made from and how is their key, and nothing is ever half written."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -106,7 +107,7 @@ def test_every_change_changes_the_key(tmp_path, change):
         case.mask.write_bytes(case.mask.read_bytes() + b"\0")
         os.utime(case.mask, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     elif change == "preparation":
-        how = how.model_copy(update={"spacing": (2.0, 2.0, 2.0)})
+        how = replace(how, spacing=(2.0, 2.0, 2.0))
     elif change == "labels":
         labels = Labels(names=("ball",), values=((1, 2),))
     else:

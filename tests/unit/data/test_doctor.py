@@ -135,7 +135,7 @@ def test_label_in_one_case_only(cohort):
 def test_values_without_a_meaning(cohort):
     found = only(examine(cohort(lambda k, i, m, s: (i, np.where(m == 2, 7, m).astype(np.uint8) if k in (1, 3) else m))), "values")
     assert found.severity == "error" and found.cases == ("c01", "c03") and found.details["values"] == [7]
-    ignored = LABELS.model_copy(update={"ignore": 7})
+    ignored = replace(LABELS, ignore=7)
     assert examine(cohort(lambda k, i, m, s: (i, np.where(m == 2, 7, m).astype(np.uint8) if k in (1, 3) else m), labels=ignored)) == ()
 
 

@@ -1,5 +1,6 @@
 """There and back: whatever the orientation, the crop and the spacing, an answer lands on the scan's own grid, voxel by voxel."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -37,7 +38,7 @@ def test_an_answer_lands_on_the_scans_own_grid(order, flips):
     pixels = noise(space)
     pixels[:, :2], pixels[:, :, -1] = 0, 0  # borders to be cut away
     mask = np.random.default_rng(1).integers(0, 3, (1, *space.shape)).astype(np.uint8) * (pixels != 0)
-    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    made = prepare(Image(pixels, space), replace(PLAIN, crop=True))
     assert made.native.axis_codes == "RAS" and made.image.shape[1:] == made.space.shape == made.native.shape
     assert made.native.shape == tuple(np.array((5, 7, 5))[list(space.canonical_turn().order)])
     assert np.array_equal(made.restore(made.target(mask)), mask)
@@ -47,7 +48,7 @@ def test_voxels_keep_their_place_in_the_world():
     space = oblique((9, 8, 7), order=(2, 0, 1), flips=(-1, 1, -1))
     pixels = noise(space)
     pixels[:, 0] = 0
-    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    made = prepare(Image(pixels, space), replace(PLAIN, crop=True))
     index = np.array([3, 4, 2])
     old = np.rint(space.index(made.native.world(index))).astype(int)
     expected = (pixels[0, 1:] - pixels.mean()) / pixels.std()
@@ -57,7 +58,7 @@ def test_voxels_keep_their_place_in_the_world():
 
 def test_another_spacing_keeps_the_field_of_view():
     space = oblique((16, 20, 12), spacing=(1.0, 1.0, 3.0))
-    made = prepare(Image(noise(space), space), PLAIN.model_copy(update={"spacing": (2.0, 2.0, 2.0)}))
+    made = prepare(Image(noise(space), space), replace(PLAIN, spacing=(2.0, 2.0, 2.0)))
     assert made.space.shape == (8, 10, 18)
     edges = [grid.world(np.array(corner) * grid.shape - 0.5) for grid in (made.space, made.native) for corner in ((0, 0, 0), (1, 1, 1))]
     np.testing.assert_allclose(edges[:2], edges[2:], atol=1e-9)
@@ -67,7 +68,7 @@ def test_a_target_at_another_spacing_is_nearest_neighbour():
     space = Space.of((8, 8), (1.0, 1.0))
     mask = np.zeros((1, 8, 8), np.uint8)
     mask[0, 2:6, 4:] = 3
-    made = prepare(Image(noise(space), space), PLAIN.model_copy(update={"spacing": (2.0, 2.0)}))
+    made = prepare(Image(noise(space), space), replace(PLAIN, spacing=(2.0, 2.0)))
     expected = np.zeros((1, 4, 4), np.uint8)
     expected[0, 1:3, 2:] = 3
     assert np.array_equal(made.target(mask), expected)
@@ -77,7 +78,7 @@ def test_the_answer_outside_the_crop_is_background():
     space = Space.of((10, 10, 10))
     pixels = np.zeros((1, 10, 10, 10), np.float32)
     pixels[:, 3:6, 4:8, 2:9] = 5
-    made = prepare(Image(pixels, space), PLAIN.model_copy(update={"crop": True}))
+    made = prepare(Image(pixels, space), replace(PLAIN, crop=True))
     assert made.native.shape == (3, 4, 7) and made.native.origin == (3.0, 4.0, 2.0)
     answer = made.restore(np.ones((2, 3, 4, 7), np.uint8))
     assert answer.shape == (2, 10, 10, 10) and answer.sum() == 2 * 3 * 4 * 7 and answer[:, 3:6, 4:8, 2:9].all()

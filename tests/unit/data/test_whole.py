@@ -1,5 +1,7 @@
 """Whole cases on one grid: where pixels land, what a missing channel is, and which cases are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_the_axis_of_the_slices_comes_first(tmp_path, lead):
     save(Image(pixels, Space.of((6, 8, 4), (1, 2, 5))), tmp_path / "scan.nii.gz")
     sides, steps = ([axes[lead], *np.delete(axes, lead)] for axes in ((6, 8, 4), (1.0, 2.0, 5.0)))
     made = read_whole(Case("a", "p", {"image": tmp_path / "scan.nii.gz"}),
-                      how(spacing=tuple(map(float, steps))).model_copy(update={"lead": lead}), tuple(map(int, sides)))  # fmt: skip
+                      replace(how(spacing=tuple(map(float, steps))), lead=lead), tuple(map(int, sides)))  # fmt: skip
     assert made.shape == (1, *sides)
     assert all(np.allclose(made[:, k], np.take(pixels, k, 1 + lead), atol=1e-5) for k in range(sides[0]))
 

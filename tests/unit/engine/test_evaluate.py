@@ -3,6 +3,7 @@
 import json
 import threading
 from contextlib import nullcontext
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -45,7 +46,7 @@ def case(folder, name, *, said=SAID, masks=(TRUTH,), patient="", **metadata):
 
 def run_of(tmp_path, cases, *, test=(), folds=None, labels=LABELS):
     plan = tiny_plan([f"folds={len(folds or [1])}"], labels=labels)
-    how = plan.preparation.model_copy(update={"spacing": SPACING})  # the scans' own, so that the unit is mm
+    how = replace(plan.preparation, spacing=SPACING)  # the scans' own, so that the unit is mm
     dataset = Dataset("made", tmp_path, "segment", tuple(cases), ("image",), labels)
     (tmp_path / "run").mkdir()
     return write_run(tmp_path / "run", dataset, plan.model_copy(update={"preparation": how}), folds=folds, test=test)

@@ -31,7 +31,7 @@ from vesalius.io import load
 
 PLAIN = """
 import sys
-sys.modules["torch"] = sys.modules["scipy"] = sys.modules["typer"] = None
+sys.modules.update(dict.fromkeys(("torch", "scipy", "typer", "pydantic", "pydantic_core")))
 from vesalius.export.answering import answer
 (done,) = answer(sys.argv[1], sys.argv[2], sys.argv[3])
 assert done.path is not None, done.problem
@@ -218,7 +218,7 @@ def spoilt(prior, **changes):
         (lambda priors: [None, spoilt(priors[1], centre=[None, *priors[1]["centre"][1:]])], "finite numbers"),
         (lambda priors: [None, spoilt(priors[1], spread="wide")], "is not whole"),
         (lambda priors: [None, spoilt(priors[1], atlas=priors[1]["atlas"] * 2)], "1 labels"),
-        (lambda priors: [None, "a baseline"], "valid dictionary"),
+        (lambda priors: [None, "a baseline"], "expected values by their names"),
     ],
 )
 def test_baselines_that_do_not_belong_to_the_networks_are_refused(asked, spoil, says, tmp_path):

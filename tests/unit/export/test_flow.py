@@ -1,5 +1,6 @@
 """What maps will be is what they are; whatever does not fit together is an error before a kernel is called."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_maps_are_what_they_will_be(kind, monkeypatch):
     network(noise(1, 1, *(16,) * steps.ndim))
     assert network.classes == 5 and seen[steps.steps[-1].makes] == (1, *(16,) * steps.ndim, 5)
     for name, shape in seen.items():
-        upto = steps.model_copy(update={"steps": steps.steps[: 1 + [step.makes for step in steps.steps].index(name)]})
+        upto = replace(steps, steps=steps.steps[: 1 + [step.makes for step in steps.steps].index(name)])
         assert channels_of(upto, network.weights) == shape[-1]
         if shape[1:-1] != (16,) * steps.ndim:
             with pytest.raises(VesaliusError, match=f"answers on the sides \\({shape[1]}, {shape[2]}"):

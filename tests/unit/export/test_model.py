@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_more_than_one_channel_and_other_kinds_of_labels(tmp_path):
         ('{"version": 1.5}', "says version 1.5"),
         ('{"version": 0}', "says version 0"),
         ('{"version": 2}', "is of version 2; this vesalius knows up to 1. Install a later one"),
-        ('{"version": 1}', "labels: Field required"),
+        ('{"version": 1}', "labels: is missing"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path, text, says):
@@ -180,7 +181,7 @@ def test_weights_of_another_export_are_refused(tmp_path):
     saved(tmp_path / "one", "original")
     model, weights = model_of("original")
     others = {name: one + 1 for name, one in weights.items()}
-    model.model_copy(update={"print": print_of(others)}).save(tmp_path / "two", others)
+    replace(model, print=print_of(others)).save(tmp_path / "two", others)
     (tmp_path / "two" / WEIGHTS).replace(tmp_path / "one" / WEIGHTS)
     with pytest.raises(VesaliusError, match=rf"of another export than {FILE} beside it.*--overwrite"):
         opened(tmp_path / "one")

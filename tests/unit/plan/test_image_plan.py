@@ -53,7 +53,7 @@ def test_makers_are_told_the_bounds_and_the_number_of_classes():
     method = built("conditional_gan", (1, 8, 8), made.train.arguments, learning_rate=1e-3, weight_decay=0.0, seed=0)
     assert method.design.bounds == (0.0, 1.0) and method.design.widths == (4,) and method.classes == 2
     assert made.holds(small) and not made.holds('train.arguments={"design": {"latent": 4}}')
-    bare = replace(dataset(), labels=dataset().labels.model_copy(update={"kind": "findings"}))
+    bare = replace(dataset(), labels=replace(dataset().labels, kind="findings"))
     with pytest.raises(UsageError, match="images with classes"):
         plan(aimed(bare, "generate"), facts=facts([(12, 10)] * 9), settings=("train.method=conditional_gan",), budget=None)
 
@@ -66,7 +66,7 @@ def test_makers_are_told_the_bounds_and_the_number_of_classes():
 )  # fmt: skip
 def test_wrong_words_are_told(task, setting, words):
     with pytest.raises(UsageError, match=words):
-        data = aimed(replace(dataset(), labels=dataset().labels.model_copy(update={"names": ("normal", "ill")})), task)
+        data = aimed(replace(dataset(), labels=replace(dataset().labels, names=("normal", "ill"))), task)
         plan(data, facts=facts([(12, 10)] * 9), settings=(*(TINY[:1] if "arguments" in setting else TINY), setting), budget=None)
 
 

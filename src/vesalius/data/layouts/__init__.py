@@ -157,7 +157,7 @@ def _with_values(dataset: Dataset, *, labels: Iterable[str] | Mapping[str, Any] 
         return replace(dataset, labels=named, notes=(*dataset.notes, *words))
     words_given = labels if labels is not None else regions
     given = _labels.asked(words_given or (), regions=regions is not None, ignore=ignore)
-    named = given if given.names else dataset.labels if given.ignore is None else dataset.labels.model_copy(update={"ignore": given.ignore})
+    named = given if given.names else dataset.labels if given.ignore is None else replace(dataset.labels, ignore=given.ignore)
     named, words = _labels.settle(named, [path for case in dataset.cases for path in files_of(case.mask)])
     said = f"Labels ({named.kind}): {named.describe()}" + (f"; {named.ignore} is ignored." if named.ignore is not None else ".")
     return replace(dataset, labels=named, notes=(*dataset.notes, *words, said))

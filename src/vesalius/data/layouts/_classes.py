@@ -41,7 +41,7 @@ def declared(words: Mapping[str, Any] | Sequence[str], where: Path | str, *, kin
     except (TypeError, ValueError):
         raise DataError(f'{where}: labels {dict(words)} are not understood. Expected {{"0": "normal"}} or a list of names.') from None
     made = named([name for _, name in pairs], where, kind=kind)
-    return made.model_copy(update={"values": tuple((number,) for number, _ in pairs)})
+    return replace(made, values=tuple((number,) for number, _ in pairs))
 
 
 def one(name: str, labels: Labels, where: str) -> dict[str, int]:
@@ -66,7 +66,7 @@ def renamed(labels: Labels, cases: Sequence[Case], asked: Iterable[str] | Mappin
     if len(set(names)) < len(names):
         raise UsageError(f"Two classes would have one name: {', '.join(names)}.")
     values = dict(zip(labels.names, labels.values, strict=True))
-    made = labels.model_copy(update={"names": tuple(names), "values": tuple(values[name] for name in order)})
+    made = replace(labels, names=tuple(names), values=tuple(values[name] for name in order))
     return made, [replace(case, classes={new.get(n, n): v for n, v in (case.classes or {}).items()}) for case in cases]
 
 

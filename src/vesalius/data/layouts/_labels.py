@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def settle(labels: Labels, paths: list[Path]) -> tuple[Labels, list[str]]:
     if labels.kind == "exclusive" and len(labels.names) == 1 and 255 in found.values and labels.ignore != 255:
         value = labels.values[0]
         if set(values) <= {255, *value} and value != (255,):
-            remapped = labels.model_copy(update={"values": ((*value, 255),)})
+            remapped = replace(labels, values=((*value, 255),))
             return remapped, [f"Masks hold 255 where {labels.names[0]!r} is declared as {value[0]}: 255 is read as {value[0]}."]
     return labels, []
 

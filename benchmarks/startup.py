@@ -184,6 +184,7 @@ def installed(who, wheel, told, *, installer, place):
     what = [str(wheel)] if who == OURS else [TORCH, READS[who]]
     constraints = str(SOURCES.parent / "constraints" / "py311.txt")
     install = [*installer(place / "bin" / "python"), "--constraint", constraints, *what]
+    os.sync()  # what the one before has left to be written to the disk is not this one's
     first, then = (process(who, words) for words in (install, told(place / "bin")))
     sys.stderr.write(f"{who}: {first.cpu:.2f} processor seconds to install, {then.cpu:.2f} from there on\n")
     shutil.rmtree(place)

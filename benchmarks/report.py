@@ -50,10 +50,10 @@ NOTES = {
     "augment": "Nearest are masks alone, images are linear on both sides. The opponent's blur times its two ways when it meets a size "
     "for the first time, and what is drawn differs: `--samples` sets how many are drawn. Ours goes over a sample once for what moves it "
     "and once for each change of grey value, by kernels in C (docs/explanation/speed.md).",
-    "inference": "Rows in which ours is exported are what `vesalius predict` does on a processor, without torch; the others go by torch. The "
-    "weights are random unless a row says Dice: labels differ where classes are nearly equal, and MONAI's last tiles lie elsewhere. Tiles "
-    "that overlap by less than half are taken where validation cases bear it (rows of Dice, docs/explanation/speed.md). Rows of sarcoma are "
-    "of code before the kernels in C.",
+    "inference": "Rows in which ours is exported are what `vesalius predict` does on a processor, without torch; the others go by "
+    "torch. The weights are random unless a row says Dice: labels differ where classes are nearly equal, and MONAI's last tiles lie "
+    "elsewhere. Tiles that overlap by less than half are taken where validation cases bear it (rows of Dice, docs/explanation/speed.md). "
+    "Rows of sarcoma are of code before the kernels in C.",
     "export": "A whole volume, file reading left out: the network, which is ours on both sides, takes most of it; what is behind it "
     "alone is compared in the export of class logits. Measured beside other work, which lengthens wall time.",
     "large_scan": "The command in a process of its own: start, reading a .nii.gz, network, labels, writing. One thread.",

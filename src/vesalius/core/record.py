@@ -5,10 +5,10 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from vesalius.core.installed import version_of
 from vesalius.core.kernels import in_use
 
 PACKAGES = ("vesalius", "torch", "numpy", "scipy", "nibabel", "pydicom", "safetensors")
@@ -20,7 +20,7 @@ def record(command: list[str] | None = None, **more: Any) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command if command is not None else sys.argv,
         "machine": machine(),
-        "versions": {"python": platform.python_version(), **{p: _version(p) for p in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{p: version_of(p) for p in PACKAGES}},
         **more,
     }
 
@@ -42,13 +42,6 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def digest(*parts: bytes | str) -> str:

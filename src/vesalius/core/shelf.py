@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from vesalius.core.card import Card, read_card
 from vesalius.core.errors import UsageError, suggest
+from vesalius.core.installed import entries
 
 SHELVES = (
     "io.formats", "data.layouts", "phantoms", "augment", "nets", "losses", "metrics", "tasks", "methods", "explain",
@@ -35,12 +34,14 @@ class Shelf:
             for path in sorted(folder.iterdir())
             if (path / "__init__.py").is_file()
         ]
-        found += [self._foreign(point.value) for point in entry_points(group=f"vesalius.{self.place}")]
+        found += [self._foreign(module) for _, module in entries(f"vesalius.{self.place}")]
         named = [card if card.name != "__init__" else _named(card) for card in found if card]
         return {card.name: card for card in named}
 
     @staticmethod
     def _foreign(module: str) -> Card | None:
+        from importlib.util import find_spec
+
         spec = find_spec(module)
         return read_card(Path(spec.origin), module) if spec and spec.origin else None
 

@@ -1,11 +1,10 @@
 """Cards are read without running the file; shelves are folders; wrong names are answered with right ones."""
 
 import sys
-from importlib.metadata import EntryPoint
 
 import pytest
 
-from vesalius.core import shelf as shelf_module
+from vesalius.core import installed
 from vesalius.core.card import Card, read_card
 from vesalius.core.errors import UsageError, VesaliusError
 from vesalius.core.shelf import SHELVES, Shelf
@@ -42,9 +41,11 @@ def stranger(tmp_path, monkeypatch):
         'from vesalius.core.card import Card\nCARD = Card(entry="loss", title="A stranger")\ndef loss(): return "hello"\n'
     )
     monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("stranger", "stranger_loss", "vesalius.losses")
-    monkeypatch.setattr(shelf_module, "entry_points", lambda group: [point] if group == "vesalius.losses" else [])
+    (tmp_path / "stranger-1.0.dist-info").mkdir()
+    (tmp_path / "stranger-1.0.dist-info" / "entry_points.txt").write_text("[vesalius.losses]\nstranger = stranger_loss\n")
+    installed.folders.cache_clear()
     yield
+    installed.folders.cache_clear()
     sys.modules.pop("stranger_loss", None)
 
 

@@ -145,7 +145,7 @@ def own_batches(options, kind):
     for _ in range(options.rounds):
         for name, number in ((OURS, options.processes), (ONE, 1)):
             rate, cost = json.loads(started(number, options, kind=kind, batch=number * options.batch))
-            sides[name].append(Turn(1 / (rate * number), cost))
+            sides[name].append(Turn(1 / (rate * number), cost / number))
     check = f"the joint batch is {options.processes * options.batch} samples"
     return rows(f"a batch of {options.batch} for each of {options.processes} processes, seconds a batch", sides, check=check)
 

@@ -39,11 +39,7 @@ def predict(
     options: Options | None = None,
     listener: Listener | None = None,
 ) -> list[Answered]:
-    """Answer every case behind `inputs` (see engine/inputs.py) into the folder `output`, one file each.
-
-    Answers that are there already are left alone (a killed job goes on where it stopped) unless `overwrite`. A case that
-    cannot be read stops the work, or with `skip_bad` is listed and passed over. All folds of the run answer together.
-    """
+    """As `export/predicting.py` says, by torch whatever the run holds."""
     run = run if isinstance(run, Run) else Run.open(run)
     options, listener, folder = options or Options(), listener or Listener(), Path(output)
     plan = run.plan.with_settings(list(options.settings)) if options.settings else run.plan

@@ -48,7 +48,7 @@ def export(run: Run | Path | str, folder: Path | str, *, overwrite: bool = False
 
 def keep(run: Run, listener: Listener) -> bool:
     """Leave in `run` what lets `vesalius predict` answer without torch (`within.py`), where its networks can be written down; whether they
-    could. Why not is said nowhere: torch answers then, as well."""
+    could. Where not, that is said, and torch answers: a run that is trained does not fail for want of it."""
     if run.task.grain != "voxel" or not run.trained():
         return False
     if within.found(run.path):
@@ -57,7 +57,8 @@ def keep(run: Run, listener: Listener) -> bool:
         made, _ = made_of(run, listener)
         within.save(made, run.path, [voice.relative_to(run.path) for voice in run.trained()],
                     mirror=run.plan.predict.mirror)  # fmt: skip
-    except (VesaliusError, OSError):  # a function that has no step; a disk that is full, for what can be done without
+    except Exception as problem:  # a function that has no step, a network that knows no pooling, a full disk, too little memory
+        listener.say(f"Scans will be answered by torch, as this run's networks were not written down: {problem}")
         return False
     return True
 

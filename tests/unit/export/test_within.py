@@ -151,7 +151,13 @@ def test_where_a_network_cannot_be_written_down_nothing_is_kept(tmp_path, monkey
     run = write_run(tmp_path / "run", tiny_dataset(), tiny_plan())
     save_weights(run.path / "weights.safetensors", {"w": torch.zeros(1)}, {"final": True})
     monkeypatch.setattr(Run, "network", lambda self, voice: Odd())
-    assert not keep(run, Listener()) and not (run.path / within.FILE).exists()
+    told = []
+    listener = Listener()
+    listener.say = told.append
+    assert not keep(run, listener) and not (run.path / within.FILE).exists()
+    assert len(told) == 1 and "answered by torch" in told[0] and "calls neg" in told[0]
+    monkeypatch.delattr(Odd, "pooling")  # as a network of somebody else's
+    assert not keep(run, listener) and len(told) == 2
 
 
 def test_a_full_disk_costs_no_more_than_that(run, monkeypatch):
